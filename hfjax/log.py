@@ -1,0 +1,429 @@
+"""Where a run's numbers and pictures go: terminal, JSONL file, W&B, TensorBoard.
+
+A writer has `scalars(step, values)`, `images(step, paths)` and `close()`. Values are floats, or
+[seed] arrays in a population. A writer that fails is switched off with a warning; one that may be
+slow works in a thread of its own. Neither ever stops the training.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from hfjax.config import one_line
+
+Values = Mapping[str, np.ndarray]
+WRITERS = ("wandb", "jsonl", "terminal", "tensorboard")
+
+
+class Writer(Protocol):
+    """What the trainer expects of a writer."""
+
+    def scalars(self, step: int, values: Values) -> None:
+        """Record named scalars, each a float or [seed]."""
+
+    def images(self, step: int, paths: Mapping[str, pathlib.Path]) -> None:
+        """Record named PNG files."""
+
+    def close(self) -> None:
+        """Finish what is pending."""
+
+
+def summary(values: Values) -> dict[str, float]:
+    """Population scalars as median and quartiles: name, name_q25, name_q75; floats as they are."""
+    flat = {}
+    for name, value in values.items():
+        flat[name] = float(np.median(value))
+        if np.ndim(value):
+            flat[f"{name}_q25"], flat[f"{name}_q75"] = np.quantile(value, (0.25, 0.75)).tolist()
+    return flat
+
+
+# --------------------------------------------------------------------------------- terminal
+
+
+class Terminal:
+    """Progress bar with the scalars that matter; plain lines where the output is not a terminal."""
+
+    def __init__(
+        self, first_step: int, num_steps: int, show: Sequence[str], *, every_s: float = 10.0
+    ):
+        """show: names without train/ or eval/; every_s: least time between two plain lines."""
+        self.console = Console(soft_wrap=True, highlight=False)
+        self._num_steps, self._show, self._every_s = num_steps, show, every_s
+        self._last_line_s = -np.inf
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[scalars]}"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self._bar = self._progress.add_task(
+            "starting", completed=first_step, total=num_steps, rate="", scalars=""
+        )
+        self._progress.start()
+
+    def say(self, text: str) -> None:
+        """Print a line above the progress bar."""
+        self._progress.console.print(text, markup=False)
+
+    def doing(self, text: str) -> None:
+        """Name what the run is busy with."""
+        self._progress.update(self._bar, description=text)
+
+    def scalars(self, step: int, values: Values) -> None:
+        """Show the chosen scalars; evaluations always leave a line."""
+        evaluated = any(name.startswith("eval/") for name in values)
+        shown = [n for n in self._show if f"train/{n}" in values or f"eval/{n}" in values]
+        kind = "eval" if evaluated else "train"
+        text = "  ".join(f"{n} {_pretty(values[f'{kind}/{n}'])}" for n in shown)
+        rate = f"{values['perf/steps_per_s']:.4g} steps/s" if "perf/steps_per_s" in values else ""
+        if evaluated:
+            self.say(f"step {step:>7}  evaluation: {text}")
+            return
+        self._progress.update(self._bar, completed=step, rate=rate, scalars=text)
+        now_s = time.monotonic()
+        due = now_s - self._last_line_s > self._every_s or step == self._num_steps
+        if not self.console.is_terminal and due:
+            self._last_line_s = now_s
+            self.say(f"step {step:>7} of {self._num_steps}  {text}  {rate}")
+
+    def images(self, step: int, paths: Mapping[str, pathlib.Path]) -> None:
+        """Pictures are not for terminals."""
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        self._progress.stop()
+
+
+def _pretty(value: np.ndarray) -> str:
+    if not np.ndim(value):
+        return f"{float(value):.4g}"
+    low, middle, high = np.quantile(value, (0.25, 0.5, 0.75))
+    return f"{middle:.4g} [{low:.4g}, {high:.4g}]"
+
+
+# ------------------------------------------------------------------------------------- JSONL
+
+
+class Jsonl:
+    """metrics.jsonl: one record a line, {"step": n, name: number or one number a seed}.
+
+    The file is a function of the config alone (no clock), so that two runs can be compared byte by
+    byte; numbers that are not finite are null.
+    """
+
+    def __init__(self, path: pathlib.Path):
+        """Append to `path`."""
+        self._file = path.open("a")
+
+    def scalars(self, step: int, values: Values) -> None:
+        """Write one record, on disk when this returns."""
+        kept = {n: _json_number(v) for n, v in values.items() if not n.startswith("perf/")}
+        self._file.write(json.dumps({"step": step, **kept}) + "\n")
+        self._file.flush()
+
+    def images(self, step: int, paths: Mapping[str, pathlib.Path]) -> None:
+        """Pictures lie in their own folder."""
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _json_number(value: Any) -> Any:
+    if np.ndim(value):
+        return [_json_number(v) for v in value]
+    return float(value) if np.isfinite(value) else None
+
+
+def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
+    """The complete records of a metrics.jsonl; a last line cut short by a kill is left out."""
+    records = []
+    if pathlib.Path(path).exists():
+        for line in pathlib.Path(path).read_text().splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                records.append(json.loads(line))
+    return records
+
+
+def rewind_metrics(path: pathlib.Path, step: int, *, evaluated: bool) -> None:
+    """Cut metrics.jsonl back to what a run that stands at `step` has recorded.
+
+    evaluated  whether the evaluation at `step` itself is complete, and its record to be kept.
+    """
+
+    def keep(record):
+        is_evaluation = any(name.startswith("eval/") for name in record)
+        return record["step"] < step + (evaluated or not is_evaluation)
+
+    text = "".join(json.dumps(record) + "\n" for record in read_metrics(path) if keep(record))
+    if path.exists() and path.read_text() != text:
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_text(text)
+        os.replace(temporary, path)
+
+
+def training_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
+    """Every scalar over the steps: training as a line, evaluations as points; one panel a scalar.
+
+    In a population the line is the median over the seeds and the band spans the quartiles.
+    """
+    names = sorted({n.split("/", 1)[1] for r in records for n in r if "/" in n})
+    columns = min(3, max(1, len(names)))
+    rows = -(-max(1, len(names)) // columns)
+    figure = Figure(figsize=(4.2 * columns, 2.9 * rows), layout="constrained")
+    for panel, name in enumerate(names):
+        axes = figure.add_subplot(rows, columns, panel + 1)
+        for kind, style in (("train", "-"), ("eval", "o-")):
+            points = [
+                (r["step"], np.array(r[f"{kind}/{name}"], float))  # null becomes nan
+                for r in records
+                if r.get(f"{kind}/{name}") is not None
+            ]
+            if not points:
+                continue
+            steps = [step for step, _ in points]
+            values = np.stack([value for _, value in points])
+            label = {"train": "training", "eval": "held out"}[kind]
+            if values.ndim == 2:
+                label += f", median of {values.shape[1]} seeds and quartiles"
+                low, values, high = np.nanquantile(values, (0.25, 0.5, 0.75), axis=1)
+                axes.fill_between(steps, low, high, alpha=0.25, linewidth=0)
+            axes.plot(steps, values, style, markersize=3, linewidth=1, label=label)
+        axes.set(xlabel="training step", title=name)
+        axes.legend(fontsize="x-small")
+    return figure
+
+
+# ------------------------------------------------------------------------ W&B and TensorBoard
+
+
+class Wandb:
+    """Weights & Biases; the run's id is kept in the workdir, so that a resumed run goes on in it.
+
+    mode  "online", "offline", "disabled", or "auto": online where a key is configured.
+    """
+
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        config: Mapping[str, Any],
+        *,
+        mode: str = "auto",
+        project: str = "hfjax",
+        name: str | None = None,
+        group: str | None = None,
+        tags: Sequence[str] = (),
+    ):
+        """Start, or continue, the run; never asks for anything."""
+        import wandb  # a second of import that runs without W&B need not wait for
+
+        if mode == "auto":
+            has_key = os.environ.get("WANDB_MODE") or wandb.login(prompt=False)
+            mode = os.environ.get("WANDB_MODE", "online") if has_key else "offline"
+        id_file = workdir / "wandb" / "run_id"
+        id_file.parent.mkdir(parents=True, exist_ok=True)
+        run_id = id_file.read_text() if id_file.exists() else secrets.token_hex(4)
+        id_file.write_text(run_id)
+        self._image = wandb.Image
+        self._run = wandb.init(
+            dir=workdir,
+            id=run_id,
+            resume="allow",
+            mode=mode,  # type: ignore[arg-type]
+            project=project,
+            name=name or workdir.name,
+            group=group,
+            tags=list(tags),
+            config=dict(config),
+            settings=wandb.Settings(silent=True, console="off", init_timeout=60),
+        )
+        # W&B's own step only grows; a run that was killed goes back to its checkpoint's step.
+        self._run.define_metric("step")
+        self._run.define_metric("*", step_metric="step")
+
+    def scalars(self, step: int, values: Values) -> None:
+        """Log scalars; a population's as median and quartiles."""
+        self._run.log({"step": step, **summary(values)})
+
+    def images(self, step: int, paths: Mapping[str, pathlib.Path]) -> None:
+        """Log figures."""
+        pictures = {f"figures/{n}": self._image(str(p)) for n, p in paths.items()}
+        self._run.log({"step": step, **pictures})
+
+    def close(self) -> None:
+        """Finish the run."""
+        self._run.finish()
+
+
+class TensorBoard:
+    """TensorBoard event files under WORKDIR/tensorboard (extra `tensorboard`)."""
+
+    def __init__(self, workdir: pathlib.Path):
+        """Open the event file."""
+        import tensorboardX  # an extra
+
+        self._writer = tensorboardX.SummaryWriter(str(workdir / "tensorboard"))
+
+    def scalars(self, step: int, values: Values) -> None:
+        """Write scalars; a population's as median and quartiles."""
+        for name, value in summary(values).items():
+            self._writer.add_scalar(name, value, step)
+
+    def images(self, step: int, paths: Mapping[str, pathlib.Path]) -> None:
+        """Write figures."""
+        from matplotlib.image import imread
+
+        for name, path in paths.items():
+            self._writer.add_image(f"figures/{name}", imread(path), step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._writer.close()
+
+
+# ------------------------------------------------------------------------------ all together
+
+
+def guarded(name: str, make: Callable[[], Writer], warn: Callable[[str], None]) -> Callable:
+    """`write(method, *args)` of a writer; when it fails it warns once and is off from then on."""
+    writer: Writer | None = None
+
+    def attempt(call: Callable, *args: Any) -> Any:
+        nonlocal writer
+        try:
+            return call(*args)
+        except Exception as error:
+            writer = None
+            reason = one_line(error)
+            warn(f"warning: the {name} writer failed and is off ({reason}); training goes on.")
+
+    def write(method: str, *args: Any) -> None:
+        if writer:
+            attempt(getattr(writer, method), *args)
+
+    writer = attempt(make)
+    return write
+
+
+def in_background(
+    name: str,
+    make: Callable[[], Writer],
+    warn: Callable[[str], None],
+    *,
+    backlog: int = 1000,
+    patience_s: float = 60.0,
+) -> Callable:
+    """`guarded` in a thread of its own: `write` returns at once, `write("close")` waits.
+
+    backlog     calls that may wait; further ones are dropped, with a warning.
+    patience_s  how long closing waits for them.
+    """
+    calls: queue.Queue = queue.Queue(maxsize=backlog)
+    state = {"dropping": False}
+
+    def work() -> None:
+        write = guarded(name, make, warn)
+        while True:
+            call = calls.get()
+            write(*call)
+            if call[0] == "close":
+                return
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+
+    def write(method: str, *args: Any) -> None:
+        if method == "close":
+            with contextlib.suppress(queue.Full):
+                calls.put((method,), timeout=patience_s)
+            thread.join(patience_s)
+            if thread.is_alive():
+                warn(f"warning: the {name} writer did not finish; its last records are lost.")
+            return
+        try:
+            calls.put_nowait((method, *args))
+        except queue.Full:
+            if not state["dropping"]:
+                warn(f"warning: the {name} writer is slow; records are being dropped.")
+            state["dropping"] = True
+
+    return write
+
+
+class Log:
+    """All writers of a run as one, and the lines that a person reads."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        workdir: pathlib.Path,
+        *,
+        first_step: int,
+        num_steps: int,
+        show: Sequence[str],
+        config: Mapping[str, Any],
+        wandb: Mapping[str, Any],
+    ):
+        """Open the named writers (of WRITERS); `wandb` are keyword arguments of `Wandb`."""
+        self.terminal = Terminal(first_step, num_steps, show) if "terminal" in names else None
+        self._stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+        makers: dict[str, tuple[Callable, Callable[[], Writer]]] = {
+            "jsonl": (guarded, lambda: Jsonl(workdir / "metrics.jsonl")),
+            "wandb": (in_background, lambda: Wandb(workdir, config, **wandb)),
+            "tensorboard": (in_background, lambda: TensorBoard(workdir)),
+        }
+        self._writers = [
+            how(name, make, self.warn) for name, (how, make) in makers.items() if name in names
+        ]
+        if self.terminal:
+            terminal = self.terminal
+            self._writers.append(guarded("terminal", lambda: terminal, self.warn))
+
+    def scalars(self, step: int, values: Values) -> None:
+        """Record scalars with every writer."""
+        for write in self._writers:
+            write("scalars", step, values)
+
+    def images(self, step: int, paths: Mapping[str, pathlib.Path]) -> None:
+        """Record pictures with every writer."""
+        for write in self._writers:
+            write("images", step, paths)
+
+    def say(self, text: str) -> None:
+        """Tell the person at the terminal, if there is one."""
+        if self.terminal:
+            self.terminal.say(text)
+
+    def doing(self, text: str) -> None:
+        """Tell what the run is busy with, at the progress bar."""
+        if self.terminal:
+            self.terminal.doing(text)
+
+    def warn(self, text: str) -> None:
+        """Tell the person, whatever the writers."""
+        if self.terminal:
+            self.terminal.say(text)
+        else:
+            self._stderr.print(text, markup=False)
+
+    def close(self) -> None:
+        """Finish every writer."""
+        for write in self._writers:
+            write("close")

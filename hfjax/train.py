@@ -1,0 +1,448 @@
+"""The trainer: chunks of steps as one device program, checkpoints, signals, devices, seeds.
+
+`run` is the whole story, read from top to bottom. The device runs `chunk` steps in one
+`lax.scan`; the host acts only between chunks. Every random key is a function of the seed and the
+step, so a resumed run draws what an uninterrupted one would have drawn.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import os
+import pathlib
+import signal
+import threading
+import time
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import fiddle as fdl
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from hfjax import log as logs
+from hfjax import workdir as wd
+from hfjax.config import InputError, check_types, flatten, one_line
+from hfjax.task import Task
+
+
+class TrainingFailed(RuntimeError):
+    """Training could not go on; the message says where, and what is left on disk."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A task, its data and how to train it; the root of every config.
+
+    data        pytree of arrays handed to the task, () where the task makes its own.
+    num_steps   training steps in all.
+    chunk       steps in one device program; the host logs, and looks for signals, between chunks.
+    eval_every  steps between evaluations, a multiple of chunk; steps 0 and num_steps count too.
+    save_every  steps between checkpoints, a multiple of chunk; num_steps counts too.
+    keep        how many of the newest checkpoints and readouts stay on disk.
+    show        names of the two or three scalars that the terminal shows; the first that an
+                evaluation has decides which member of a population is drawn (the median one).
+    seed        seed of the (first) model.
+    seeds       number of models; more than one is a population under vmap, whose member i is the
+                run of seed + i.
+    init_from   workdir of another run, whose newest checkpoint gives every part of the initial
+                state but the optimiser's (`opt_state`).
+    """
+
+    task: Task
+    data: Any = ()
+    num_steps: int
+    chunk: int = 100
+    eval_every: int
+    save_every: int
+    keep: int = 3
+    show: tuple[str, ...] = ("loss",)
+    seed: int = 0
+    seeds: int = 1
+    init_from: str | None = None
+
+    def __post_init__(self):
+        """Raise ValueError for counts that cannot be run."""
+        for name in ("num_steps", "chunk", "eval_every", "save_every", "keep", "seeds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, but is {getattr(self, name)}.")
+        if self.chunk > self.num_steps:
+            raise ValueError(
+                f"chunk must be at most num_steps, but chunk is {self.chunk} and num_steps is "
+                f"{self.num_steps}."
+            )
+        for name in ("eval_every", "save_every"):
+            if getattr(self, name) % self.chunk:
+                raise ValueError(
+                    f"{name} must be a multiple of chunk ({self.chunk}), but is "
+                    f"{getattr(self, name)}."
+                )
+
+
+def build(config: fdl.Config) -> Experiment:
+    """The Experiment of a config. Raises InputError, in one sentence, where a setting is wrong."""
+    check_types(config)
+    try:
+        return fdl.build(config)
+    except (ValueError, TypeError, OSError) as error:
+        raise InputError(one_line(error)) from error
+
+
+class TrainState(NamedTuple):
+    """What a checkpoint holds: the number of steps done, and the task's state.
+
+    In a population every leaf of `state` has a leading [seed] axis.
+    """
+
+    step: jax.Array
+    state: Any
+
+
+class Programs(NamedTuple):
+    """The experiment as device programs, and the shapes and placement of its state."""
+
+    init: Callable  # () -> TrainState
+    chunk: Callable  # (TrainState, length) -> (TrainState, {name: [step] or [step, seed]})
+    evaluate: Callable  # (state) -> (scalars, readout)
+    abstract: TrainState  # of jax.ShapeDtypeStruct
+
+
+def make_programs(experiment: Experiment, devices: Sequence[jax.Device]) -> Programs:
+    """Jit the task over a mesh of devices, which divides the batch or, in a population, the seeds.
+
+    Raises InputError where the batch, or the seeds, cannot be divided among the devices.
+    """
+    task, seeds = experiment.task, experiment.seeds
+    population = seeds > 1
+    mesh = Mesh(np.array(devices), ("device",))
+    replicated = NamedSharding(mesh, PartitionSpec())
+    divided = NamedSharding(mesh, PartitionSpec("device"))
+    state_placed = divided if population else replicated
+    placed: Any = TrainState(replicated, state_placed)  # type: ignore[arg-type]
+
+    keys = jnp.stack(
+        [jax.random.split(jax.random.key(experiment.seed + i), 3) for i in range(seeds)], axis=1
+    )  # [init / train / evaluate, seed]
+    try:
+        batch = jax.eval_shape(task.sample, experiment.data, keys[0, 0])
+        jax.eval_shape(task.init, keys[0, 0], experiment.data)
+    except ValueError as error:  # sizes that a task can only judge beside its data
+        raise InputError(one_line(error)) from error
+    sizes = {seeds} if population else {leaf.shape[0] for leaf in jax.tree.leaves(batch)}
+    for size in sizes:
+        if size % len(devices):
+            raise InputError(
+                f"{'seeds' if population else 'the batch size'} must be a multiple of the number "
+                f"of devices ({len(devices)}), but is {size}."
+            )
+    data = jax.device_put(experiment.data, replicated)
+    init_keys, train_keys, eval_keys = jax.device_put(
+        list(keys) if population else list(keys[:, 0]), state_placed
+    )
+
+    def over_seeds(function, *axes):
+        return jax.vmap(function, in_axes=axes) if population else function
+
+    def step(state, key, data, index):
+        sample_key, step_key = jax.random.split(jax.random.fold_in(key, index))
+        batch = task.sample(data, sample_key)
+        if not population:
+            batch = jax.lax.with_sharding_constraint(batch, divided)
+        return task.step(state, batch, step_key)
+
+    @functools.partial(jax.jit, out_shardings=placed)
+    def init(keys, data):
+        return TrainState(jnp.int32(0), over_seeds(task.init, 0, None)(keys, data))
+
+    @functools.partial(
+        jax.jit, static_argnums=3, donate_argnums=0, out_shardings=(placed, replicated)
+    )
+    def chunk(train_state, keys, data, length):
+        def body(carry, _):
+            state, scalars = over_seeds(step, 0, 0, None, None)(carry.state, keys, data, carry.step)
+            return TrainState(carry.step + 1, state), scalars
+
+        return jax.lax.scan(body, train_state, length=length)
+
+    @functools.partial(jax.jit, out_shardings=replicated)
+    def evaluate(state, keys, data):
+        return over_seeds(task.evaluate, 0, None, 0)(state, data, keys)
+
+    shapes = jax.eval_shape(init, init_keys, data)
+    return Programs(
+        init=lambda: init(init_keys, data),
+        chunk=lambda train_state, length: chunk(train_state, train_keys, data, length),
+        evaluate=lambda state: evaluate(state, eval_keys, data),
+        abstract=TrainState(*map(wd.abstract, shapes, placed)),
+    )
+
+
+def run(
+    config: fdl.Config,
+    workdir: str | os.PathLike,
+    *,
+    writers: Sequence[str] = ("wandb", "jsonl", "terminal"),
+    wandb: Mapping[str, Any] | None = None,
+    profile: bool = False,
+    devices: Sequence[jax.Device] | None = None,
+) -> bool:
+    """Train `config` in `workdir` to its end, or until a signal; the same call again resumes.
+
+    writers  of hfjax.log.WRITERS.
+    wandb    keyword arguments of hfjax.log.Wandb: mode, project, name, group, tags.
+    profile  write a trace of one chunk to WORKDIR/profile, for TensorBoard or Perfetto.
+    devices  that divide the batch, or the seeds of a population (default: all).
+
+    Returns True where the run is complete, False where a signal stopped it. Raises InputError
+    (nothing written) where config, devices or workdir do not allow the run, and TrainingFailed
+    where a scalar stops being finite or the disk cannot be written; the newest complete checkpoint
+    then stands.
+    """
+    workdir = pathlib.Path(workdir)
+    config = fdl.deepcopy_with(config)
+    fdl.materialize_defaults(config)  # what is stored then holds, whatever later defaults say
+    experiment = build(config)
+    num_steps = experiment.num_steps
+    programs = make_programs(experiment, devices or jax.devices())
+    initial = None if wd.has_checkpoints(workdir) else _initial_state(experiment, programs)
+    wd.claim(workdir, config)
+
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(_stop_on_signal())
+        checkpoints = stack.enter_context(wd.Checkpoints(workdir, keep=experiment.keep))
+        restored, unreadable = checkpoints.restore_newest(programs.abstract)
+        train_state = restored or initial or _initial_state(experiment, programs)
+        step = int(train_state.step)
+        evaluated = wd.has_readout(workdir, step)
+        if first_process := jax.process_index() == 0:
+            logs.rewind_metrics(workdir / "metrics.jsonl", step, evaluated=evaluated)
+        if step == num_steps and evaluated:  # nothing to record, only to tell
+            writers = tuple(set(writers) & {"terminal"})
+        log = logs.Log(
+            writers if first_process else (),
+            workdir,
+            first_step=step,
+            num_steps=num_steps,
+            show=experiment.show,
+            config=flatten(config),
+            wandb=wandb or {},
+        )
+        stack.callback(log.close)
+        for bad_step, error in unreadable.items():
+            log.warn(
+                f"warning: the checkpoint of step {bad_step} cannot be read and was moved to "
+                f"{checkpoints.set_aside(bad_step)} ({one_line(error)})"
+            )
+        if 0 < step < num_steps:
+            log.say(f"Resuming at step {step} of {num_steps}.")
+
+        warm = False  # the first chunk's time is mostly compilation
+        while not stop.signal:
+            if not evaluated and _due(step, experiment.eval_every, num_steps):
+                log.doing("evaluating")
+                scalars, readout = jax.device_get(programs.evaluate(train_state.state))
+                if first_process:
+                    with _disk_errors(checkpoints):
+                        _record_evaluation(experiment, workdir, log, step, scalars, readout)
+                evaluated = True
+            if step == num_steps:
+                break
+
+            log.doing("training" if warm else "compiling")
+            length = min(experiment.chunk - step % experiment.chunk, num_steps - step)
+            traced = profile and (warm or step + length == num_steps)
+            start_s = time.perf_counter()
+            with jax.profiler.trace(workdir / "profile") if traced else contextlib.nullcontext():
+                train_state, scalars = programs.chunk(train_state, length)
+                scalars = jax.device_get(scalars)  # waits for the chunk
+            if traced:
+                profile = False
+                log.say(f"A trace of steps {step} to {step + length} lies in {workdir}/profile.")
+            _check_finite(scalars, step, checkpoints)
+            record = {f"train/{name}": values.mean(0) for name, values in scalars.items()}
+            if warm:
+                record["perf/steps_per_s"] = length / (time.perf_counter() - start_s)
+            step, evaluated, warm = step + length, False, True
+            log.scalars(step, record)
+            if _due(step, experiment.save_every, num_steps):
+                with _disk_errors(checkpoints):
+                    checkpoints.save(step, train_state)
+
+        with _disk_errors(checkpoints):
+            if checkpoints.newest() != step:
+                checkpoints.save(step, train_state)
+            checkpoints.wait()
+    complete = step == num_steps and evaluated
+    log.say(_ending(workdir, step, complete, stop.signal))
+    return complete
+
+
+def _due(step: int, every: int, num_steps: int) -> bool:
+    return step % every == 0 or step == num_steps
+
+
+def _record_evaluation(experiment, workdir, log, step, scalars, readout) -> None:
+    """Log, draw and save an evaluation; the readout comes last, as the mark that it is complete."""
+    if experiment.seeds > 1:
+        ranked = next((scalars[n] for n in experiment.show if n in scalars), None)
+        order = np.arange(experiment.seeds) if ranked is None else np.argsort(ranked)
+        readout = {**readout, "drawn_seed": order[(experiment.seeds - 1) // 2]}
+    log.scalars(step, {f"eval/{name}": value for name, value in scalars.items()})
+    log.images(step, save_figures(workdir, experiment.task, readout, log.warn))
+    wd.save_readout(workdir, step, readout, experiment.keep)
+
+
+def save_figures(
+    workdir: pathlib.Path,
+    task: Task,
+    readout: Mapping[str, np.ndarray],
+    warn: Callable[[str], None],
+) -> dict[str, pathlib.Path]:
+    """Draw a readout, and the curves of metrics.jsonl, into WORKDIR/figures: {name: path}.
+
+    Of a population the task's figures show the member with the median score, named in a corner;
+    the spread over the seeds is in the curves. A figure that cannot be drawn only warns: the
+    readout stays.
+    """
+    member = readout.get("drawn_seed")
+    if member is not None:
+        readout = {n: v[int(member)] for n, v in readout.items() if n != "drawn_seed"}
+    try:
+        figures = dict(task.figures(readout))
+        if member is not None:
+            for figure in figures.values():
+                figure.text(0.005, 0.005, f"member {int(member)} of the population", fontsize=7)
+        if records := logs.read_metrics(workdir / "metrics.jsonl"):
+            figures["training"] = logs.training_curves(records)
+    except Exception as error:
+        warn(f"warning: the figures could not be drawn ({one_line(error)}); the readout is kept.")
+        return {}
+    return wd.save_figures(workdir, figures)
+
+
+def _check_finite(scalars, first_step: int, checkpoints: wd.Checkpoints) -> None:
+    """Raise TrainingFailed at the first step of a chunk whose scalars are not all finite."""
+    bad = {name: ~np.isfinite(values) for name, values in scalars.items()}
+    steps = [np.argmax(b.reshape(len(b), -1).any(1)) for b in bad.values() if b.any()]
+    if steps:
+        i = min(steps)
+        found = [f"{n} is {np.array2string(scalars[n][i])}" for n, b in bad.items() if b[i].any()]
+        raise TrainingFailed(
+            f"training stopped at step {first_step + i + 1}: {', '.join(found)}; "
+            f"{_what_stands(checkpoints)}"
+        )
+
+
+def _what_stands(checkpoints: wd.Checkpoints) -> str:
+    newest = checkpoints.newest_on_disk()
+    if newest is None:
+        return "no checkpoint was saved before."
+    return f"the newest good checkpoint is that of step {newest} in {checkpoints.directory}."
+
+
+@contextlib.contextmanager
+def _disk_errors(checkpoints: wd.Checkpoints) -> Iterator[None]:
+    """Turn what a full or vanished disk raises into one sentence."""
+    try:
+        yield
+    except (OSError, wd.SaveError) as error:
+        raise TrainingFailed(
+            f"the workdir cannot be written ({one_line(error)}); {_what_stands(checkpoints)} "
+            "Make room and give the same command again to go on from there."
+        ) from error
+
+
+@contextlib.contextmanager
+def _stop_on_signal() -> Iterator[types.SimpleNamespace]:
+    """Note SIGTERM or SIGINT in `.signal` instead of dying; a second SIGINT interrupts at once."""
+    stop = types.SimpleNamespace(signal=None)
+
+    def note(number, _):
+        if stop.signal == number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.signal = signal.Signals(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # only the main thread may handle signals
+        return
+    before = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ending(workdir: pathlib.Path, step: int, complete: bool, stopped_by) -> str:
+    if not complete:
+        return (
+            f"Stopped by {stopped_by.name} at step {step}; everything is saved. "
+            f"Give the same command again to go on (workdir {workdir})."
+        )
+    figures = sorted(path.name for path in (workdir / "figures").glob("*.png"))
+    return (
+        f"Complete after {step} steps.\n"
+        f"  figures      {workdir}/figures/  ({', '.join(figures)})\n"
+        f"  metrics      {workdir}/metrics.jsonl\n"
+        f"  config       {workdir}/config.json, config.py\n"
+        f"  checkpoint   {workdir}/checkpoints/{step}\n"
+        f"  readout      {workdir}/readout/{step:09d}.npz\n"
+        f'  in Python    task, state, config = hfjax.load("{workdir}")'
+    )
+
+
+class Loaded(NamedTuple):
+    """A run as `load` gives it back."""
+
+    task: Task
+    state: Any  # in a population every leaf has a leading [seed] axis
+    config: fdl.Config
+
+
+def load(workdir: str | os.PathLike) -> Loaded:
+    """The task, the newest readable state and the config of a run.
+
+    Raises InputError where `workdir` holds no run, or no checkpoint yet.
+    """
+    config = wd.load_config(workdir)
+    experiment = build(config)
+    programs = make_programs(experiment, jax.devices()[:1])
+    with wd.Checkpoints(workdir, read_only=True) as checkpoints:
+        restored, _ = checkpoints.restore_newest(programs.abstract)
+    if restored is None:
+        raise InputError(f"{workdir} holds no checkpoint yet.")
+    return Loaded(experiment.task, restored.state, config)
+
+
+def _initial_state(experiment: Experiment, programs: Programs) -> TrainState:
+    """Fresh state, or the state of `init_from` with a fresh optimiser.
+
+    Every array outside `opt_state` must stand in the other run under the same path and with the
+    same shape; one model may found a whole population.
+    """
+    train_state = programs.init()
+    if experiment.init_from is None:
+        return train_state
+    donors = {
+        jax.tree_util.keystr(path): leaf
+        for path, leaf in jax.tree.leaves_with_path(load(experiment.init_from).state)
+    }
+
+    def graft(path, leaf):
+        name = jax.tree_util.keystr(path)
+        if "opt_state" in name:
+            return leaf
+        donor = donors.get(name)
+        if donor is None or donor.shape not in (leaf.shape, leaf.shape[1:]):
+            there = "missing" if donor is None else f"of shape {donor.shape}"
+            raise InputError(
+                f"init_from={experiment.init_from} does not fit: {name.lstrip('.')} is "
+                f"{there} there and of shape {leaf.shape} here."
+            )
+        return jax.device_put(jnp.broadcast_to(donor, leaf.shape), leaf.sharding)
+
+    state = jax.tree.map_with_path(graft, train_state.state)
+    return train_state._replace(state=state)

@@ -1,0 +1,209 @@
+"""A run's folder on disk: its config, metrics, readouts, figures and checkpoints.
+
+config.json        the Fiddle config, loadable      config.py   the same, readable
+metrics.jsonl      one line a record                figures/    the newest figures, PNG
+readout/STEP.npz   arrays that the figures show     checkpoints/STEP   Orbax
+"""
+
+import contextlib
+import io
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import fiddle as fdl
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from fiddle.codegen import codegen
+from fiddle.experimental import serialization
+
+from hfjax.config import InputError, difference, one_line
+
+
+def write_atomically(path: pathlib.Path, content: bytes) -> None:
+    """Write a file so that a reader, or a killed run, meets the old content or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def claim(workdir: pathlib.Path, config: fdl.Buildable) -> None:
+    """Make `workdir` the home of `config`, or check that it already is.
+
+    Raises InputError, with nothing changed, where the folder cannot be written or holds a run of
+    another config; the message then names the first differences.
+    """
+    text = serialization.dump_json(config)
+    lines = codegen.codegen_dot_syntax(config).lines()
+    readable = "\n".join(line.rstrip() for line in lines) + "\n"
+    stored = workdir / "config.json"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if stored.exists():
+            if json.loads(stored.read_text()) != json.loads(text):
+                differs = difference(serialization.load_json(stored.read_text()), config)
+                raise InputError(
+                    f"{workdir} holds a run of another config ({differs}); "
+                    "name another --workdir, or give the same settings again to resume that run."
+                )
+            if not os.access(workdir, os.W_OK):
+                raise PermissionError("no permission to write")
+        else:
+            write_atomically(workdir / "config.py", readable.encode())
+            write_atomically(stored, text.encode())
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"the workdir {workdir} cannot be written: {reason}.") from error
+
+
+def load_config(workdir: str | os.PathLike) -> fdl.Buildable:
+    """The Fiddle config of a run. Raises InputError where `workdir` holds none."""
+    path = pathlib.Path(workdir) / "config.json"
+    try:
+        return serialization.load_json(path.read_text())
+    except OSError as error:
+        raise InputError(f"{workdir} holds no run: {path} cannot be read.") from error
+
+
+# ---------------------------------------------------------------------------------- readouts
+
+
+def save_readout(workdir: pathlib.Path, step: int, readout: Mapping[str, Any], keep: int) -> None:
+    """Save a readout's arrays as readout/STEP.npz and drop all but the `keep` newest."""
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in readout.items()}
+    np.savez_compressed(buffer, **arrays)
+    write_atomically(workdir / "readout" / f"{step:09d}.npz", buffer.getvalue())
+    for old in sorted((workdir / "readout").glob("*.npz"))[:-keep]:
+        old.unlink()
+
+
+def has_readout(workdir: pathlib.Path, step: int) -> bool:
+    """Whether the evaluation at `step` is complete: its readout is the last thing written."""
+    return (workdir / "readout" / f"{step:09d}.npz").exists()
+
+
+def load_readout(workdir: str | os.PathLike) -> tuple[int, dict[str, np.ndarray]]:
+    """(step, arrays) of a run's newest readout. Raises InputError where there is none."""
+    found = sorted((pathlib.Path(workdir) / "readout").glob("*.npz"))
+    if not found:
+        raise InputError(f"{workdir} holds no readout yet: its run has not been evaluated.")
+    with np.load(found[-1]) as arrays:
+        return int(found[-1].stem), dict(arrays)
+
+
+def save_figures(workdir: pathlib.Path, figures: Mapping[str, Any]) -> dict[str, pathlib.Path]:
+    """Save Matplotlib figures as figures/NAME.png and return their paths."""
+    paths = {}
+    for name, figure in figures.items():
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=120)
+        paths[name] = workdir / "figures" / f"{name}.png"
+        write_atomically(paths[name], buffer.getvalue())
+    return paths
+
+
+# ------------------------------------------------------------------------------- checkpoints
+
+
+class SaveError(RuntimeError):
+    """A checkpoint could not be saved."""
+
+
+def has_checkpoints(workdir: pathlib.Path) -> bool:
+    """Whether there is any complete checkpoint, readable or not."""
+    return any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*"))
+
+
+class Checkpoints:
+    """A run's Orbax checkpoints: saved asynchronously, the `keep` newest of them kept."""
+
+    def __init__(
+        self, workdir: str | os.PathLike, *, keep: int | None = None, read_only: bool = False
+    ):
+        """Open WORKDIR/checkpoints."""
+        self.directory = pathlib.Path(workdir) / "checkpoints"
+        self._manager = ocp.CheckpointManager(
+            self.directory.absolute(),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep, cleanup_tmp_directories=not read_only, read_only=read_only
+            ),
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        """Nothing to do."""
+        return self
+
+    def __exit__(self, error_type, *_) -> None:
+        """Release; an error that is already under way is not covered up by another."""
+        with contextlib.suppress(*([Exception] if error_type else [])):
+            self._manager.close()
+
+    def newest(self) -> int | None:
+        """Step of the newest checkpoint, one being saved included."""
+        return self._manager.latest_step()
+
+    def newest_on_disk(self) -> int | None:
+        """Step of the newest complete checkpoint."""
+        with contextlib.suppress(Exception):  # a save that failed raises here once more
+            self._manager.wait_until_finished()
+        return max(self._manager.all_steps(read=True), default=None)
+
+    def save(self, step: int, train_state: Any) -> None:
+        """Begin saving. Raises SaveError where this, or the save before it, failed."""
+        try:
+            self._manager.save(step, args=ocp.args.StandardSave(train_state))
+        except Exception as error:  # Orbax and TensorStore raise many types
+            raise SaveError(one_line(error)) from error
+
+    def wait(self) -> None:
+        """Wait until everything is on disk. Raises SaveError where it did not get there."""
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise SaveError(one_line(error)) from error
+
+    def restore_newest(self, abstract_state: Any) -> tuple[Any, dict[int, Exception]]:
+        """(state, {step: error} of newer checkpoints that are damaged); None if there is none.
+
+        abstract_state  pytree of jax.ShapeDtypeStruct; its shardings place the arrays, whatever
+                        number of devices wrote them.
+
+        Raises InputError where there are checkpoints but none of them can be read.
+        """
+        damaged: dict[int, Exception] = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                args = ocp.args.StandardRestore(abstract_state)
+                return self._manager.restore(step, args=args), damaged
+            except Exception as error:  # a damaged file surfaces as any of a dozen types
+                damaged[step] = error
+        if damaged:
+            raise InputError(
+                f"no checkpoint in {self.directory} can be read "
+                f"(step {max(damaged)}: {one_line(damaged[max(damaged)])[:200]})."
+            )
+        return None, {}
+
+    def set_aside(self, step: int) -> pathlib.Path:
+        """Move a damaged checkpoint to corrupt_checkpoints, bytes and all."""
+        target = self.directory.with_name("corrupt_checkpoints") / str(step)
+        target.parent.mkdir(exist_ok=True)
+        while target.exists():
+            target = target.with_name(target.name + "_")
+        os.replace(self.directory / str(step), target)
+        self._manager.reload()
+        return target
+
+
+def abstract(tree: Any, sharding: Any) -> Any:
+    """`tree` as jax.ShapeDtypeStruct leaves placed by `sharding`."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)

@@ -1,0 +1,116 @@
+"""What every config promises: the Task contract, and a run that leaves all that it should.
+
+A new config is covered by being in fdl_configs; TINY makes it small enough to test.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from fiddle.experimental import serialization
+from matplotlib.figure import Figure
+
+import hfjax
+from hfjax import log, train
+from hfjax.__main__ import _configs, _fiddlers
+
+_WALKS = {
+    "batch_size": 4,
+    "num_steps": 5,
+    "num_place": 12,
+    "num_map_walks": 200,
+    "num_rollouts": 4,
+    "rollout_steps": 20,
+    "num_bins": 12,
+    "num_noise_maps": 8,
+}
+TINY = {
+    "grid_rnn": {**_WALKS, "num_grid": 9},
+    "grid_lstm": {**_WALKS, "num_units": 6, "num_linear": 9},
+    "pattern_formation": {"num_maps": 4, "num_bins": 21, "num_noise_maps": 8},
+}
+
+
+def tiny(name, *fiddlers):
+    """A config made small, or None where a fiddler is not for it."""
+    config = _configs()[name]()
+    for fiddler in fiddlers:
+        try:
+            _fiddlers()[fiddler](config)
+        except (AttributeError, ValueError):
+            return None
+    for field, value in TINY[name].items():
+        setattr(config.task, field, value)
+    config.num_steps, config.chunk, config.eval_every, config.save_every = 2, 1, 2, 2
+    return config
+
+
+def same_structure(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert (x.shape, x.dtype, x.weak_type) == (y.shape, y.dtype, y.weak_type)
+
+
+CASES = [
+    (name, *fiddler)
+    for name in _configs()
+    for fiddler in [(), *((f,) for f in _fiddlers())]
+    if tiny(name, *fiddler) is not None
+]
+
+
+def test_every_fiddler_is_for_some_config():
+    assert {f for _, *rest in CASES for f in rest} == set(_fiddlers())
+
+
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_shapes_and_dtypes_follow_the_contract(case):
+    config = tiny(*case)
+    restored = serialization.load_json(serialization.dump_json(config))
+    assert serialization.dump_json(restored) == serialization.dump_json(config)
+    task, data = (experiment := train.build(restored)).task, experiment.data
+    key = jax.random.key(0)
+    state = jax.eval_shape(task.init, key, data)
+    batch = jax.eval_shape(task.sample, data, key)
+    assert len({leaf.shape[0] for leaf in jax.tree.leaves(batch)}) <= 1
+    new_state, scalars = jax.eval_shape(task.step, state, batch, key)
+    same_structure(new_state, state)
+    evaluated, readout = jax.eval_shape(task.evaluate, state, data, key)
+    for name, value in {**scalars, **evaluated}.items():
+        assert value.shape == (), name
+        assert jnp.issubdtype(value.dtype, jnp.floating), name
+    assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in readout.values())
+    assert set(experiment.show) <= {*scalars, *evaluated}
+
+    keys = jax.random.split(key, 3)
+    states = jax.eval_shape(jax.vmap(task.init, (0, None)), keys, data)
+    batches = jax.eval_shape(jax.vmap(task.sample, (None, 0)), data, keys)
+    new_states, many = jax.eval_shape(jax.vmap(task.step), states, batches, keys)
+    same_structure(new_states, states)
+    assert all(value.shape == (3,) for value in many.values())
+    _, readouts = jax.eval_shape(jax.vmap(task.evaluate, (0, None, 0)), states, data, keys)
+    assert all(readouts[n].shape == (3, *readout[n].shape) for n in readout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize("name", _configs())
+def test_a_short_run_leaves_finite_numbers_figures_and_a_checkpoint(tmp_path, name, seeds):
+    config = tiny(name)
+    config.seeds = seeds
+    assert train.run(config, tmp_path, writers=("jsonl",), devices=jax.devices()[:1])
+    records = log.read_metrics(tmp_path / "metrics.jsonl")
+    assert [r["step"] for r in records] == [0, 1, 2, 2]
+    trained = [v for r in records for n, v in r.items() if n.startswith("train/")]
+    assert all(np.shape(v) == (() if seeds == 1 else (seeds,)) for v in trained)
+
+    task, state, stored = hfjax.load(tmp_path)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(state) if x.dtype == jnp.float32)
+    assert stored.seeds == seeds
+    step, readout = hfjax.workdir.load_readout(tmp_path)
+    assert step == 2
+    if seeds == 1:
+        figures = task.figures(readout)
+        assert all(isinstance(figure, Figure) for figure in figures.values())
+        drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
+        assert drawn == {*figures, "training"}

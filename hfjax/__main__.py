@@ -149,7 +149,7 @@ def main(argv: Sequence[str]) -> int:
     if values.fdl_help:
         return 0
 
-    logging.set_verbosity(logging.ERROR)  # Orbax tells every save at info level
+    logging.set_verbosity(logging.FATAL)  # what Orbax logs, it also raises
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import jax
 

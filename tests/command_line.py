@@ -10,20 +10,23 @@ from collections.abc import Callable
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-def start(*arguments: str, **options) -> subprocess.Popen:
-    """Start the command line with one CPU device and W&B off unless asked for."""
+def start(*arguments: str, largest_file_kib: int | None = None) -> subprocess.Popen:
+    """Start the command line with one CPU device and W&B off unless asked for.
+
+    largest_file_kib refuses larger writes as a full disk does: with an error half-way.
+    """
+    limit = f"ulimit -f {largest_file_kib}; " if largest_file_kib else ""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "120"}
     environment.pop("XLA_FLAGS", None)
     if not any(a.startswith("--writers") for a in arguments):
         arguments = (*arguments, "--writers=jsonl,terminal")
     return subprocess.Popen(
-        [sys.executable, "-m", "hfjax", *arguments],
+        ["bash", "-c", f'{limit}exec "$@"', "bash", sys.executable, "-m", "hfjax", *arguments],
         cwd=ROOT,
         env=environment,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        **options,
     )
 
 
@@ -33,9 +36,9 @@ def finish(process: subprocess.Popen) -> tuple[int, str, str]:
     return process.returncode, out, error
 
 
-def hfjax(*arguments: str, **options) -> tuple[int, str, str]:
+def hfjax(*arguments: str, largest_file_kib: int | None = None) -> tuple[int, str, str]:
     """Run the command line to its end: (exit code, stdout, stderr)."""
-    return finish(start(*arguments, **options))
+    return finish(start(*arguments, largest_file_kib=largest_file_kib))
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen) -> None:

@@ -1,7 +1,6 @@
 """The command line in processes of its own: signals, kills, faults, flags."""
 
 import os
-import resource
 import signal
 import stat
 import time
@@ -89,12 +88,7 @@ def test_full_disk_ends_in_a_sentence_with_the_last_checkpoint_intact(tmp_path, 
     process.send_signal(signal.SIGTERM)
     finish(process)
     before = hfjax.load(tmp_path).state
-    # A limit on file sizes refuses the write like a full disk does: with an error half-way.
-    code, _, error = command(
-        *large,
-        "--fdl_set=task.slow_s=0.1",
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)),
-    )
+    code, _, error = command(*large, "--fdl_set=task.slow_s=0.1", largest_file_kib=60)
     assert code == 1
     assert "the workdir cannot be written" in error
     assert f"newest good checkpoint is that of step {before['steps']} " in error

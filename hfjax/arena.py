@@ -1,0 +1,183 @@
+"""Motion models: random walks of an animal in a box, and recorded paths on a regular clock."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# (position [batch, 2], heading [batch], *, width_m, border_m)
+#   -> (position in the box [batch, 2], further turn [batch] (rad), factor on the speed [batch])
+Boundary = Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
+
+
+class Walk(NamedTuple):
+    """A batch of paths. positions_t = positions_tm1 + displacements_t, from `start` on.
+
+    start [batch, 2] (m), start_heading [batch] (rad): direction of the step that led to the start.
+    positions [batch, time, 2] (m), displacements [batch, time, 2] (m per step).
+    headings [batch, time] (rad, in [-pi, pi)): direction of the step that leads to positions_t.
+    In a periodic box positions are folded into the box; displacements are as walked, unfolded.
+    """
+
+    start: jax.Array
+    start_heading: jax.Array
+    positions: jax.Array
+    displacements: jax.Array
+    headings: jax.Array
+
+
+def wrap_angle(angle: jax.Array) -> jax.Array:
+    """The same angle in [-pi, pi)."""
+    return jnp.mod(angle + jnp.pi, 2 * jnp.pi) - jnp.pi
+
+
+def avoid_walls(
+    position: jax.Array, heading: jax.Array, *, width_m: float, border_m: float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Near a wall and heading at it: turn until parallel to the wall, at a quarter of the speed.
+
+    With a the heading relative to the outward normal of the nearest wall, and only where the wall
+    is nearer than border_m and |a| < pi/2: turn = sign(a) (pi/2 - |a|), speed factor 1/4.
+
+    position [batch, 2] (m, box centred on 0), heading [batch] (rad)
+    -> position [batch, 2] as it came, turn [batch] (rad), speed factor [batch].
+    Source: Sorscher et al. 2019, after Raudies & Hasselmo 2012; grid-pattern-formation
+    `avoid_wall`. As there, nothing holds the animal inside: a long step can end outside the box
+    (then the wall counts as near), and a heading exactly along the normal is not turned.
+    """
+    # Walls in the order east, north, west, south: the outward normal of wall k points to k pi/2.
+    to_wall = jnp.concatenate([width_m / 2 - position, width_m / 2 + position], axis=-1)
+    normal = jnp.argmin(to_wall, axis=-1).astype(heading.dtype) * (jnp.pi / 2)
+    a = wrap_angle(heading - normal)
+    blocked = (jnp.min(to_wall, axis=-1) < border_m) & (jnp.abs(a) < jnp.pi / 2)
+    turn = jnp.where(blocked, jnp.sign(a) * (jnp.pi / 2 - jnp.abs(a)), 0)
+    return position, turn, jnp.where(blocked, 0.25, 1).astype(heading.dtype)
+
+
+def wrap_around(
+    position: jax.Array, heading: jax.Array, *, width_m: float, border_m: float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """A box without walls: who leaves on one side enters on the other.
+
+    Shapes as in `avoid_walls`; the turn is 0, the speed factor 1, and border_m is not used.
+    """
+    del border_m
+    folded = jnp.mod(position + width_m / 2, width_m) - width_m / 2
+    return folded, jnp.zeros_like(heading), jnp.ones_like(heading)
+
+
+def sorscher_walk(
+    key: jax.Array,
+    *,
+    batch_size: int,
+    num_steps: int,
+    width_m: float = 2.2,
+    dt_s: float = 0.02,
+    speed_scale_mps: float = 0.13 * 2 * np.pi,
+    turn_std_radps: float = 11.52,
+    border_m: float = 0.03,
+    boundary: Boundary = avoid_walls,
+) -> Walk:
+    """Random walks with a new Rayleigh speed and a normal turn at each step, in a square box.
+
+    x_t = x_tm1 + c_tm1 s_tm1 dt (cos, sin)(theta_tm1),   s ~ Rayleigh(speed_scale_mps)
+    theta_t = theta_tm1 + w_tm1 + N(0, turn_std_radps) dt
+    where turn w and speed factor c come from `boundary` at x_tm1, theta_tm1. x_0 is uniform in the
+    box (m, centred on 0), theta_0 uniform on the circle.
+
+    -> Walk with batch_size paths of num_steps. As published, `start` is the position after a first
+    step that is not part of the path, and `start_heading` the direction of that step.
+    Raises ValueError where a size, a length or a time is not positive, or a spread is negative.
+    Source: Sorscher et al. 2019, supplement; grid-pattern-formation `generate_trajectory`.
+    Deviation: none in the law of the walk; the random numbers are other ones.
+    """
+    for name, value in (("batch_size", batch_size), ("num_steps", num_steps)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, but is {value}")
+    for name, length in (("width_m", width_m), ("dt_s", dt_s)):
+        if length <= 0:
+            raise ValueError(f"{name} must be positive, but is {length}")
+    for name, spread in (
+        ("speed_scale_mps", speed_scale_mps),
+        ("turn_std_radps", turn_std_radps),
+        ("border_m", border_m),
+    ):
+        if spread < 0:
+            raise ValueError(f"{name} must not be negative, but is {spread}")
+
+    position_key, heading_key, speed_key, turn_key = jax.random.split(key, 4)
+    # One step before the start, and one look at the boundary after the end, which folds the last
+    # position into a periodic box.
+    drawn = (num_steps + 2, batch_size)
+    steps = jax.random.rayleigh(speed_key, speed_scale_mps * dt_s, drawn)
+    turns = jax.random.normal(turn_key, drawn) * (turn_std_radps * dt_s)
+    position_0 = jax.random.uniform(
+        position_key, (batch_size, 2), minval=-width_m / 2, maxval=width_m / 2
+    )
+    heading_0 = jax.random.uniform(heading_key, (batch_size,), minval=-jnp.pi, maxval=jnp.pi)
+
+    def move(state, noise):
+        position, heading = state
+        step, turn = noise
+        position, further_turn, factor = boundary(
+            position, heading, width_m=width_m, border_m=border_m
+        )
+        direction = jnp.stack([jnp.cos(heading), jnp.sin(heading)], axis=-1)
+        displacement = (factor * step)[:, None] * direction
+        moved = (position + displacement, heading + turn + further_turn)
+        return moved, (position, heading, displacement)
+
+    _, (positions, headings, displacements) = jax.lax.scan(
+        move, (position_0, heading_0), (steps, turns)
+    )
+    headings = wrap_angle(headings)
+    return Walk(
+        start=positions[1],
+        start_heading=headings[0],
+        positions=positions[2:].swapaxes(0, 1),
+        displacements=displacements[1:-1].swapaxes(0, 1),
+        headings=headings[1:-1].swapaxes(0, 1),
+    )
+
+
+def resample_trajectory(
+    times_s: np.ndarray, positions: np.ndarray, *, dt_s: float, max_gap_s: float
+) -> list[np.ndarray]:
+    """Recorded positions on a regular clock, by linear interpolation, cut where tracking was lost.
+
+    Samples with a NaN are dropped. Between two samples further apart than max_gap_s the path is
+    cut; each piece starts at its own first sample. Runs on the host.
+
+    times_s [sample] (s, increasing), positions [sample, 2]
+    -> list of pieces [time, 2], dt_s apart, each of at least two positions, in their order.
+    Raises ValueError where times do not increase, or dt_s or max_gap_s is not positive.
+    """
+    times_s = np.asarray(times_s, dtype=np.float64)
+    positions = np.asarray(positions, dtype=np.float64)
+    chex.assert_rank(times_s, 1)
+    chex.assert_shape(positions, (times_s.shape[0], 2))
+    for name, value in (("dt_s", dt_s), ("max_gap_s", max_gap_s)):
+        if value <= 0:
+            raise ValueError(f"{name} must be positive, but is {value}")
+
+    tracked = np.isfinite(times_s) & np.isfinite(positions).all(axis=-1)
+    times_s, positions = times_s[tracked], positions[tracked]
+    intervals = np.diff(times_s)
+    if np.any(intervals <= 0):
+        raise ValueError("times_s must increase from sample to sample, but do not")
+
+    pieces = []
+    for sample in np.split(np.arange(len(times_s)), np.flatnonzero(intervals > max_gap_s) + 1):
+        if len(sample) < 2:
+            continue
+        t, x = times_s[sample], positions[sample]
+        # The small term keeps a last sample that rounding put just after its tick.
+        count = int(np.floor((t[-1] - t[0]) / dt_s + 1e-6)) + 1
+        if count < 2:
+            continue
+        clock = t[0] + dt_s * np.arange(count)
+        pieces.append(np.stack([np.interp(clock, t, x[:, axis]) for axis in (0, 1)], axis=-1))
+    return pieces

@@ -1,0 +1,224 @@
+"""Network pieces as pairs of functions, one that draws parameters and one that applies them.
+
+Weights are [in, out] and activity is a row: a layer is x W, a recurrence h W_h with
+W_h [from, to]. This is the transpose of PyTorch's layout.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+Nonlinearity = Callable[[jax.Array], jax.Array]
+RecurrentInit = Callable[[jax.Array, int], jax.Array]
+
+
+class RNNParams(NamedTuple):
+    """inputs [in, unit], recurrent [unit, unit] (from, to). No biases."""
+
+    inputs: jax.Array
+    recurrent: jax.Array
+
+
+class LSTMParams(NamedTuple):
+    """inputs [in, 4 unit], recurrent [unit, 4 unit], bias [4 unit]; gates i, f, g, o in order."""
+
+    inputs: jax.Array
+    recurrent: jax.Array
+    bias: jax.Array
+
+
+def relu(x: jax.Array) -> jax.Array:
+    """max(x, 0), with slope 0 at 0."""
+    return jax.nn.relu(x)
+
+
+def tanh(x: jax.Array) -> jax.Array:
+    """Hyperbolic tangent."""
+    return jnp.tanh(x)
+
+
+def _check_sizes(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, but is {size}")
+
+
+def _uniform(key: jax.Array, shape: tuple[int, ...], bound: float) -> jax.Array:
+    return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+
+
+def linear_init(key: jax.Array, *, num_in: int, num_out: int) -> jax.Array:
+    """Weights of a linear layer without bias, uniform in +-1/sqrt(num_in) -> [in, out].
+
+    Raises ValueError where a size is below 1. Source: PyTorch `Linear`, used by the originals.
+    """
+    _check_sizes(num_in=num_in, num_out=num_out)
+    return _uniform(key, (num_in, num_out), num_in**-0.5)
+
+
+def linear(weights: jax.Array, x: jax.Array) -> jax.Array:
+    """x W: weights [in, out], x [..., in] -> [..., out].
+
+    The leading axes are made one first: the gradient of W is then a plain matrix product, where a
+    sum over several axes makes XLA transpose its arguments on the CPU (twice the time for a
+    read-out of 256 units). With the batch axis first, this keeps a sharded batch where it is.
+    """
+    chex.assert_shape(x, (..., weights.shape[0]))
+    return (_flat(x) @ weights).reshape(*x.shape[:-1], weights.shape[1])
+
+
+def _flat(x: jax.Array) -> jax.Array:
+    return x.reshape(-1, x.shape[-1])
+
+
+def uniform_fan_in(key: jax.Array, num_units: int) -> jax.Array:
+    """Recurrent weights uniform in +-1/sqrt(num_units) -> [unit, unit], as published.
+
+    Their spectral radius is about 1/sqrt(3), so that a ReLU network starts by forgetting.
+    Source: PyTorch `RNN`, used by grid-pattern-formation.
+    """
+    return _uniform(key, (num_units, num_units), num_units**-0.5)
+
+
+def near_identity(
+    key: jax.Array, num_units: int, *, gain: float = 1.0, scale: float = 1.0
+) -> jax.Array:
+    """Recurrent weights gain I + scale U, U as in `uniform_fan_in` -> [unit, unit].
+
+    A network that starts by remembering: small networks leave the uniform code at once, where the
+    published weights keep them there for more than a thousand steps. Source: after Le, Jaitly &
+    Hinton 2015 (identity for ReLU networks); not in the grid-cell papers.
+    """
+    weights = uniform_fan_in(key, num_units)
+    return gain * jnp.eye(num_units, dtype=weights.dtype) + scale * weights
+
+
+def rnn_init(
+    key: jax.Array, *, num_in: int, num_units: int, recurrent_init: RecurrentInit = uniform_fan_in
+) -> RNNParams:
+    """Parameters of a vanilla RNN: inputs uniform in +-1/sqrt(num_units), as in PyTorch's `RNN`.
+
+    recurrent_init (key, num_units) -> [unit, unit]. Raises ValueError where a size is below 1.
+    """
+    _check_sizes(num_in=num_in, num_units=num_units)
+    input_key, recurrent_key = jax.random.split(key)
+    return RNNParams(
+        inputs=_uniform(input_key, (num_in, num_units), num_units**-0.5),
+        recurrent=recurrent_init(recurrent_key, num_units),
+    )
+
+
+def lstm_init(key: jax.Array, *, num_in: int, num_units: int) -> LSTMParams:
+    """Parameters of an LSTM, uniform in +-1/sqrt(num_units).
+
+    Raises ValueError where a size is below 1. Source: PyTorch `LSTM`; its two biases, which only
+    ever act as their sum, are one here, drawn as that sum of two.
+    """
+    _check_sizes(num_in=num_in, num_units=num_units)
+    input_key, recurrent_key, bias_key = jax.random.split(key, 3)
+    bound = num_units**-0.5
+    return LSTMParams(
+        inputs=_uniform(input_key, (num_in, 4 * num_units), bound),
+        recurrent=_uniform(recurrent_key, (num_units, 4 * num_units), bound),
+        bias=_uniform(bias_key, (2, 4 * num_units), bound).sum(axis=0),
+    )
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _rnn(f, params, h0, v):
+    """`rnn`, with the gradient of W_h formed in one product over batch and time.
+
+    Reverse-mode differentiation of a scan adds a [unit, unit] matrix at every time step. It
+    suffices to carry the gradients of the pre-activations a_t back,
+        d_t = f'(a_t) (g_t + d_tp1 W_h^T),   g_t the gradient of h_t from outside,
+    and to contract once: dW_h = sum_t h_tm1^T d_t, dW_i = sum_t v_t^T d_t, dv_t = d_t W_i^T.
+    """
+    return _rnn_forward(f, params, h0, v)[0]
+
+
+def _rnn_forward(f, params, h0, v):
+    def step(h_tm1, v_t):
+        a_t = v_t @ params.inputs + h_tm1 @ params.recurrent
+        h_t = f(a_t)
+        return h_t, (h_t, a_t)
+
+    _, (h, a) = jax.lax.scan(step, h0, v.swapaxes(0, 1))
+    h = h.swapaxes(0, 1)
+    return h, (params, h0, v, h, a)
+
+
+def _rnn_backward(f, residuals, g):
+    params, h0, v, h, a = residuals
+
+    def step(dh_t, now):
+        g_t, a_t = now
+        (d_t,) = jax.vjp(f, a_t)[1](g_t + dh_t)
+        return d_t @ params.recurrent.T, d_t
+
+    dh_0, d = jax.lax.scan(step, jnp.zeros_like(h0), (g.swapaxes(0, 1), a), reverse=True)
+    d = d.swapaxes(0, 1)
+    h_tm1 = jnp.concatenate([h0[:, None], h[:, :-1]], axis=1)
+    gradient = RNNParams(inputs=_flat(v).T @ _flat(d), recurrent=_flat(h_tm1).T @ _flat(d))
+    return gradient, dh_0, linear(params.inputs.T, d)
+
+
+_rnn.defvjp(_rnn_forward, _rnn_backward)
+
+
+def _check_recurrent(inputs: jax.Array, h0: jax.Array, params: Any) -> None:
+    batch_size, num_units = h0.shape
+    chex.assert_shape(inputs, (batch_size, None, params.inputs.shape[0]))
+    chex.assert_axis_dimension(params.recurrent, 0, num_units)
+
+
+def rnn(
+    params: RNNParams, h0: jax.Array, inputs: jax.Array, *, nonlinearity: Nonlinearity
+) -> jax.Array:
+    """Vanilla RNN without biases: h_t = f(v_t W_i + h_tm1 W_h).
+
+    h0 [batch, unit], inputs v [batch, time, in] -> hidden [batch, time, unit]. `nonlinearity` acts
+    on each number by itself. Gradients by `_rnn`, equal to those of `rnn_plain`; first order and
+    reverse mode only.
+    """
+    _check_recurrent(inputs, h0, params)
+    return _rnn(nonlinearity, params, h0, inputs)
+
+
+def rnn_plain(
+    params: RNNParams, h0: jax.Array, inputs: jax.Array, *, nonlinearity: Nonlinearity
+) -> jax.Array:
+    """`rnn` as a plain scan, differentiated by JAX itself: the reference for its gradients."""
+    _check_recurrent(inputs, h0, params)
+
+    def step(h_tm1, v_t):
+        h_t = nonlinearity(v_t @ params.inputs + h_tm1 @ params.recurrent)
+        return h_t, h_t
+
+    return jax.lax.scan(step, h0, inputs.swapaxes(0, 1))[1].swapaxes(0, 1)
+
+
+def lstm(params: LSTMParams, h0: jax.Array, c0: jax.Array, inputs: jax.Array) -> jax.Array:
+    """LSTM: a_t = v_t W_i + h_tm1 W_h + b, split into i, f, g, o;
+    c_t = s(f) c_tm1 + s(i) tanh(g), h_t = s(o) tanh(c_t), s the logistic function.
+
+    h0, c0 [batch, unit], inputs v [batch, time, in] -> hidden [batch, time, unit].
+    A plain scan: gradients in the manner of `rnn`, with the gates recomputed on the way back, were
+    measured slower on the CPU at 128 and 512 units.
+    Source: Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000; PyTorch `LSTM`.
+    """
+    _check_recurrent(inputs, h0, params)
+    chex.assert_equal_shape([h0, c0])
+
+    def step(state, v_t):
+        h_tm1, c_tm1 = state
+        a_t = v_t @ params.inputs + h_tm1 @ params.recurrent + params.bias[None]
+        i, f, g, o = jnp.split(a_t, 4, axis=-1)
+        c_t = jax.nn.sigmoid(f) * c_tm1 + jax.nn.sigmoid(i) * jnp.tanh(g)
+        h_t = jax.nn.sigmoid(o) * jnp.tanh(c_t)
+        return (h_t, c_t), h_t
+
+    return jax.lax.scan(step, (h0, c0), inputs.swapaxes(0, 1))[1].swapaxes(0, 1)

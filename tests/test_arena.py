@@ -1,0 +1,198 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from hfjax import arena
+
+SPEED_MPS = 0.13 * 2 * np.pi
+
+
+sorscher_walk = jax.jit(
+    arena.sorscher_walk, static_argnames=("batch_size", "num_steps", "turn_std_radps", "boundary")
+)
+
+
+def walk(seed=0, batch_size=20_000, num_steps=20, **settings):
+    drawn = sorscher_walk(
+        jax.random.key(seed), batch_size=batch_size, num_steps=num_steps, **settings
+    )
+    return jax.tree.map(np.asarray, drawn)
+
+
+@pytest.fixture(scope="module")
+def walled():
+    return walk()
+
+
+@pytest.fixture(scope="module")
+def periodic():
+    return walk(boundary=arena.wrap_around)
+
+
+@pytest.mark.parametrize(
+    ("position", "heading", "turn", "factor"),
+    [
+        ((1.08, 0.2), 0.3, np.pi / 2 - 0.3, 0.25),  # at the east wall, to its left
+        ((1.08, 0.2), -0.3, -(np.pi / 2 - 0.3), 0.25),  # ... to its right
+        ((1.08, 0.2), 0.0, 0.0, 0.25),  # straight at it: slowed but not turned
+        ((1.08, 0.2), np.pi - 0.3, 0.0, 1.0),  # away from it
+        ((1.06, 0.2), 0.3, 0.0, 1.0),  # 4 cm are far enough
+        ((1.12, 0.2), 0.3, np.pi / 2 - 0.3, 0.25),  # already beyond it
+        ((0.5, 1.09), np.pi / 2 + 0.4, np.pi / 2 - 0.4, 0.25),  # north
+        ((-1.09, 0.5), np.pi - 0.2, -(np.pi / 2 - 0.2), 0.25),  # west
+        ((0.5, -1.09), -np.pi / 2 - 0.4, -(np.pi / 2 - 0.4), 0.25),  # south
+        ((1.08, 1.09), np.pi / 4, -np.pi / 4, 0.25),  # in a corner the nearer wall counts
+    ],
+)
+def test_wall_avoidance_worked_by_hand(position, heading, turn, factor):
+    same, turned, slowed = arena.avoid_walls(
+        jnp.array([position]), jnp.array([heading]), width_m=2.2, border_m=0.03
+    )
+    np.testing.assert_allclose(same, [position], rtol=1e-6)
+    np.testing.assert_allclose(turned, [turn], atol=1e-6)
+    assert slowed[0] == factor
+
+
+def test_wrap_around_worked_by_hand():
+    folded, turn, factor = arena.wrap_around(
+        jnp.array([[1.2, -1.15], [0.5, 0.0]]), jnp.zeros(2), width_m=2.2, border_m=0.03
+    )
+    np.testing.assert_allclose(folded, [[-1.0, 1.05], [0.5, 0.0]], atol=1e-6)
+    assert not turn.any()
+    assert (factor == 1).all()
+
+
+def test_a_walk_adds_up(walled):
+    path = walled.start[:, None] + np.cumsum(walled.displacements, axis=1)
+    np.testing.assert_allclose(walled.positions, path, atol=1e-5)
+    step_m = np.linalg.norm(walled.displacements, axis=-1)
+    direction = np.stack([np.cos(walled.headings), np.sin(walled.headings)], axis=-1)
+    np.testing.assert_allclose(walled.displacements, step_m[..., None] * direction, atol=1e-6)
+    assert walled.headings.min() >= -np.pi
+    assert walled.headings.max() < np.pi
+
+
+def test_a_periodic_walk_adds_up_around_the_seam(periodic):
+    assert np.abs(periodic.positions).max() <= 1.1 + 1e-6
+    path = periodic.start[:, None] + np.cumsum(periodic.displacements, axis=1)
+    laps = (path - periodic.positions) / 2.2
+    np.testing.assert_allclose(laps, np.round(laps), atol=1e-5)
+    assert np.abs(np.round(laps)).max() == 1  # some walks do cross, and none can go round twice
+
+
+def test_speed_and_turn_have_the_constants_of_the_paper(periodic):
+    speed_mps = np.linalg.norm(periodic.displacements, axis=-1) / 0.02
+    assert stats.kstest(speed_mps[:, 7], stats.rayleigh(scale=SPEED_MPS).cdf).pvalue > 0.01
+    np.testing.assert_allclose(speed_mps.mean(), SPEED_MPS * np.sqrt(np.pi / 2), rtol=0.003)
+    # A new speed at each step: no memory.
+    assert abs(np.corrcoef(speed_mps[:, 3], speed_mps[:, 4])[0, 1]) < 0.02
+
+    headings = np.concatenate([periodic.start_heading[:, None], periodic.headings], axis=1)
+    turns = (np.diff(headings, axis=1) + np.pi) % (2 * np.pi) - np.pi
+    np.testing.assert_allclose(turns.std(), 11.52 * 0.02, rtol=0.005)
+    assert stats.kstest(turns[:, 5], stats.norm(scale=11.52 * 0.02).cdf).pvalue > 0.01
+    uniform = stats.uniform(-np.pi, 2 * np.pi).cdf
+    assert stats.kstest(periodic.start_heading, uniform).pvalue > 0.01
+    for axis in (0, 1):
+        uniform = stats.uniform(-1.1, 2.2).cdf
+        assert stats.kstest(periodic.positions[:, -1, axis], uniform).pvalue > 0.01
+
+
+def test_walks_leave_the_walled_box_as_rarely_as_the_originals(walled):
+    # Golden: 40,000 walks of 20 steps of the original's `generate_trajectory` (numpy seed 1) are
+    # outside in 0.57 % of positions, 7 cm at most, and end 0.3549 m from their start on average.
+    outside = np.abs(walled.positions) > 1.1
+    np.testing.assert_allclose(outside.any(axis=-1).mean(), 0.0057, atol=0.0005)
+    assert np.abs(walled.positions).max() < 1.1 + 0.08
+    net_m = np.linalg.norm(walled.positions[:, -1] - walled.start, axis=-1)
+    np.testing.assert_allclose(net_m.mean(), 0.3549, atol=0.004)
+    # The start is the position after a first step, so that it, too, can be outside.
+    assert (np.abs(walled.start) > 1.1).any()
+
+
+def test_walls_turn_and_slow_the_next_step():
+    # Without turns of its own a walk turns at walls only: an independent reading of the rule.
+    path = walk(batch_size=4000, turn_std_radps=0.0)
+    before = np.concatenate([path.start[:, None], path.positions[:, :-1]], axis=1)[:, :-1]
+    heading, following = path.headings[:, :-1], path.headings[:, 1:]
+    step_m = np.linalg.norm(path.displacements, axis=-1)[:, :-1]
+    gap = np.stack(
+        [1.1 - before[..., 0], 1.1 - before[..., 1], 1.1 + before[..., 0], 1.1 + before[..., 1]]
+    )
+    normal = np.array([0, np.pi / 2, np.pi, -np.pi / 2])[gap.argmin(axis=0)]
+    a = np.angle(np.exp(1j * (heading - normal)))
+    blocked = (gap.min(axis=0) < 0.03) & (np.cos(a) > 0)
+    along = np.where(a > 0, normal + np.pi / 2, normal - np.pi / 2)
+    expected = np.where(blocked, along, heading)
+    # Leave out what float32 can decide either way: at the border, and straight at a wall.
+    clear = (np.abs(gap.min(axis=0) - 0.03) > 1e-6) & (np.abs(a) > 1e-4)
+    off = np.abs(np.exp(1j * following) - np.exp(1j * expected))[clear]
+    assert off.max() < 1e-4
+    assert blocked.sum() > 1000
+    # Whoever walks along a wall is blocked or free by a rounding error: not counted.
+    along_a_wall = (gap.min(axis=0) < 0.031) & (np.abs(np.cos(a)) < 1e-3)
+    slow, free = step_m[blocked & ~along_a_wall], step_m[~blocked & ~along_a_wall]
+    np.testing.assert_allclose(slow.mean() / free.mean(), 0.25, rtol=0.04)
+
+
+def test_a_key_gives_the_same_walk_and_another_key_another():
+    first, again, other = walk(1, 4, 3), walk(1, 4, 3), walk(2, 4, 3)
+    np.testing.assert_array_equal(first.positions, again.positions)
+    assert not np.isclose(first.positions, other.positions).any()
+    assert first.positions.shape == first.displacements.shape == (4, 3, 2)
+    assert first.headings.shape == (4, 3)
+    assert first.start.shape == (4, 2)
+    assert first.start_heading.shape == (4,)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("batch_size", 0),
+        ("num_steps", 0),
+        ("width_m", 0.0),
+        ("dt_s", -0.1),
+        ("speed_scale_mps", -1.0),
+        ("turn_std_radps", -1.0),
+        ("border_m", -0.1),
+    ],
+)
+def test_impossible_walks_are_refused(name, value):
+    settings = {"batch_size": 2, "num_steps": 2, name: value}
+    with pytest.raises(ValueError, match=f"{name} must .* but is {value}"):
+        arena.sorscher_walk(jax.random.key(0), **settings)
+
+
+def test_resampling_worked_by_hand():
+    times_s = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 2.0, 2.3, 5.0])
+    x = np.array([0.0, 1.0, np.nan, 3.0, 4.0, 10.0, 13.0, 0.0])
+    pieces = arena.resample_trajectory(
+        times_s, np.stack([x, -2 * x], axis=-1), dt_s=0.05, max_gap_s=0.35
+    )
+    # The lost sample at 0.2 s is bridged (a gap of 0.2 s), the gaps after 0.4 s and 2.3 s are not,
+    # and the lone sample at 5 s is no path.
+    expected = [np.arange(9) * 0.5, 10 + np.arange(7) * 0.5]
+    assert len(pieces) == 2
+    for piece, x_m in zip(pieces, expected, strict=True):
+        np.testing.assert_allclose(piece, np.stack([x_m, -2 * x_m], axis=-1), atol=1e-9)
+
+
+def test_resampling_cuts_at_lost_samples_longer_than_the_gap():
+    times_s = np.arange(10) * 0.1
+    positions = np.ones((10, 2))
+    positions[3:6, 1] = np.nan
+    pieces = arena.resample_trajectory(times_s, positions, dt_s=0.1, max_gap_s=0.3)
+    assert [len(piece) for piece in pieces] == [3, 4]
+    assert arena.resample_trajectory(times_s, positions * np.nan, dt_s=0.1, max_gap_s=0.3) == []
+
+
+def test_resampling_refuses_what_it_cannot_read():
+    positions = np.zeros((3, 2))
+    with pytest.raises(ValueError, match="times_s must increase"):
+        arena.resample_trajectory(np.array([0.0, 0.2, 0.1]), positions, dt_s=0.1, max_gap_s=1.0)
+    with pytest.raises(ValueError, match="dt_s must be positive, but is 0"):
+        arena.resample_trajectory(np.arange(3.0), positions, dt_s=0, max_gap_s=1.0)
+    with pytest.raises(AssertionError):
+        arena.resample_trajectory(np.arange(4.0), positions, dt_s=0.1, max_gap_s=1.0)

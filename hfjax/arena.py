@@ -112,7 +112,9 @@ def sorscher_walk(
     # One step before the start, and one look at the boundary after the end, which folds the last
     # position into a periodic box.
     drawn = (num_steps + 2, batch_size)
-    steps = jax.random.rayleigh(speed_key, speed_scale_mps * dt_s, drawn)
+    # jax.random.rayleigh takes the logarithm of a draw that can be 0: one infinite step in 2^23.
+    uniform = jax.random.uniform(speed_key, drawn)
+    steps = (speed_scale_mps * dt_s) * jnp.sqrt(-2 * jnp.log1p(-uniform))
     turns = jax.random.normal(turn_key, drawn) * (turn_std_radps * dt_s)
     position_0 = jax.random.uniform(
         position_key, (batch_size, 2), minval=-width_m / 2, maxval=width_m / 2

@@ -196,3 +196,13 @@ def test_resampling_refuses_what_it_cannot_read():
         arena.resample_trajectory(np.arange(3.0), positions, dt_s=0, max_gap_s=1.0)
     with pytest.raises(AssertionError):
         arena.resample_trajectory(np.arange(4.0), positions, dt_s=0.1, max_gap_s=1.0)
+
+
+@pytest.mark.parametrize("extreme", [0.0, 1 - 2.0**-24])
+def test_steps_are_finite_at_both_ends_of_the_uniform_draw(monkeypatch, extreme):
+    def draw(key, shape, dtype=jnp.float32, minval=0.0, maxval=1.0):
+        return minval + extreme * (maxval - minval) * jnp.ones(shape, dtype)
+
+    monkeypatch.setattr(jax.random, "uniform", draw)
+    walk = arena.sorscher_walk(jax.random.key(0), batch_size=2, num_steps=3)
+    assert jnp.isfinite(walk.displacements).all()

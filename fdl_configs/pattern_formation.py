@@ -1,0 +1,82 @@
+"""Configs of pattern formation: grids from the covariance of the place code, without an RNN."""
+
+import fiddle as fdl
+
+from hfjax import cells
+from hfjax.models import pattern_formation as model
+from hfjax.networks import relu, tanh
+from hfjax.train import Experiment
+
+
+def pattern_formation() -> fdl.Config:
+    """Hexagons from a relu: 32 maps that grow independently under the place code's covariance.
+
+        python -m hfjax --fdl_config=pattern_formation --workdir=runs/pattern_formation
+
+    Less than a minute on two CPU cores. Expect 88 % of the maps above grid score 0.37 (78-91 % over
+    ten seeds), 45 % above 0.8; low-pass noise has 23 % and 3 %.
+    Fiddlers: tanh_maps, saturated_maps, hierarchy, hierarchy_tanh.
+    """
+    return fdl.Config(
+        Experiment,
+        task=fdl.Config(
+            model.task,
+            num_maps=32,
+            num_bins=55,
+            width_m=2.2,
+            covariance=fdl.Partial(
+                model.place_code_spectrum,
+                num_place=512,
+                sigma_m=0.12,
+                place_code=cells.softmax_surround,
+            ),
+            update=model.independent_unit_maps,
+            nonlinearity=relu,
+            learning_rate=5e-3,
+            initial_std=1e-8,
+            iterations_per_step=10,
+            num_noise_maps=256,
+        ),
+        num_steps=100,
+        chunk=10,
+        eval_every=50,
+        save_every=50,
+        show=("objective", "grid_share_above_0.37", "noise_share_above_0.37"),
+    )
+
+
+def tanh_maps(cfg: fdl.Config) -> None:
+    """pattern_formation with tanh: mixed patterns, with no more grids than smooth noise has.
+
+    As published, with lr 1e-4. The maps then stay below 1e-5, where tanh is a straight line: they
+    are white noise filtered by exp(0.1 Sigma). See `saturated_maps` for a tanh at work.
+    """
+    task = cfg.task
+    task.update, task.nonlinearity, task.learning_rate = model.independent_maps, tanh, 1e-4
+
+
+def saturated_maps(cfg: fdl.Config) -> None:
+    """pattern_formation with tanh at relu's learning rate, at which the maps reach saturation."""
+    task = cfg.task
+    task.update, task.nonlinearity, task.learning_rate = model.independent_maps, tanh, 5e-3
+
+
+def hierarchy(cfg: fdl.Config) -> None:
+    """pattern_formation with competition: 64 maps, each unlike those before, from coarse to fine.
+
+    Sanger's rule with 30 relu, Gaussian covariance, 5000 iterations: a minute on two CPU cores.
+    Expect 50 % of the maps above grid score 0.37 (48-56 % over ten seeds), 30 % above 0.8, with
+    spacings from the width of the box down to 0.6 m.
+    """
+    task = cfg.task
+    task.num_maps = 64
+    task.covariance = fdl.Partial(model.gaussian_spectrum, sigma_m=0.12)
+    task.update, task.nonlinearity = model.competing_maps, model.steep_relu
+    task.learning_rate = 8e-3
+    cfg.num_steps, cfg.chunk, cfg.eval_every, cfg.save_every = 500, 20, 100, 100
+
+
+def hierarchy_tanh(cfg: fdl.Config) -> None:
+    """hierarchy with tanh, almost linear here: mixed Fourier modes, 4 % above score 0.37."""
+    hierarchy(cfg)
+    cfg.task.nonlinearity = tanh

@@ -1,0 +1,453 @@
+"""Pattern formation without an RNN: grids from the covariance of the place code alone.
+
+A linear decoder from grid to place cells is at its best when the grid cells' maps G [map, x, y]
+span the strongest eigenvectors of the place cells' spatial covariance Sigma. Translation symmetry
+makes these Fourier modes; they lie on a ring, where the spectrum of Sigma peaks, and a nonlinearity
+without the symmetry g -> -g picks three of them 60 degrees apart: hexagons (Sorscher et al. 2019,
+sec. 3, and Neuron 2023). Here G climbs that objective directly, with no network in between.
+
+Source of both recurrences and their constants: `pattern_formation.ipynb` of the repository
+grid-pattern-formation, and `PlaceCells.compute_covariance` there.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from hfjax import cells, figures, ratemaps
+from hfjax.networks import relu
+from hfjax.task import Task
+
+Nonlinearity = Callable[[jax.Array], jax.Array]
+
+THRESHOLDS = (0.3, 0.37, 0.8)  # of the grid score; those the field has used
+
+
+class PatternState(NamedTuple):
+    """The maps and the linear operator that they grow under.
+
+    maps      [map, x, y], the activity of each unit in each bin of the box.
+    spectrum  [kx, ky], the eigenvalues of Sigma (its Fourier transform, in the order of fftfreq).
+    """
+
+    maps: jax.Array
+    spectrum: jax.Array
+
+
+# Covariance of the place code ------------------------------------------------------------------
+
+
+def bin_centres(*, num_bins: int, width_m: float) -> jax.Array:
+    """Positions [x, y, 2] (m) of the map's bins: both walls of the centred box are bins.
+
+    The published grid. The period of the Fourier modes is thus width * num_bins / (num_bins - 1).
+    """
+    axis = jnp.linspace(-width_m / 2, width_m / 2, num_bins)
+    return jnp.stack(jnp.meshgrid(axis, axis, indexing="ij"), axis=-1)
+
+
+def place_code_spectrum(
+    key: jax.Array,
+    *,
+    num_bins: int,
+    width_m: float,
+    num_place: int = 512,
+    sigma_m: float = 0.12,
+    place_code: Callable[..., jax.Array] = cells.softmax_surround,
+) -> jax.Array:
+    """Eigenvalues [kx, ky] of the place code's covariance, made translation invariant.
+
+    Sigma(s) = sum_x sum_i p_i(x) p_i(x + s) over all cyclic shifts s, for num_place centres drawn
+    uniformly; by the Wiener-Khinchin theorem its eigenvalues are sum_i |FFT(p_i)|^2. The zero mode,
+    the part of the mean activity, is removed.
+
+    The sum over the bins x is not divided by their number: the published learning rates presume
+    this scale. Source: `PlaceCells.compute_covariance`, which shifts and adds the full matrix of
+    [x, y, x, y] to the same end. Deviation: the centres come from `key`, not from seed 0.
+
+    Raises ValueError if num_place is below 1 or sigma_m is not positive.
+    """
+    if num_place < 1:
+        raise ValueError(f"num_place must be at least 1, but is {num_place}")
+    if sigma_m <= 0:
+        raise ValueError(f"sigma_m must be positive, but is {sigma_m}")
+    centres = cells.place_centres(key, num_place=num_place, width_m=width_m)
+    positions = bin_centres(num_bins=num_bins, width_m=width_m)
+    p = place_code(positions, centres, sigma_m=sigma_m)
+    chex.assert_shape(p, (num_bins, num_bins, num_place))
+    power = jnp.sum(jnp.abs(jnp.fft.fft2(p, axes=(0, 1))) ** 2, axis=-1)
+    return power.at[0, 0].set(0.0)
+
+
+def gaussian_spectrum(
+    key: jax.Array, *, num_bins: int, width_m: float, sigma_m: float = 0.12
+) -> jax.Array:
+    """Eigenvalues [kx, ky] of a Gaussian covariance exp(-|s|^2 / 2 sigma^2), zero mode kept.
+
+    `key` is not used: this Sigma has no random part. An odd num_bins makes shift 0 a bin.
+    Source: the multi-grid part of the notebook.
+
+    Raises ValueError if num_bins is even or sigma_m is not positive.
+    """
+    del key
+    if num_bins % 2 == 0:
+        raise ValueError(f"num_bins must be odd for the Gaussian covariance, but is {num_bins}")
+    if sigma_m <= 0:
+        raise ValueError(f"sigma_m must be positive, but is {sigma_m}")
+    s = bin_centres(num_bins=num_bins, width_m=width_m)
+    covariance = jnp.exp(-jnp.sum(s**2, axis=-1) / (2 * sigma_m**2))
+    return jnp.fft.fft2(jnp.fft.ifftshift(covariance)).real
+
+
+# Dynamics --------------------------------------------------------------------------------------
+
+
+def convolve(maps: jax.Array, spectrum: jax.Array) -> jax.Array:
+    """Sigma * G: each map [map, x, y] convolved over the periodic box, by FFT."""
+    half = spectrum[:, : spectrum.shape[1] // 2 + 1]  # Sigma is real and even, so is its spectrum
+    return jnp.fft.irfft2(jnp.fft.rfft2(maps) * half[None], s=maps.shape[-2:])
+
+
+def steep_relu(x: jax.Array) -> jax.Array:
+    """30 max(x, 0): the published nonlinearity of the hierarchy of hexagonal grids."""
+    return relu(30 * x)
+
+
+def unit_peak(maps: jax.Array) -> jax.Array:
+    """Each map [map, x, y] divided by its largest magnitude; a map of zeros stays."""
+    peak = jnp.max(jnp.abs(maps), axis=(1, 2), keepdims=True)
+    return maps / jnp.maximum(peak, jnp.finfo(maps.dtype).tiny)
+
+
+def independent_maps(
+    maps: jax.Array, spectrum: jax.Array, *, learning_rate: float, nonlinearity: Nonlinearity
+) -> jax.Array:
+    """One iteration for maps [map, x, y] that do not see each other.
+
+    G <- phi(G + lr (-G + Sigma * G)). Source: notebook, single-cell dynamics.
+    """
+    return nonlinearity(maps + learning_rate * (convolve(maps, spectrum) - maps))
+
+
+def independent_unit_maps(
+    maps: jax.Array, spectrum: jax.Array, *, learning_rate: float, nonlinearity: Nonlinearity
+) -> jax.Array:
+    """`independent_maps`, each map then divided by its peak; for a positively homogeneous phi.
+
+    The published relu recurrence grows without bound, to 1e75 in its 1000 iterations, which float32
+    cannot hold. With phi(a g) = a phi(g) for every a > 0 (relu), the whole iteration F has
+    F(a G) = a F(G), so a positive factor per map, whenever it is applied, changes no later pattern:
+    the maps are the published ones, each divided by its peak. This does not hold for tanh, whose
+    saturation sets the scale: take `independent_maps` there.
+    """
+    return unit_peak(
+        independent_maps(maps, spectrum, learning_rate=learning_rate, nonlinearity=nonlinearity)
+    )
+
+
+def competing_maps(
+    maps: jax.Array, spectrum: jax.Array, *, learning_rate: float, nonlinearity: Nonlinearity
+) -> jax.Array:
+    """One iteration for maps [map, x, y] of which each avoids those before it.
+
+    G <- G + lr (H - tril(H G^T) G + phi(G)), H = Sigma * G: Sanger's rule (Oja's for one map) with
+    a nonlinear term. Map i is deflated by maps 0..i, so that the maps come out in the order of
+    their eigenvalues. Source: notebook, multi-grid dynamics. Deviation: there the last map is the
+    first of the hierarchy (and the figure is flipped); here map 0 is.
+    """
+    H = convolve(maps, spectrum)
+    overlap = jnp.tril(jnp.einsum("ixy,jxy->ij", H, maps))
+    return maps + learning_rate * (
+        H - jnp.einsum("ij,jxy->ixy", overlap, maps) + nonlinearity(maps)
+    )
+
+
+def _is_homogeneous(nonlinearity: Nonlinearity) -> bool:
+    x = np.linspace(-2.0, 2.0, 5, dtype=np.float32)
+    return bool(np.allclose(nonlinearity(jnp.asarray(4 * x)), 4 * nonlinearity(jnp.asarray(x))))
+
+
+# What the maps are -----------------------------------------------------------------------------
+
+
+def wave_vectors(*, num_bins: int, width_m: float) -> jax.Array:
+    """Wave vector [kx, ky, 2] (cycles per metre) of each Fourier mode, in the order of fftfreq."""
+    k = jnp.fft.fftfreq(num_bins, d=width_m / (num_bins - 1))
+    return jnp.stack(jnp.meshgrid(k, k, indexing="ij"), axis=-1)
+
+
+def objective(maps: jax.Array, spectrum: jax.Array) -> jax.Array:
+    """What each map [map] maximises: (g^T Sigma g) / (g^T g), over Sigma's top eigenvalue."""
+    power = jnp.abs(jnp.fft.fft2(unit_peak(maps))) ** 2
+    total = jnp.maximum(jnp.sum(power, axis=(1, 2)), jnp.finfo(maps.dtype).tiny)
+    return jnp.sum(power * spectrum[None], axis=(1, 2)) / total / jnp.max(spectrum)
+
+
+def scale_and_orientation(maps: jax.Array, *, width_m: float) -> tuple[jax.Array, jax.Array]:
+    """Grid spacing (m) and orientation (degrees in [0, 60)) of each map [map], from its spectrum.
+
+    With k the strongest Fourier mode other than zero, a hexagonal grid has the spacing
+    2 / (sqrt(3) |k|), and its fields lie in the directions 30 degrees off k. The modes of the box
+    are discrete, and so are these two. A uniform map has neither: NaN.
+    """
+    num_maps, num_bins, _ = maps.shape
+    power = jnp.abs(jnp.fft.fft2(unit_peak(maps))) ** 2
+    strongest = jnp.argmax(power.at[:, 0, 0].set(0.0).reshape(num_maps, -1), axis=1)
+    k = wave_vectors(num_bins=num_bins, width_m=width_m).reshape(-1, 2)[strongest]
+    spacing_m = 2 / (np.sqrt(3) * jnp.linalg.norm(k, axis=-1))
+    angle_deg = jnp.rad2deg(jnp.arctan2(k[:, 1], k[:, 0])) + 30
+    # Rounded first, so that k and -k, which are the same wave, cannot come out as 0 and 60.
+    orientation_deg = jnp.mod(jnp.round(angle_deg, 3), 60)
+    varies = jnp.max(maps, axis=(1, 2)) > jnp.min(maps, axis=(1, 2))
+    return jnp.where(varies, spacing_m, jnp.nan), jnp.where(varies, orientation_deg, jnp.nan)
+
+
+# The task --------------------------------------------------------------------------------------
+
+
+def task(
+    *,
+    num_maps: int = 32,
+    num_bins: int = 55,
+    width_m: float = 2.2,
+    covariance: Callable[..., jax.Array] = place_code_spectrum,
+    update: Callable[..., jax.Array] = independent_unit_maps,
+    nonlinearity: Nonlinearity = relu,
+    learning_rate: float = 5e-3,
+    initial_std: float = 1e-8,
+    iterations_per_step: int = 10,
+    num_noise_maps: int = 256,
+) -> Task:
+    """Maps that grow under the covariance of the place code; the defaults give single hexagons.
+
+    covariance    (key, num_bins, width_m) -> eigenvalues of Sigma [kx, ky].
+    update        (maps, spectrum, learning_rate, nonlinearity) -> maps, one iteration:
+                  `independent_unit_maps`, `independent_maps` or `competing_maps`.
+    initial_std   the maps start as white noise of this standard deviation, as published.
+    iterations_per_step   a `step` of the task is a scan over so many iterations.
+    num_noise_maps   size of the control, low-pass filtered noise (sigma a tenth of the box).
+
+    The state is its own data: `sample` gives (), `step` ignores its batch and key.
+    Step scalars: `objective` (mean over maps; at most 1, which a linear map would reach) and
+    `change`, the mean distance that a map, taken as a unit vector, went in the step.
+    Evaluation: shares of maps (and of noise maps) above the grid scores .3, .37, .8, the medians of
+    score and spacing; the readout holds maps, scores, spectra, spacings and orientations.
+
+    Raises ValueError for impossible numbers, and where `independent_unit_maps` meets a nonlinearity
+    that is not positively homogeneous.
+    """
+    for name, count in (
+        ("num_maps", num_maps),
+        ("iterations_per_step", iterations_per_step),
+        ("num_noise_maps", num_noise_maps),
+    ):
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1, but is {count}")
+    if num_bins < 10:
+        raise ValueError(f"num_bins must be at least 10, to score the maps, but is {num_bins}")
+    for name, size in (
+        ("width_m", width_m),
+        ("learning_rate", learning_rate),
+        ("initial_std", initial_std),
+    ):
+        if size <= 0:
+            raise ValueError(f"{name} must be positive, but is {size}")
+    if update is independent_unit_maps and not _is_homogeneous(nonlinearity):
+        raise ValueError(
+            "independent_unit_maps needs a nonlinearity with f(a x) = a f(x) for a > 0, as relu "
+            "has it; use independent_maps with this one"
+        )
+
+    def init(key: jax.Array, data: Any) -> PatternState:
+        del data
+        covariance_key, map_key = jax.random.split(key)
+        spectrum = covariance(covariance_key, num_bins=num_bins, width_m=width_m)
+        chex.assert_shape(spectrum, (num_bins, num_bins))
+        maps = initial_std * jax.random.normal(map_key, (num_maps, num_bins, num_bins))
+        return PatternState(maps, spectrum)
+
+    def sample(data: Any, key: jax.Array) -> tuple[()]:
+        del data, key
+        return ()
+
+    def step(
+        state: PatternState, batch: tuple[()], key: jax.Array
+    ) -> tuple[PatternState, dict[str, jax.Array]]:
+        del batch, key
+
+        def iteration(maps, _):
+            maps = update(
+                maps, state.spectrum, learning_rate=learning_rate, nonlinearity=nonlinearity
+            )
+            return maps, None
+
+        maps, _ = jax.lax.scan(iteration, state.maps, length=iterations_per_step)
+        scalars = {
+            "objective": jnp.mean(objective(maps, state.spectrum)),
+            "change": jnp.mean(_distance(_unit_length(maps), _unit_length(state.maps))),
+        }
+        return state._replace(maps=maps), scalars
+
+    def evaluate(
+        state: PatternState, data: Any, key: jax.Array
+    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+        del data
+        # Rounded, so that the first map of a hierarchy, which is uniform, has no ripples to score.
+        maps = jnp.round(unit_peak(state.maps), 5)
+        noise = ratemaps.low_pass_noise_maps(
+            key, num_units=num_noise_maps, num_bins=num_bins, sigma_bins=num_bins / 10
+        )
+        both = ratemaps.grid_scores(jnp.concatenate([maps, noise])).score_60
+        scores, noise_scores = both[:num_maps], both[num_maps:]
+        spacing_m, orientation_deg = scale_and_orientation(maps, width_m=width_m)
+        scalars = {
+            f"{name}_share_above_{threshold}": jnp.mean(values > threshold)
+            for name, values in (("grid", scores), ("noise", noise_scores))
+            for threshold in THRESHOLDS
+        }
+        scalars["median_grid_score"] = jnp.median(scores)
+        scalars["median_spacing_m"] = jnp.nanmedian(spacing_m)
+        readout = {
+            "maps": maps,
+            "grid_scores": scores,
+            "noise_scores": noise_scores,
+            "spacing_m": spacing_m,
+            "orientation_deg": orientation_deg,
+            "spectrum": state.spectrum,
+            "wave_vectors": wave_vectors(num_bins=num_bins, width_m=width_m),
+        }
+        return scalars, readout
+
+    return Task(init, sample, step, evaluate, draw)
+
+
+def _unit_length(maps: jax.Array) -> jax.Array:
+    maps = unit_peak(maps)
+    norm = jnp.sqrt(jnp.sum(maps**2, axis=(1, 2), keepdims=True))
+    return maps / jnp.maximum(norm, jnp.finfo(maps.dtype).tiny)
+
+
+def _distance(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.sqrt(jnp.sum((a - b) ** 2, axis=(1, 2)))
+
+
+# Figures ---------------------------------------------------------------------------------------
+
+
+def draw(readout: dict[str, np.ndarray]) -> dict[str, Figure]:
+    """Figures of a readout (see `task`): maps, spectra, covariance, grid scores, scales."""
+    return {
+        "maps": _draw_maps(readout),
+        "spectra": _draw_spectra(readout),
+        "covariance": _draw_covariance(readout),
+        "grid_scores": _draw_scores(readout),
+        "scales": _draw_scales(readout),
+    }
+
+
+def _draw_maps(readout: dict[str, np.ndarray]) -> Figure:
+    scores = readout["grid_scores"]
+    return figures.rate_maps(
+        readout["maps"],
+        [f"{i}: {score:.2f}" for i, score in enumerate(scores)],
+        width_m=_width_m(readout),
+        title="Maps in the order of their index, with grid scores",
+    )
+
+
+def _draw_scores(readout: dict[str, np.ndarray]) -> Figure:
+    return figures.score_histogram(
+        readout["grid_scores"], readout["noise_scores"], thresholds=THRESHOLDS
+    )
+
+
+def _width_m(readout: dict[str, np.ndarray]) -> float:
+    k = readout["wave_vectors"]
+    return float((len(k) - 1) / (len(k) * k[1, 0, 0]))
+
+
+def _draw_spectra(readout: dict[str, np.ndarray]) -> Figure:
+    """Fourier power, averaged over maps and of seven of them; the ring is where Sigma peaks."""
+    maps, k = readout["maps"], readout["wave_vectors"]
+    maps = maps.astype(np.float64)
+    power = np.abs(np.fft.fft2(maps - maps.mean(axis=(1, 2), keepdims=True))) ** 2
+    total = power.sum(axis=(1, 2), keepdims=True)
+    power /= np.where(total > 0, total, 1)  # a uniform map has no power
+    chosen = np.unique(np.linspace(0, len(maps) - 1, 7).astype(int))
+    shown = [power.mean(axis=0), *power[chosen]]
+    titles = ["mean over maps", *(f"map {i}" for i in chosen)]
+    spectrum = readout["spectrum"].copy()
+    spectrum[0, 0] = 0
+    radius = np.linalg.norm(k, axis=-1)
+    peak = radius.flat[np.argmax(spectrum)]
+    reach = min(9, len(k) // 2)  # modes to each side of zero
+    middle = len(k) // 2
+    window = slice(middle - reach, middle + reach + 1)
+    edge = (reach + 0.5) * k[1, 0, 0]
+    angle = np.linspace(0, 2 * np.pi, 200)
+    figure = Figure(figsize=(10, 5.6), layout="constrained")
+    for axes, image, title in zip(figure.subplots(2, 4).flat, shown, titles, strict=False):
+        axes.imshow(
+            np.fft.fftshift(image)[window, window].T,
+            origin="lower",
+            extent=(-edge, edge, -edge, edge),
+            cmap="magma",
+        )
+        axes.plot(peak * np.cos(angle), peak * np.sin(angle), color="white", lw=0.8, ls=":")
+        axes.set_title(title, fontsize=9)
+    figure.supxlabel("$k_x$ (cycles/m)")
+    figure.supylabel("$k_y$ (cycles/m)")
+    figure.suptitle(
+        f"Fourier power of the maps without their mean; dotted: the strongest wave of Σ, "
+        f"{peak:.2f} cycles/m",
+        fontsize=10,
+    )
+    return figure
+
+
+def _draw_covariance(readout: dict[str, np.ndarray]) -> Figure:
+    """Sigma itself, and its eigenvalues against wave number with the wave numbers of the maps."""
+    spectrum, k = readout["spectrum"], np.linalg.norm(readout["wave_vectors"], axis=-1)
+    width_m = _width_m(readout)
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    space, modes = figure.subplots(1, 2, width_ratios=(1, 1.6))
+    sigma = np.fft.fftshift(np.fft.ifft2(spectrum).real)
+    image = space.imshow(sigma.T, origin="lower", extent=(-width_m / 2, width_m / 2) * 2)
+    figure.colorbar(image, ax=space, label="Σ")
+    space.set(xlabel="shift in x (m)", ylabel="shift in y (m)", title="covariance of place code")
+    near = k < 10 / width_m
+    modes.plot(k[near], spectrum[near], ".", ms=3, color="C0")
+    modes.set(xlabel="wave number (cycles/m)", ylabel="eigenvalue of Σ", ylim=(0, None))
+    counts = modes.twinx()
+    chosen = 2 / (np.sqrt(3) * readout["spacing_m"])
+    chosen = chosen[np.isfinite(chosen)]
+    counts.hist(chosen, bins=np.linspace(0, 10 / width_m, 41), color="C1", alpha=0.5)
+    counts.set_ylabel("maps with this strongest mode", color="C1")
+    modes.set_title("eigenvalues (dots) and maps (bars)")
+    return figure
+
+
+def _draw_scales(readout: dict[str, np.ndarray]) -> Figure:
+    """Spacing and orientation against the map's index; grid-like maps are filled."""
+    index = np.arange(len(readout["spacing_m"]))
+    grid = readout["grid_scores"] > 0.37
+    figure = Figure(figsize=(9, 4.8), layout="constrained")
+    for axes, name, label in zip(
+        figure.subplots(2, 1, sharex=True),
+        ("spacing_m", "orientation_deg"),
+        ("spacing (m)", "orientation (deg)"),
+        strict=True,
+    ):
+        axes.plot(index, readout[name], "o", ms=5, mfc="none", color="C0", label="other maps")
+        axes.plot(index[grid], readout[name][grid], "o", ms=5, color="C0", label="score > 0.37")
+        axes.set_ylabel(label)
+    figure.axes[0].set(ylim=(0, 1.3 * np.nanmax(readout["spacing_m"])))
+    figure.axes[0].legend(fontsize=8, ncols=2, loc="upper left")
+    figure.axes[1].set(xlabel="map", ylim=(-5, 65), yticks=(0, 15, 30, 45, 60))
+    figure.suptitle("Scale and orientation of each map, by its strongest Fourier mode", fontsize=10)
+    return figure

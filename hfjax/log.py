@@ -230,30 +230,42 @@ class Wandb:
         name: str | None = None,
         group: str | None = None,
         tags: Sequence[str] = (),
+        warn: Callable[[str], None],
     ):
-        """Start, or continue, the run; never asks for anything."""
+        """Start or continue the run; never asks. Offline, with a warning, if it is out of reach."""
         import wandb  # a second of import that runs without W&B need not wait for
 
-        if mode == "auto":
-            has_key = os.environ.get("WANDB_MODE") or wandb.login(prompt=False)
-            mode = os.environ.get("WANDB_MODE", "online") if has_key else "offline"
         id_file = workdir / "wandb" / "run_id"
         id_file.parent.mkdir(parents=True, exist_ok=True)
         run_id = id_file.read_text() if id_file.exists() else secrets.token_hex(4)
         id_file.write_text(run_id)
+
+        def start(mode):
+            return wandb.init(
+                dir=workdir,
+                id=run_id,
+                resume="allow",
+                mode=mode,
+                project=project,
+                name=name or workdir.name,
+                group=group,
+                tags=list(tags),
+                config=dict(config),
+                settings=wandb.Settings(silent=True, console="off", init_timeout=60),
+            )
+
         self._image = wandb.Image
-        self._run = wandb.init(
-            dir=workdir,
-            id=run_id,
-            resume="allow",
-            mode=mode,  # type: ignore[arg-type]
-            project=project,
-            name=name or workdir.name,
-            group=group,
-            tags=list(tags),
-            config=dict(config),
-            settings=wandb.Settings(silent=True, console="off", init_timeout=60),
-        )
+        try:
+            if mode == "auto":
+                mode = os.environ.get("WANDB_MODE") or (
+                    "online" if wandb.login(prompt=False) else "offline"
+                )
+            self._run = start(mode)
+        except Exception as error:
+            if mode not in ("auto", "online"):
+                raise
+            warn(f"warning: W&B cannot be reached ({one_line(error)}); it is logged offline.")
+            self._run = start("offline")
         # W&B's own step only grows; a run that was killed goes back to its checkpoint's step.
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
@@ -386,7 +398,7 @@ class Log:
         self._stderr = Console(stderr=True, soft_wrap=True, highlight=False)
         makers: dict[str, tuple[Callable, Callable[[], Writer]]] = {
             "jsonl": (guarded, lambda: Jsonl(workdir / "metrics.jsonl")),
-            "wandb": (in_background, lambda: Wandb(workdir, config, **wandb)),
+            "wandb": (in_background, lambda: Wandb(workdir, config, **wandb, warn=self.warn)),
             "tensorboard": (in_background, lambda: TensorBoard(workdir)),
         }
         self._writers = [

@@ -236,8 +236,13 @@ def run(
                 f"warning: the checkpoint of step {bad_step} cannot be read and was moved to "
                 f"{checkpoints.set_aside(bad_step)} ({one_line(error)})"
             )
-        if 0 < step < num_steps:
-            log.say(f"Resuming at step {step} of {num_steps}.")
+        used = devices or jax.devices()
+        models = f"{experiment.seeds} models" if experiment.seeds > 1 else "one model"
+        if step < num_steps:
+            log.say(
+                f"{'Resuming at' if step else 'From'} step {step} of {num_steps}: {models} on "
+                f"{len(used)} {used[0].platform.upper()} device(s), workdir {workdir}"
+            )
 
         warm = False  # the first chunk's time is mostly compilation
         while not stop.signal:
@@ -383,6 +388,8 @@ def _ending(workdir: pathlib.Path, step: int, complete: bool, stopped_by) -> str
             f"Give the same command again to go on (workdir {workdir})."
         )
     figures = sorted(path.name for path in (workdir / "figures").glob("*.png"))
+    offline = any((workdir / "wandb").glob("offline-run-*"))
+    sync = f"\n  W&B          offline; send it by: wandb sync {workdir}/wandb/offline-run-*"
     return (
         f"Complete after {step} steps.\n"
         f"  figures      {workdir}/figures/  ({', '.join(figures)})\n"
@@ -390,7 +397,7 @@ def _ending(workdir: pathlib.Path, step: int, complete: bool, stopped_by) -> str
         f"  config       {workdir}/config.json, config.py\n"
         f"  checkpoint   {workdir}/checkpoints/{step}\n"
         f"  readout      {workdir}/readout/{step:09d}.npz\n"
-        f'  in Python    task, state, config = hfjax.load("{workdir}")'
+        f'  in Python    task, state, config = hfjax.load("{workdir}")' + (sync if offline else "")
     )
 
 

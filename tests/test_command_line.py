@@ -10,7 +10,7 @@ import pytest
 from fiddle.experimental import serialization
 
 import hfjax
-from hfjax import redraw
+from hfjax import log, redraw
 from hfjax import workdir as wd
 from hfjax.__main__ import main
 from tests import toy
@@ -212,3 +212,53 @@ def test_redraw_draws_the_same_figures_again(uninterrupted):
         path.unlink()
     assert redraw.main([str(uninterrupted)]) == 0
     assert sorted(p.name for p in (uninterrupted / "figures").iterdir()) == names
+
+
+@pytest.mark.slow
+def test_a_small_grid_rnn_from_start_to_end(tmp_path):
+    """The main job as a person runs it, made small: W&B, JSONL and terminal, then redrawn."""
+    small = {
+        "task.num_grid": 32,
+        "task.num_place": 64,
+        "task.batch_size": 20,
+        "task.num_map_walks": 500,
+        "task.num_rollouts": 10,
+        "task.num_noise_maps": 50,
+        "num_steps": 200,
+        "eval_every": 200,
+        "save_every": 100,
+    }
+    code, out, error = command(
+        "--fdl_config=grid_rnn",
+        "--fiddler=laptop",
+        *(f"--fdl_set={path}={value}" for path, value in small.items()),
+        f"--workdir={tmp_path}/run",
+        "--writers=wandb,jsonl,terminal",
+        "--wandb_mode=offline",
+        "--wandb_tags=small,test",
+    )
+    assert code == 0, error
+    assert error == ""
+    assert "warning" not in out
+    assert "Complete after 200 steps" in out
+    run = tmp_path / "run"
+    assert sorted(p.name for p in run.iterdir()) == [
+        "checkpoints",
+        "config.json",
+        "config.py",
+        "figures",
+        "metrics.jsonl",
+        "readout",
+        "wandb",
+    ]
+    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["100", "200"]
+    figures = {p.stem for p in (run / "figures").iterdir()}
+    assert {"rate_maps", "autocorrelograms", "grid_scores", "trajectories", "training"} <= figures
+    records = log.read_metrics(run / "metrics.jsonl")
+    first, last = (r for r in records if "eval/error_cm" in r)
+    assert last["step"] == 200
+    assert last["eval/error_cm"] < first["eval/error_cm"]
+    assert {"eval/rat_error_cm", "eval/rollout_error_cm", "eval/noise_share_above_0.3"} <= set(last)
+    _, state, config = hfjax.load(run)
+    assert state.params.network.recurrent.shape == (32, 32)
+    assert config.task.num_grid == 32

@@ -114,3 +114,17 @@ def test_a_short_run_leaves_finite_numbers_figures_and_a_checkpoint(tmp_path, na
         assert all(isinstance(figure, Figure) for figure in figures.values())
         drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
         assert drawn == {*figures, "training"}
+
+
+@pytest.mark.parametrize("name", [name for name in _configs() if "batch_size" in TINY[name]])
+def test_devices_divide_the_batch_and_change_nothing(name):
+    config = tiny(name)
+    config.task.batch_size = 8
+    experiment = train.build(config)
+    results = []
+    for num_devices in (1, 8):
+        programs = train.make_programs(experiment, jax.devices()[:num_devices])
+        train_state, scalars = programs.chunk(programs.init(), 3)
+        results.append((train_state.state, scalars))
+    for one, eight in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(eight, one, rtol=1e-4, atol=1e-6)

@@ -5,12 +5,14 @@ input, nothing written.
 """
 
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from absl import flags, logging
+from absl import flags
+from absl import logging as absl_logging
 from fiddle import absl_flags
 from fiddle.absl_flags import utils
 
@@ -126,6 +128,20 @@ def _config_from_flags():
     return config
 
 
+def _quiet_background_errors() -> None:
+    """Silence Orbax's threads, which repeat to stderr what they have raised here already."""
+    absl_logging.set_verbosity(absl_logging.FATAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    sys.unraisablehook = lambda _: None
+    shown = sys.excepthook
+
+    def hook(kind, error, trace):
+        if "Event loop is closed" not in str(error):
+            shown(kind, error, trace)
+
+    sys.excepthook = hook
+
+
 def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit code."""
     if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(argv[1:]) or len(argv) == 1:
@@ -149,7 +165,7 @@ def main(argv: Sequence[str]) -> int:
     if values.fdl_help:
         return 0
 
-    logging.set_verbosity(logging.FATAL)  # what Orbax logs, it also raises
+    _quiet_background_errors()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import jax
 

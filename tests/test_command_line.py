@@ -1,6 +1,7 @@
 """The command line in processes of its own: signals, kills, faults, flags."""
 
 import os
+import shutil
 import signal
 import stat
 import time
@@ -79,6 +80,20 @@ def test_killed_at_any_moment_it_ends_bit_identical(tmp_path, toy_config, uninte
     assert code == 0, error
     assert "Complete after 40 steps" in out
     assert_same_result(tmp_path, uninterrupted)
+
+
+def test_damaged_newest_checkpoint_is_set_aside(tmp_path, toy_config, uninterrupted):
+    workdir = tmp_path / "run"
+    shutil.copytree(uninterrupted, workdir)
+    for file in (workdir / "checkpoints" / "40").rglob("d/*"):  # every array's bytes
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    code, out, error = command(toy_config, "--fdl_set=task.slow_s=0.001", f"--workdir={workdir}")
+    assert code == 0
+    assert error == ""
+    assert "warning: the checkpoint of step 40 cannot be read" in out
+    assert "Resuming at step 30 of 40" in out
+    assert (workdir / "corrupt_checkpoints" / "40").is_dir()
+    assert_same_result(workdir, uninterrupted)
 
 
 def test_full_disk_ends_in_a_sentence_with_the_last_checkpoint_intact(tmp_path, toy_config):

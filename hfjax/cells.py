@@ -1,5 +1,6 @@
 """Spatial codes: place cells, head-direction cells, and reading a position back from them."""
 
+import math
 from collections.abc import Callable
 
 import chex
@@ -17,6 +18,22 @@ def place_centres(key: jax.Array, *, num_place: int, width_m: float) -> jax.Arra
     if width_m <= 0:
         raise ValueError(f"width_m must be positive, but is {width_m}")
     return jax.random.uniform(key, (num_place, 2), minval=-width_m / 2, maxval=width_m / 2)
+
+
+def lattice_centres(key: jax.Array, *, num_place: int, width_m: float) -> jax.Array:
+    """Centres of place fields on a square lattice that fills the box evenly -> [place, 2] (m).
+
+    For sqrt(num_place) = n a side: (i + 1/2) width_m / n - width_m / 2. `key` is not used.
+    Raises ValueError where num_place is not a square number, or width_m is not positive.
+    """
+    del key
+    side = math.isqrt(max(num_place, 0))
+    if side < 1 or side**2 != num_place:
+        raise ValueError(f"num_place must be a square number for a lattice, but is {num_place}")
+    if width_m <= 0:
+        raise ValueError(f"width_m must be positive, but is {width_m}")
+    x = (jnp.arange(side) + 0.5) * (width_m / side) - width_m / 2
+    return jnp.stack(jnp.meshgrid(x, x, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
 def _offsets(positions: jax.Array, centres: jax.Array, axis: int) -> jax.Array:

@@ -4,7 +4,7 @@ import difflib
 import inspect
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import fiddle as fdl
@@ -60,8 +60,8 @@ def check_path(config: fdl.Buildable, path: str) -> None:
 def check_types(config: fdl.Buildable) -> None:
     """Raise InputError where a setting is not of the type that its function's signature names.
 
-    Only plain types are judged (numbers, strings, booleans, None, tuples of these); an int is
-    accepted as a float. Whatever else a signature names is left to the function itself.
+    Only plain types are judged (numbers, strings, booleans, None, functions, tuples of these); an
+    int is accepted as a float. Whatever else a signature names is left to the function itself.
     """
     for node, path in daglish.iterate(config):
         if not isinstance(node, fdl.Buildable):
@@ -83,7 +83,11 @@ def check_types(config: fdl.Buildable) -> None:
 
 
 def _fits(value: Any, hint: Any) -> bool:
+    if isinstance(value, fdl.Buildable):
+        return True  # what it will make is for its own function to check
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if Callable in (hint, origin):
+        return callable(value)
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, h) for h in arguments)
     if origin is tuple:
@@ -104,4 +108,6 @@ def _spoken(hint: Any) -> str:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return " or ".join(map(_spoken, typing.get_args(hint)))
     words = {int: "a whole number", float: "a number", str: "a string", bool: "True or False"}
+    if Callable in (hint, typing.get_origin(hint)):
+        return "a function"
     return words.get(hint, "None" if hint is types.NoneType else str(hint))

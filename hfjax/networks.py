@@ -98,16 +98,22 @@ def near_identity(
 
 
 def rnn_init(
-    key: jax.Array, *, num_in: int, num_units: int, recurrent_init: RecurrentInit = uniform_fan_in
+    key: jax.Array,
+    *,
+    num_in: int,
+    num_units: int,
+    recurrent_init: RecurrentInit = uniform_fan_in,
+    input_gain: float = 1.0,
 ) -> RNNParams:
-    """Parameters of a vanilla RNN: inputs uniform in +-1/sqrt(num_units), as in PyTorch's `RNN`.
+    """Parameters of a vanilla RNN: inputs uniform in +-input_gain/sqrt(num_units).
 
+    An input_gain of 1 is PyTorch's `RNN`; sqrt(num_units / num_in) is its `Linear`.
     recurrent_init (key, num_units) -> [unit, unit]. Raises ValueError where a size is below 1.
     """
     _check_sizes(num_in=num_in, num_units=num_units)
     input_key, recurrent_key = jax.random.split(key)
     return RNNParams(
-        inputs=_uniform(input_key, (num_in, num_units), num_units**-0.5),
+        inputs=input_gain * _uniform(input_key, (num_in, num_units), num_units**-0.5),
         recurrent=recurrent_init(recurrent_key, num_units),
     )
 

@@ -188,3 +188,10 @@ def test_impossible_arguments_are_refused():
         cells.head_direction_code(jnp.zeros(2), jnp.zeros(3), kappa=-1)
     with pytest.raises(AssertionError):
         cells.euclidean_sq(jnp.zeros((3, 3)), jnp.zeros((4, 2)))
+
+
+def test_lattice_centres_fill_the_box_evenly():
+    centres = cells.lattice_centres(jax.random.key(0), num_place=4, width_m=2.0)
+    np.testing.assert_allclose(centres, [[-0.5, -0.5], [-0.5, 0.5], [0.5, -0.5], [0.5, 0.5]])
+    with pytest.raises(ValueError, match="num_place must be a square number"):
+        cells.lattice_centres(jax.random.key(0), num_place=5, width_m=2.0)

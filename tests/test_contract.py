@@ -17,7 +17,7 @@ from hfjax.__main__ import _configs, _fiddlers
 _WALKS = {
     "batch_size": 4,
     "num_steps": 5,
-    "num_place": 12,
+    "num_place": 16,
     "num_map_walks": 200,
     "num_rollouts": 4,
     "rollout_steps": 20,

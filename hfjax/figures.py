@@ -1,0 +1,396 @@
+"""Arrays -> matplotlib figures, for people who have not seen such figures before.
+
+Each function takes NumPy arrays and returns a `matplotlib.figure.Figure` of its own: nothing is
+shown, nothing is global, so that figures can be drawn on a machine without a screen.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+SIMULATED, RAT, GREY = "#2a6fbb", "#d1603d", "#8a8a8a"
+COLOURS = (SIMULATED, RAT, "#3c9d6d", "#8b5fbf")
+
+
+def _tiles(
+    tiles: np.ndarray,
+    labels: Sequence[str],
+    *,
+    half_m: float,
+    title: str,
+    unit: str,
+    colour_label: str,
+    limits: tuple[float, float],
+    colour_map: str,
+    axis_labels: tuple[str, str],
+) -> Figure:
+    """Small multiples [tile, x, y] under one colour bar; ticks at the outer left and bottom."""
+    columns = min(8, len(tiles))
+    rows = -(-len(tiles) // columns)
+    # Placed by hand, in inches: a layout engine takes seconds on so many axes.
+    side, gap_x, gap_y, left, bottom, right, top = 1.05, 0.1, 0.27, 0.65, 0.6, 1.1, 0.85
+    width = left + columns * side + (columns - 1) * gap_x + right
+    height = bottom + rows * side + (rows - 1) * gap_y + top
+    figure = Figure(figsize=(width, height))
+    figure.suptitle(title, fontsize=11, y=1 - 0.12 / height)
+    ticks = [-round(0.9 * half_m, 1), 0, round(0.9 * half_m, 1)]
+    for number, tile in enumerate(tiles):
+        row, column = divmod(number, columns)
+        x = left + column * (side + gap_x)
+        y = height - top - side - row * (side + gap_y)
+        ax = figure.add_axes((x / width, y / height, side / width, side / height))
+        image = ax.imshow(
+            tile.T,
+            origin="lower",
+            extent=(-half_m, half_m, -half_m, half_m),
+            vmin=limits[0],
+            vmax=limits[1],
+            cmap=colour_map,
+            interpolation="nearest",
+        )
+        ax.set_title(labels[number], fontsize=8, pad=2)
+        ax.set_xticks(ticks)
+        ax.set_yticks(ticks)
+        lowest = number + columns >= len(tiles)
+        ax.tick_params(length=2, pad=1, labelsize=6, labelbottom=lowest, labelleft=column == 0)
+    middle_x = (left + width - right) / 2 / width
+    middle_y = (bottom + height - top) / 2 / height
+    figure.text(middle_x, 0.1 / height, f"{axis_labels[0]} ({unit})", ha="center", fontsize=9)
+    figure.text(
+        0.12 / width, middle_y, f"{axis_labels[1]} ({unit})", va="center", rotation=90, fontsize=9
+    )
+    bar_height = min(3.5, height - top - bottom) / height
+    bar_ax = figure.add_axes(
+        ((width - right + 0.15) / width, middle_y - bar_height / 2, 0.14 / width, bar_height)
+    )
+    bar = figure.colorbar(image, cax=bar_ax)
+    bar.set_label(colour_label, fontsize=9)
+    bar_ax.tick_params(labelsize=8)
+    return figure
+
+
+def rate_maps(maps: np.ndarray, labels: Sequence[str], *, width_m: float, title: str) -> Figure:
+    """Rate maps [unit, x, y], each from its own lowest to its own highest activity, with a label.
+
+    Bins that were never visited (NaN) stay white; a unit without any change in activity is dark.
+    """
+    visited = np.isfinite(maps)
+    low = np.where(visited, maps, np.inf).min(axis=(1, 2), keepdims=True)
+    high = np.where(visited, maps, -np.inf).max(axis=(1, 2), keepdims=True)
+    rising = high > low
+    tiles = np.where(visited & rising, maps - low, 0) / np.where(rising, high - low, 1)
+    return _tiles(
+        np.where(visited, tiles, np.nan),
+        labels,
+        half_m=width_m / 2,
+        title=title,
+        unit="m",
+        colour_label="activity: lowest (0)\nto highest (1) of each unit",
+        limits=(0, 1),
+        colour_map="viridis",
+        axis_labels=("x", "y"),
+    )
+
+
+def autocorrelograms(
+    correlograms: np.ndarray, labels: Sequence[str], *, width_m: float, title: str
+) -> Figure:
+    """Spatial autocorrelograms [unit, 2 x - 1, 2 y - 1] of maps that span width_m, with labels."""
+    return _tiles(
+        correlograms,
+        labels,
+        half_m=width_m,
+        title=title,
+        unit="m",
+        colour_label="correlation of the map\nwith itself, shifted",
+        limits=(-1, 1),
+        colour_map="RdBu_r",
+        axis_labels=("shift in x", "shift in y"),
+    )
+
+
+def band_share(maps: np.ndarray) -> np.ndarray:
+    """Share of each map's variance in its strongest plane wave: [unit, x, y] -> [unit].
+
+    1 for a sinusoidal grating with whole periods in the box, 1/3 for three such waves. Waves of
+    less than about two periods do not count: they are gradients, not bands.
+    """
+    visited = np.isfinite(maps)
+    count = np.maximum(visited.sum(axis=(1, 2), keepdims=True), 1)
+    mean = np.where(visited, maps, 0).sum(axis=(1, 2), keepdims=True) / count
+    power = np.abs(np.fft.fft2(np.where(visited, maps - mean, 0))) ** 2
+    frequency = [np.fft.fftfreq(n, 1 / n) for n in maps.shape[1:]]
+    bands = np.hypot(frequency[0][:, None], frequency[1][None, :]) >= 1.9
+    total = power.sum(axis=(1, 2))
+    # A real wave stands in two places of the transform.
+    strongest = 2 * (power * bands).max(axis=(1, 2))
+    return np.where(total > 0, strongest / np.where(total > 0, total, 1), 0)
+
+
+def score_histogram(
+    scores: np.ndarray, noise_scores: np.ndarray, *, thresholds: Sequence[float]
+) -> Figure:
+    """Distribution of grid scores [unit] beside that of noise maps [map], with the thresholds."""
+    figure = Figure(figsize=(7.5, 4.4), layout="constrained")
+    ax = figure.subplots()
+    low = min(-0.6, *(np.floor(10 * s.min()) / 10 for s in (scores, noise_scores)))
+    high = max(1.4, *(np.ceil(10 * s.max()) / 10 for s in (scores, noise_scores)))
+    bins = np.arange(low, high + 0.05, 0.1).tolist()
+    for values, colour, label in (
+        (noise_scores, GREY, f"low-pass noise maps ({len(noise_scores)})"),
+        (scores, SIMULATED, f"units of the network ({len(scores)})"),
+    ):
+        weights = np.full(len(values), 100 / len(values))
+        ax.hist(values, bins, weights=weights, histtype="stepfilled", color=colour, alpha=0.25)
+        ax.hist(values, bins, weights=weights, histtype="step", color=colour, label=label)
+    top = ax.get_ylim()[1]
+    ax.set_ylim(0, 1.32 * top)
+    for place, threshold in enumerate(sorted(thresholds)):
+        ax.axvline(threshold, color="black", linewidth=0.8, linestyle=":")
+        share, noise = (100 * np.mean(s > threshold) for s in (scores, noise_scores))
+        right = place > 0
+        ax.annotate(
+            f"above {threshold}:\nunits {share:.1f} %\nnoise {noise:.1f} %",
+            (threshold, 1.30 * top),
+            xytext=(4 if right else -4, 0),
+            textcoords="offset points",
+            va="top",
+            ha="left" if right else "right",
+            fontsize=8,
+        )
+    ax.set_xlabel("grid score (60 degrees): how hexagonal a rate map is")
+    ax.set_ylabel("share of maps (%)")
+    ax.set_title("Grid scores of all units, and of noise that is only smooth", fontsize=11)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+    return figure
+
+
+def trajectories(
+    paths: Mapping[str, tuple[np.ndarray, np.ndarray]], *, width_m: float, dt_s: float
+) -> Figure:
+    """True and decoded paths; each label has a row, each path a panel.
+
+    paths {label: (true, decoded)}, both [path, time, 2] (m).
+    """
+    columns = max(true.shape[0] for true, _ in paths.values())
+    figure = Figure(figsize=(2.9 * columns + 0.4, 3.0 * len(paths) + 0.9), layout="constrained")
+    axes = figure.subplots(len(paths), columns, squeeze=False)
+    half = width_m / 2
+    length_s = 0.0
+    for row, (label, (true, decoded)) in zip(axes, paths.items(), strict=True):
+        for column, ax in enumerate(row):
+            if column >= len(true):
+                ax.set_axis_off()
+                continue
+            length_s = dt_s * true.shape[1]
+            ax.plot(
+                *_broken_at_jumps(true[column], half), color="black", linewidth=1.2, label="true"
+            )
+            ax.plot(
+                *_broken_at_jumps(decoded[column], half),
+                color=RAT,
+                linewidth=0.8,
+                alpha=0.8,
+                label="decoded",
+            )
+            ax.plot(*true[column, 0], "o", color="black", markersize=5, label="start")
+            ax.set_xlim(-1.08 * half, 1.08 * half)
+            ax.set_ylim(-1.08 * half, 1.08 * half)
+            ax.set_aspect("equal")
+            ax.set_title(f"{label} {column + 1}", fontsize=9)
+            ax.set_xlabel("x (m)", fontsize=8)
+            ax.set_ylabel("y (m)", fontsize=8)
+            ax.tick_params(labelsize=7)
+    figure.suptitle(
+        f"Where the animal walked in {length_s:g} s, and where the network believes it walked\n"
+        "given only the start and the displacements",
+        fontsize=11,
+    )
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9
+    )
+    return figure
+
+
+def _broken_at_jumps(path: np.ndarray, longest: float) -> tuple[np.ndarray, np.ndarray]:
+    """x and y of a path [time, 2], with NaN where it crosses the seam of a periodic box."""
+    jump = np.abs(np.diff(path, axis=0)).max(axis=1) > longest
+    x, y = np.insert(path, np.flatnonzero(jump) + 1, np.nan, axis=0).T
+    return x, y
+
+
+def error_over_time(errors: Mapping[str, tuple[np.ndarray, np.ndarray]], *, dt_s: float) -> Figure:
+    """Decoding error over time with the decoder's floor; median lines, bands between quartiles.
+
+    errors {label: (error, floor)}, both [quartile, time] (cm), quartiles 25, 50 and 75 %.
+    """
+    figure = Figure(figsize=(7.5, 4.2), layout="constrained")
+    ax = figure.subplots()
+    for colour, (label, (error, floor)) in zip(COLOURS, errors.items(), strict=False):
+        time_s = dt_s * np.arange(1, error.shape[1] + 1)
+        ax.fill_between(time_s, error[0], error[2], color=colour, alpha=0.2, linewidth=0)
+        ax.plot(time_s, error[1], color=colour, label=f"{label}: network")
+        ax.plot(
+            time_s,
+            floor[1],
+            color=colour,
+            linestyle=":",
+            linewidth=1.2,
+            label=f"{label}: floor (true position, coded and decoded)",
+        )
+    ax.set_xlim(0, None)
+    ax.set_ylim(0, None)
+    ax.set_xlabel("time since the start (s)")
+    ax.set_ylabel("distance to the true position (cm)")
+    ax.set_title("Path integration error: median over walks, band from 25 to 75 %", fontsize=11)
+    ax.legend(fontsize=8)
+    return figure
+
+
+def low_dimensional_structure(readout: Mapping[str, np.ndarray]) -> Figure:
+    """How few dimensions the population uses, and one module of grid cells on its torus.
+
+    readout: what `models.grid_rnn.torus` returns. Where the module is smaller than ten units the
+    figure says so instead.
+    """
+    module = np.asarray(readout["module"])
+    if module.sum() < 10:
+        figure = Figure(figsize=(9.0, 4.6), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        figure.supxlabel(
+            f"No torus of phases and no sorted weights: only {module.sum()} of {len(module)} units "
+            "belong to a common\nhexagonal grid (at least 10 are needed)",
+            fontsize=9,
+        )
+    else:
+        figure = Figure(figsize=(14.5, 8.2), layout="constrained")
+        (left, right, phases), (ring, weights, power) = figure.subplots(2, 3)
+        _phases(phases, readout)
+        _ring(ring, readout)
+        if "module_weights" in readout:
+            _weights(weights, readout)
+            _power(power, readout)
+        else:
+            weights.set_axis_off()
+            power.set_axis_off()
+    _components(left, readout["component_share"])
+    _lattice(right, readout)
+    figure.suptitle("Low-dimensional structure of the population", fontsize=12)
+    return figure
+
+
+def _components(ax: Axes, share: np.ndarray) -> None:
+    """Principal components of the rate maps"""
+    shown = share[:60]
+    ax.plot(
+        np.arange(1, len(shown) + 1), 100 * np.cumsum(shown), "o-", color=SIMULATED, markersize=3
+    )
+    ax.set_ylim(0, 103)
+    ax.set_xlabel("number of principal components")
+    ax.set_ylabel("variance of all rate maps held (%)")
+    ax.set_title("Principal components of the rate maps", fontsize=10)
+
+
+def _lattice(ax: Axes, readout: Mapping[str, np.ndarray]) -> None:
+    """Which grid the units share"""
+    ax.plot(
+        readout["lattice_spacings_m"],
+        100 * readout["lattice_share"],
+        "o-",
+        color=SIMULATED,
+        markersize=3,
+    )
+    module = np.asarray(readout["module"])
+    ax.axvline(float(readout["module_spacing_m"]), color="black", linestyle=":", linewidth=0.8)
+    ax.set_ylim(0, None)
+    ax.set_xlabel("spacing of a hexagonal lattice (m)")
+    ax.set_ylabel("variance of grid units' maps held (%)")
+    ax.set_title(
+        f"Strongest common lattice: {float(readout['module_spacing_m']):.2f} m, "
+        f"{np.degrees(float(readout['module_orientation_rad'])):.0f} degrees\n"
+        f"its module: {module.sum()} of {len(module)} units",
+        fontsize=10,
+    )
+
+
+def _phases(ax: Axes, readout: Mapping[str, np.ndarray]) -> None:
+    """Units on the torus of phases"""
+    module = np.asarray(readout["module"])
+    phases = np.mod(np.degrees(np.asarray(readout["module_phases"])[module]), 360)
+    image = ax.scatter(
+        phases[:, 0],
+        phases[:, 1],
+        c=np.asarray(readout["grid_score_60"])[module],
+        s=14,
+        cmap="viridis",
+    )
+    bar = ax.figure.colorbar(image, ax=ax, shrink=0.7)
+    bar.set_label("grid score")
+    for set_limits, set_ticks in ((ax.set_xlim, ax.set_xticks), (ax.set_ylim, ax.set_yticks)):
+        set_limits(0, 360)
+        set_ticks([0, 90, 180, 270, 360])
+    ax.set_aspect("equal")
+    ax.set_xlabel("phase along lattice wave 1 (degrees)")
+    ax.set_ylabel("phase along lattice wave 2 (degrees)")
+    ax.set_title(
+        "Units of the module on the torus of phases\n(opposite edges are the same)", fontsize=10
+    )
+
+
+def _ring(ax: Axes, readout: Mapping[str, np.ndarray]) -> None:
+    """The population's activity as a ring"""
+    ring = np.asarray(readout["population_phase"])[0].reshape(-1, 2)
+    ring = ring / np.abs(ring).max()
+    wave = np.mod(np.degrees(np.asarray(readout["population_wave"])[0].ravel()), 360)
+    image = ax.scatter(ring[:, 0], ring[:, 1], c=wave, s=14, cmap="twilight", vmin=0, vmax=360)
+    bar = ax.figure.colorbar(image, ax=ax, shrink=0.7, ticks=[0, 90, 180, 270, 360])
+    bar.set_label("phase of the place along wave 1 (degrees)")
+    ax.set_xlim(-1.1, 1.1)
+    ax.set_ylim(-1.1, 1.1)
+    ax.set_aspect("equal")
+    ax.set_xlabel("activity summed with cos of the units' phase")
+    ax.set_ylabel("activity summed with sin")
+    ax.set_title(
+        "The population at each place of the box\n(a ring in order: one circle of the torus)",
+        fontsize=10,
+    )
+
+
+def _weights(ax: Axes, readout: Mapping[str, np.ndarray]) -> None:
+    """Recurrent weights against phase difference"""
+    weights = np.fft.fftshift(np.asarray(readout["module_weights"]))
+    top = np.abs(weights).max() or 1.0
+    image = ax.imshow(
+        weights.T,
+        origin="lower",
+        extent=(-187.5, 172.5, -187.5, 172.5),
+        cmap="RdBu_r",
+        vmin=-top,
+        vmax=top,
+    )
+    bar = ax.figure.colorbar(image, ax=ax, shrink=0.7)
+    bar.set_label("mean weight less its mean")
+    ax.set_xticks([-180, -90, 0, 90])
+    ax.set_yticks([-180, -90, 0, 90])
+    ax.set_xlabel("difference of phase 1, to less from (degrees)")
+    ax.set_ylabel("difference of phase 2 (degrees)")
+    ax.set_title("Recurrent weights sorted on the torus", fontsize=10)
+
+
+def _power(ax: Axes, readout: Mapping[str, np.ndarray]) -> None:
+    """Fourier power of the sorted recurrent weights"""
+    power = 100 * np.asarray(readout["module_power"])
+    image = ax.imshow(power.T, origin="lower", extent=(-3.5, 3.5, -3.5, 3.5), cmap="magma", vmin=0)
+    bar = ax.figure.colorbar(image, ax=ax, shrink=0.7)
+    bar.set_label("share of power (%)")
+    modes = np.array([(1, 0), (-1, 0), (0, 1), (0, -1), (1, -1), (-1, 1)])
+    ax.plot(*modes.T, "o", markersize=13, markerfacecolor="none", markeredgecolor="#58c5d8")
+    total = sum(power[m + 3, n + 3] for m, n in modes)
+    ax.set_xlabel("periods along phase 1")
+    ax.set_ylabel("periods along phase 2")
+    ax.set_title(
+        f"Fourier power of the sorted weights\nsix circled modes: {total:.0f} %, by chance 12.5 %",
+        fontsize=10,
+    )

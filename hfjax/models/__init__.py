@@ -1,0 +1,1 @@
+"""The models: each file makes one Task from pure functions."""

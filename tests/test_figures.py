@@ -1,0 +1,128 @@
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from hfjax import figures
+
+
+def drawn(figure, tmp_path):
+    """The figure itself, once it has been drawn without a warning."""
+    assert isinstance(figure, Figure)
+    figure.savefig(tmp_path / "figure.png", dpi=40)
+    return figure
+
+
+def texts(figure):
+    return " ".join(text.get_text() for text in figure.findobj(lambda o: hasattr(o, "get_text")))
+
+
+def test_rate_maps_run_from_each_units_lowest_to_its_highest(tmp_path):
+    maps = np.random.default_rng(0).normal(size=(10, 6, 6))
+    maps[0] = 5.0  # a unit that never changes
+    maps[1, 2, 3] = np.nan  # a bin that was never visited
+    labels = [f"unit {i}" for i in range(10)]
+    figure = drawn(figures.rate_maps(maps, labels, width_m=2.2, title="Maps"), tmp_path)
+    axes = [ax for ax in figure.axes if ax.get_images()]
+    assert [ax.get_title() for ax in axes] == labels
+    shown = axes[2].get_images()[0].get_array()
+    assert shown.min() == 0
+    assert shown.max() == 1
+    # The map is [x, y] and the picture [row, column] = [y, x].
+    x, y = np.unravel_index(maps[2].argmax(), maps[2].shape)
+    assert shown[y, x] == 1
+    assert axes[0].get_images()[0].get_array().max() == 0
+    assert axes[1].get_images()[0].get_array().mask[3, 2]
+    assert {"x (m)", "y (m)"} <= {text.get_text() for text in figure.texts}
+
+
+def test_autocorrelograms(tmp_path):
+    correlograms = np.linspace(-1, 1, 2 * 11 * 11).reshape(2, 11, 11)
+    figure = drawn(
+        figures.autocorrelograms(correlograms, ["0.1", "0.2"], width_m=2.2, title="C"), tmp_path
+    )
+    image = figure.axes[0].get_images()[0]
+    assert image.get_clim() == (-1, 1)
+    assert image.get_extent() == [-2.2, 2.2, -2.2, 2.2]
+
+
+def test_band_share_of_waves():
+    x = np.arange(20) / 20
+    band = np.cos(2 * np.pi * (3 * x[:, None] + 2 * x[None, :]))
+    other = np.cos(2 * np.pi * (4 * x[:, None] - 1 * x[None, :]))
+    third = np.cos(2 * np.pi * (1 * x[:, None] + 3 * x[None, :]))
+    gradient = np.cos(2 * np.pi * x[:, None]) + 0 * x[None, :]
+    flat = np.full((20, 20), 3.0)
+    maps = np.stack([band + 7, band + other + third, gradient, flat])
+    np.testing.assert_allclose(figures.band_share(maps), [1, 1 / 3, 0, 0], atol=1e-12)
+    maps[0, 0, 0] = np.nan
+    assert figures.band_share(maps)[0] == pytest.approx(1, abs=0.02)
+
+
+def test_histogram_tells_both_shares_at_each_threshold(tmp_path):
+    scores, noise = np.array([-0.2, 0.1, 0.5, 0.9]), np.array([-0.3, 0.0, 0.1, 0.2, 0.9])
+    figure = drawn(figures.score_histogram(scores, noise, thresholds=(0.3, 0.8)), tmp_path)
+    written = texts(figure)
+    assert "above 0.3:\nunits 50.0 %\nnoise 20.0 %" in written
+    assert "above 0.8:\nunits 25.0 %\nnoise 20.0 %" in written
+
+
+def test_trajectories_break_at_the_seam(tmp_path):
+    path = np.array([[[0.9, 0.0], [1.0, 0.0], [-1.0, 0.1], [-0.9, 0.1]]])
+    figure = drawn(
+        figures.trajectories({"simulated": (path, path)}, width_m=2.2, dt_s=0.5), tmp_path
+    )
+    np.testing.assert_array_equal(
+        figure.axes[0].lines[0].get_xdata(), [0.9, 1.0, np.nan, -1.0, -0.9]
+    )
+    assert "in 2 s" in texts(figure)
+
+
+def test_error_over_time(tmp_path):
+    error = np.array([[1.0, 2.0], [2.0, 4.0], [3.0, 6.0]])
+    figure = drawn(figures.error_over_time({"real rat": (error, error / 2)}, dt_s=0.1), tmp_path)
+    (ax,) = figure.axes
+    np.testing.assert_allclose(ax.lines[0].get_xdata(), [0.1, 0.2])
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), [2, 4])
+    np.testing.assert_array_equal(ax.lines[1].get_ydata(), [1, 2])
+    assert "(s)" in ax.get_xlabel()
+    assert "(cm)" in ax.get_ylabel()
+
+
+def structure(module_size):
+    rng = np.random.default_rng(1)
+    module = np.arange(30) < module_size
+    power = np.zeros((7, 7))
+    for m, n in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, -1), (-1, 1)):
+        power[3 + m, 3 + n] = 0.1
+    return {
+        "component_share": np.full(100, 0.01),
+        "lattice_spacings_m": np.linspace(0.4, 1.6, 28),
+        "lattice_share": rng.uniform(size=28),
+        "module": module,
+        "module_spacing_m": np.array(0.7),
+        "module_orientation_rad": np.array(0.5),
+        "module_phases": rng.uniform(-3, 3, size=(30, 2)),
+        "population_phase": rng.normal(size=(3, 5, 5, 2)),
+        "population_wave": rng.normal(size=(3, 5, 5)),
+        "module_power": power,
+        "module_weights": rng.normal(size=(24, 24)),
+        "grid_score_60": rng.uniform(size=30),
+    }
+
+
+def test_low_dimensional_structure_of_a_module(tmp_path):
+    figure = drawn(figures.low_dimensional_structure(structure(12)), tmp_path)
+    assert "its module: 12 of 30 units" in texts(figure)
+    assert "six circled modes: 60 %" in texts(figure)
+
+
+def test_low_dimensional_structure_without_a_module_says_so(tmp_path):
+    figure = drawn(figures.low_dimensional_structure(structure(9)), tmp_path)
+    assert "only 9 of 30 units" in texts(figure)
+    assert len(figure.axes) == 2
+
+
+def test_low_dimensional_structure_without_recurrent_weights(tmp_path):
+    readout = structure(12)
+    del readout["module_power"], readout["module_weights"]
+    assert "on the torus" in texts(drawn(figures.low_dimensional_structure(readout), tmp_path))

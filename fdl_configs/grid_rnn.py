@@ -128,7 +128,7 @@ def cpu_grids(cfg: fdl.Config) -> None:
     )
     task.weight_decay, task.readout_decay, task.activity_decay = 1e-4, 1e-5, 25.0
     task.encoder_gain = 3.0
-    cfg.num_steps, cfg.chunk, cfg.eval_every, cfg.save_every = 4_000, 100, 4_000, 1_000
+    cfg.num_steps, cfg.chunk, cfg.eval_every, cfg.save_every = 4_000, 100, 1_000, 1_000
 
 
 def _grid_rnn_only(cfg: fdl.Config, fiddler: str) -> None:

@@ -130,9 +130,12 @@ def band_share(maps: np.ndarray) -> np.ndarray:
 
 
 def score_histogram(
-    scores: np.ndarray, noise_scores: np.ndarray, *, thresholds: Sequence[float]
+    scores: np.ndarray, noise_scores: np.ndarray, *, thresholds: Sequence[float], what: str
 ) -> Figure:
-    """Distribution of grid scores [unit] beside that of noise maps [map], with the thresholds."""
+    """Distribution of grid scores [unit] beside that of noise maps [map], with the thresholds.
+
+    what: the plural by which the scored maps are called, as "units".
+    """
     figure = Figure(figsize=(7.5, 4.4), layout="constrained")
     ax = figure.subplots()
     low = min(-0.6, *(np.floor(10 * s.min()) / 10 for s in (scores, noise_scores)))
@@ -140,7 +143,7 @@ def score_histogram(
     bins = np.arange(low, high + 0.05, 0.1).tolist()
     for values, colour, label in (
         (noise_scores, GREY, f"low-pass noise maps ({len(noise_scores)})"),
-        (scores, SIMULATED, f"units of the network ({len(scores)})"),
+        (scores, SIMULATED, f"{what} ({len(scores)})"),
     ):
         weights = np.full(len(values), 100 / len(values))
         ax.hist(values, bins, weights=weights, histtype="stepfilled", color=colour, alpha=0.25)
@@ -152,7 +155,7 @@ def score_histogram(
         share, noise = (100 * np.mean(s > threshold) for s in (scores, noise_scores))
         right = place > 0
         ax.annotate(
-            f"above {threshold}:\nunits {share:.1f} %\nnoise {noise:.1f} %",
+            f"above {threshold}:\n{what} {share:.1f} %\nnoise {noise:.1f} %",
             (threshold, 1.30 * top),
             xytext=(4 if right else -4, 0),
             textcoords="offset points",
@@ -162,7 +165,7 @@ def score_histogram(
         )
     ax.set_xlabel("grid score (60 degrees): how hexagonal a rate map is")
     ax.set_ylabel("share of maps (%)")
-    ax.set_title("Grid scores of all units, and of noise that is only smooth", fontsize=11)
+    ax.set_title(f"Grid scores of all {what}, and of noise that is only smooth", fontsize=11)
     figure.legend(loc="outside lower center", ncols=2, fontsize=9)
     return figure
 

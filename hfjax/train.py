@@ -319,7 +319,8 @@ def save_figures(
         figures = dict(task.figures(readout))
         if member is not None:
             for figure in figures.values():
-                figure.text(0.005, 0.005, f"member {int(member)} of the population", fontsize=7)
+                text = f"population, member {int(member)}"
+                figure.text(0.005, 0.995, text, fontsize=7, va="top")
         if records := logs.read_metrics(workdir / "metrics.jsonl"):
             figures["training"] = logs.training_curves(records)
     except Exception as error:

@@ -60,7 +60,9 @@ def test_band_share_of_waves():
 
 def test_histogram_tells_both_shares_at_each_threshold(tmp_path):
     scores, noise = np.array([-0.2, 0.1, 0.5, 0.9]), np.array([-0.3, 0.0, 0.1, 0.2, 0.9])
-    figure = drawn(figures.score_histogram(scores, noise, thresholds=(0.3, 0.8)), tmp_path)
+    figure = drawn(
+        figures.score_histogram(scores, noise, thresholds=(0.3, 0.8), what="units"), tmp_path
+    )
     written = texts(figure)
     assert "above 0.3:\nunits 50.0 %\nnoise 20.0 %" in written
     assert "above 0.8:\nunits 25.0 %\nnoise 20.0 %" in written

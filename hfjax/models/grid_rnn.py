@@ -634,6 +634,7 @@ def draw(readout: dict[str, np.ndarray]) -> dict[str, Figure]:
             scores,
             np.asarray(readout["noise_grid_score_60"]),
             thresholds=GRID_SCORE_THRESHOLDS,
+            what="units",
         ),
         "trajectories": figures.trajectories(
             {

@@ -362,7 +362,7 @@ def _draw_maps(readout: dict[str, np.ndarray]) -> Figure:
 
 def _draw_scores(readout: dict[str, np.ndarray]) -> Figure:
     return figures.score_histogram(
-        readout["grid_scores"], readout["noise_scores"], thresholds=THRESHOLDS
+        readout["grid_scores"], readout["noise_scores"], thresholds=THRESHOLDS, what="maps"
     )
 
 

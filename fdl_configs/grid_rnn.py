@@ -14,8 +14,9 @@ def grid_rnn() -> fdl.Config:
         python -m hfjax --fdl_config=grid_rnn --workdir=runs/grid_rnn
 
     Meant for a GPU; on two CPU cores a step takes seconds: see `laptop`.
-    GRID_RNN_RESULT
-    Fiddlers: laptop, tanh, lstm, gaussian, dog, no_surround, periodic.
+    Not run to its end by us; on a GPU expect hours. Published for such networks: 4.4 cm over 20
+    steps (floor 4.2), some 14 % of units above grid score 0.3, 5 % above 0.8, by seed up to 35 %.
+    Fiddlers: laptop, cpu_grids, tanh, lstm, gaussian, dog, no_surround, periodic.
     """
     return fdl.Config(
         Experiment,
@@ -94,7 +95,8 @@ def laptop(cfg: fdl.Config) -> None:
     The published initial weights and constants leave so small a network at the uniform code for
     thousands of steps. A recurrent matrix near the identity, larger encoder weights, a larger
     learning rate, which falls to 0 at the end, and a weaker decay let it leave at once.
-    LAPTOP_RESULT
+    4 minutes. Expect an error of 4.7 cm over 20 steps (floor 4.4), 19 cm over 10 s, 27 cm over 10 s
+    of a real rat's path; no more grid cells than in smooth noise (see `cpu_grids` for these).
     """
     _vanilla(cfg, "laptop").recurrent_init = fdl.Partial(
         networks.near_identity, gain=1.0, scale=0.1
@@ -109,11 +111,13 @@ def laptop(cfg: fdl.Config) -> None:
 
 
 def cpu_grids(cfg: fdl.Config) -> None:
-    """grid_rnn with hexagonal grid cells after half a minute of training on two CPU cores.
+    """grid_rnn with hexagonal grid cells after a minute on two CPU cores.
 
         python -m hfjax --fdl_config=grid_rnn --fiddler=cpu_grids --workdir=runs/cpu_grids
 
-    CPU_GRIDS_RESULT
+    Expect 22 % of units above grid score 0.8 (20-28 % over ten seeds) where smooth noise has 4 %,
+    and an error of 5.7 cm over 20 steps (floor 2.9). The walks are short, the box periodic, the
+    place cells on a lattice and mean activity penalised; it does not integrate over 10 s.
     """
     network = _vanilla(cfg, "cpu_grids")
     network.recurrent_init = fdl.Partial(networks.near_identity, gain=1.0, scale=1.0)

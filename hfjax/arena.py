@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hfjax import check
+
 # (position [batch, 2], heading [batch], *, width_m, border_m)
 #   -> (position in the box [batch, 2], further turn [batch] (rad), factor on the speed [batch])
 Boundary = Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
@@ -94,19 +96,11 @@ def sorscher_walk(
     Source: Sorscher et al. 2019, supplement; grid-pattern-formation `generate_trajectory`.
     Deviation: none in the law of the walk; the random numbers are other ones.
     """
-    for name, value in (("batch_size", batch_size), ("num_steps", num_steps)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, but is {value}")
-    for name, length in (("width_m", width_m), ("dt_s", dt_s)):
-        if length <= 0:
-            raise ValueError(f"{name} must be positive, but is {length}")
-    for name, spread in (
-        ("speed_scale_mps", speed_scale_mps),
-        ("turn_std_radps", turn_std_radps),
-        ("border_m", border_m),
-    ):
-        if spread < 0:
-            raise ValueError(f"{name} must not be negative, but is {spread}")
+    check.at_least(1, batch_size=batch_size, num_steps=num_steps)
+    check.positive(width_m=width_m, dt_s=dt_s)
+    check.not_negative(
+        speed_scale_mps=speed_scale_mps, turn_std_radps=turn_std_radps, border_m=border_m
+    )
 
     position_key, heading_key, speed_key, turn_key = jax.random.split(key, 4)
     # One step before the start, and one look at the boundary after the end, which folds the last
@@ -161,9 +155,7 @@ def resample_trajectory(
     positions = np.asarray(positions, dtype=np.float64)
     chex.assert_rank(times_s, 1)
     chex.assert_shape(positions, (times_s.shape[0], 2))
-    for name, value in (("dt_s", dt_s), ("max_gap_s", max_gap_s)):
-        if value <= 0:
-            raise ValueError(f"{name} must be positive, but is {value}")
+    check.positive(dt_s=dt_s, max_gap_s=max_gap_s)
 
     tracked = np.isfinite(times_s) & np.isfinite(positions).all(axis=-1)
     times_s, positions = times_s[tracked], positions[tracked]

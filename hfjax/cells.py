@@ -7,16 +7,16 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from hfjax import check
+
 # (positions [..., 2], centres [place, 2]) -> squared distances [..., place] (m^2)
 DistanceSq = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def place_centres(key: jax.Array, *, num_place: int, width_m: float) -> jax.Array:
     """Centres of place fields, uniform in a square box centred on 0 -> [place, 2] (m)."""
-    if num_place < 1:
-        raise ValueError(f"num_place must be at least 1, but is {num_place}")
-    if width_m <= 0:
-        raise ValueError(f"width_m must be positive, but is {width_m}")
+    check.at_least(1, num_place=num_place)
+    check.positive(width_m=width_m)
     return jax.random.uniform(key, (num_place, 2), minval=-width_m / 2, maxval=width_m / 2)
 
 
@@ -30,8 +30,7 @@ def lattice_centres(key: jax.Array, *, num_place: int, width_m: float) -> jax.Ar
     side = math.isqrt(max(num_place, 0))
     if side < 1 or side**2 != num_place:
         raise ValueError(f"num_place must be a square number for a lattice, but is {num_place}")
-    if width_m <= 0:
-        raise ValueError(f"width_m must be positive, but is {width_m}")
+    check.positive(width_m=width_m)
     x = (jnp.arange(side) + 0.5) * (width_m / side) - width_m / 2
     return jnp.stack(jnp.meshgrid(x, x, indexing="ij"), axis=-1).reshape(-1, 2)
 
@@ -59,19 +58,13 @@ def periodic_sq(width_m: float) -> DistanceSq:
     Returns a function of the form of `euclidean_sq`; both arguments must lie in the box.
     Raises ValueError where width_m is not positive.
     """
-    if width_m <= 0:
-        raise ValueError(f"width_m must be positive, but is {width_m}")
+    check.positive(width_m=width_m)
 
     def distance_sq(positions: jax.Array, centres: jax.Array) -> jax.Array:
         dx, dy = (jnp.abs(_offsets(positions, centres, axis)) for axis in (0, 1))
         return jnp.minimum(dx, width_m - dx) ** 2 + jnp.minimum(dy, width_m - dy) ** 2
 
     return distance_sq
-
-
-def _check_sigma(sigma_m: float) -> None:
-    if sigma_m <= 0:
-        raise ValueError(f"sigma_m must be positive, but is {sigma_m}")
 
 
 def softmax_gaussian(
@@ -87,7 +80,7 @@ def softmax_gaussian(
     Raises ValueError where sigma_m is not positive.
     Source: Sorscher et al. 2019; Banino et al. 2018, eq. 1.
     """
-    _check_sigma(sigma_m)
+    check.positive(sigma_m=sigma_m)
     return jax.nn.softmax(distance_sq(positions, centres) / (-2 * sigma_m**2), axis=-1)
 
 
@@ -112,7 +105,7 @@ def softmax_surround(
     0 / 0, also where one cell is much nearer than all others. Where all others are too far for the
     number format, p is uniform.
     """
-    _check_sigma(sigma_m)
+    check.positive(sigma_m=sigma_m)
     # With r = exp((min d^2 - d^2) / 4 sigma^2): q_i = r_i^2 / sum r^2 - r_i / sum r. Times
     # (sum r)(sum r^2), which p does not feel, that is r_i (sum_j r_j (1 - r_j) - (1 - r_i) sum r).
     d_sq = distance_sq(positions, centres)
@@ -139,7 +132,7 @@ def gaussian(
     positions [..., 2], centres [place, 2] (m) -> [..., place]; not normalised over cells.
     Raises ValueError where sigma_m is not positive.
     """
-    _check_sigma(sigma_m)
+    check.positive(sigma_m=sigma_m)
     return jnp.exp(distance_sq(positions, centres) / (-2 * sigma_m**2))
 
 
@@ -158,7 +151,7 @@ def difference_of_gaussians(
     normalised over cells. Raises ValueError where sigma_m is not positive.
     Source: Sorscher et al. 2019, the difference of Gaussians of the text, times 2 pi sigma^2.
     """
-    _check_sigma(sigma_m)
+    check.positive(sigma_m=sigma_m)
     d_sq = distance_sq(positions, centres)
     return jnp.exp(d_sq / (-2 * sigma_m**2)) - jnp.exp(d_sq / (-4 * sigma_m**2)) / 2
 
@@ -186,8 +179,7 @@ def head_direction_code(headings: jax.Array, preferred: jax.Array, *, kappa: flo
     Raises ValueError where kappa is negative.
     Source: Banino et al. 2018, eq. 2; grid-pattern-formation `square_grid_cells.ipynb`.
     """
-    if kappa < 0:
-        raise ValueError(f"kappa must not be negative, but is {kappa}")
+    check.not_negative(kappa=kappa)
     chex.assert_rank(preferred, 1)
     mu = preferred.reshape((1,) * headings.ndim + (-1,))
     return jax.nn.softmax(kappa * jnp.cos(headings[..., None] - mu), axis=-1)

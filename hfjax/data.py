@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from hfjax import arena
+from hfjax import arena, check
 
 
 def sargolini(
@@ -24,8 +24,7 @@ def sargolini(
     is long enough for one piece.
     Source: Sargolini et al. 2006 (doi:10.1126/science.1125572), as shipped with RatInABox.
     """
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, but is {num_steps}")
+    check.at_least(1, num_steps=num_steps)
     # Found, not imported: the file is all that is needed, and the import takes seconds.
     package = importlib.util.find_spec("ratinabox")
     if package is None or package.origin is None:

@@ -12,6 +12,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from hfjax import check
+
 Nonlinearity = Callable[[jax.Array], jax.Array]
 RecurrentInit = Callable[[jax.Array, int], jax.Array]
 
@@ -41,12 +43,6 @@ def tanh(x: jax.Array) -> jax.Array:
     return jnp.tanh(x)
 
 
-def _check_sizes(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, but is {size}")
-
-
 def _uniform(key: jax.Array, shape: tuple[int, ...], bound: float) -> jax.Array:
     return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
@@ -56,7 +52,7 @@ def linear_init(key: jax.Array, *, num_in: int, num_out: int) -> jax.Array:
 
     Raises ValueError where a size is below 1. Source: PyTorch `Linear`, used by the originals.
     """
-    _check_sizes(num_in=num_in, num_out=num_out)
+    check.at_least(1, num_in=num_in, num_out=num_out)
     return _uniform(key, (num_in, num_out), num_in**-0.5)
 
 
@@ -110,7 +106,7 @@ def rnn_init(
     An input_gain of 1 is PyTorch's `RNN`; sqrt(num_units / num_in) is its `Linear`.
     recurrent_init (key, num_units) -> [unit, unit]. Raises ValueError where a size is below 1.
     """
-    _check_sizes(num_in=num_in, num_units=num_units)
+    check.at_least(1, num_in=num_in, num_units=num_units)
     input_key, recurrent_key = jax.random.split(key)
     return RNNParams(
         inputs=input_gain * _uniform(input_key, (num_in, num_units), num_units**-0.5),
@@ -124,7 +120,7 @@ def lstm_init(key: jax.Array, *, num_in: int, num_units: int) -> LSTMParams:
     Raises ValueError where a size is below 1. Source: PyTorch `LSTM`; its two biases, which only
     ever act as their sum, are one here, drawn as that sum of two.
     """
-    _check_sizes(num_in=num_in, num_units=num_units)
+    check.at_least(1, num_in=num_in, num_units=num_units)
     input_key, recurrent_key, bias_key = jax.random.split(key, 3)
     bound = num_units**-0.5
     return LSTMParams(

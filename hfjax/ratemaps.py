@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from hfjax import check
+
 Extent = tuple[tuple[float, float], tuple[float, float]]
 
 RING_INNER = 0.2
@@ -39,8 +41,7 @@ def rate_map_sums(*, num_units: int, num_bins: int, dtype: Any = jnp.float32) ->
     -> occupancy [x, y], activity [x, y, unit], both zero.
     Raises ValueError if num_units or num_bins is below 1.
     """
-    _at_least("num_units", num_units, 1)
-    _at_least("num_bins", num_bins, 1)
+    check.at_least(1, num_units=num_units, num_bins=num_bins)
     return RateMapSums(
         jnp.zeros((num_bins, num_bins), dtype),
         jnp.zeros((num_bins, num_bins, num_units), dtype),
@@ -126,8 +127,7 @@ def smooth(maps: jax.Array, sigma_bins: float) -> jax.Array:
     maps [unit, x, y] -> [unit, x, y]. Raises ValueError if sigma_bins is not above 0.
     """
     chex.assert_rank(maps, 3)
-    if not sigma_bins > 0:
-        raise ValueError(f"sigma_bins must be above 0, but is {sigma_bins}")
+    check.positive(sigma_bins=sigma_bins)
     maps = _floating(maps)
     kernels = []
     for size in maps.shape[1:]:
@@ -153,10 +153,8 @@ def low_pass_noise_maps(
     -> [num_units, num_bins, num_bins]. Raises ValueError if a size is below 1 or sigma_bins is not
     above 0.
     """
-    _at_least("num_units", num_units, 1)
-    _at_least("num_bins", num_bins, 1)
-    if not sigma_bins > 0:
-        raise ValueError(f"sigma_bins must be above 0, but is {sigma_bins}")
+    check.at_least(1, num_units=num_units, num_bins=num_bins)
+    check.positive(sigma_bins=sigma_bins)
     pad = int(np.ceil(4 * sigma_bins))
     field = num_bins + 2 * pad
     noise = jax.random.normal(key, (num_units, field, field))
@@ -892,7 +890,7 @@ def head_direction_curves(
     centred on 2 pi (k + 1/2)/num_bins; NaN where a direction never occurred.
     Raises ValueError if num_bins is below 3.
     """
-    _at_least("num_bins", num_bins, 3)
+    check.at_least(3, num_bins=num_bins)
     headings, activity = jnp.asarray(headings), _floating(activity)
     chex.assert_rank([headings, activity], [1, 2])
     chex.assert_shape(headings, (activity.shape[0],))
@@ -1013,8 +1011,3 @@ def _wide_range(maps: jax.Array) -> jax.Array:
     low = jnp.min(maps, axis=(1, 2), keepdims=True)
     high = jnp.max(maps, axis=(1, 2), keepdims=True)
     return (maps - low) / jnp.where(high > low, high - low, 1) * 2.0**50
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, but is {value}")

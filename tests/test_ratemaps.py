@@ -523,7 +523,7 @@ def test_impossible_values_raise():
         ratemaps.rate_maps(x, a, num_bins=2, extent=((0, 1), (1, 1)))
     with pytest.raises(ValueError, match="num_units must be at least 1, but is 0"):
         ratemaps.low_pass_noise_maps(key, num_units=0, num_bins=4)
-    with pytest.raises(ValueError, match="sigma_bins must be above 0, but is -1"):
+    with pytest.raises(ValueError, match="sigma_bins must be positive, but is -1"):
         ratemaps.low_pass_noise_maps(key, num_units=1, num_bins=4, sigma_bins=-1)
     with pytest.raises(ValueError, match="maps must be square"):
         ratemaps.grid_scores(np.zeros((1, 20, 16)))

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from hfjax import arena, cells, networks
+from hfjax import arena, cells, check, networks
 from hfjax.models import grid_rnn
 from hfjax.task import Task
 
@@ -106,7 +106,8 @@ def task(
     10,000 stored ones; near a wall the speed drops to a quarter of a new draw and not of the last
     speed; evaluation is without dropout; see `egocentric_inputs`.
     """
-    grid_rnn.check_at_least_one(
+    check.at_least(
+        1,
         num_units=num_units,
         num_linear=num_linear,
         num_head_direction=num_head_direction,
@@ -117,14 +118,12 @@ def task(
         num_map_walks=num_map_walks,
         num_noise_maps=num_noise_maps,
     )
-    grid_rnn.check_positive(
+    check.positive(
         sigma_m=sigma_m, dt_s=dt_s, learning_rate=learning_rate, gradient_clip=gradient_clip
     )
     if num_place < 3:
         raise ValueError(f"num_place must be at least 3 for decoding, but is {num_place}")
-    for name, value in (("kappa", kappa), ("weight_decay", weight_decay)):
-        if value < 0:
-            raise ValueError(f"{name} must not be negative, but is {value}")
+    check.not_negative(kappa=kappa, weight_decay=weight_decay)
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must be at least 0 and below 1, but is {dropout}")
 

@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from matplotlib.figure import Figure
 
-from hfjax import arena, cells, figures, networks, ratemaps
+from hfjax import arena, cells, check, figures, networks, ratemaps
 from hfjax.task import Task
 
 GRID_SCORE_THRESHOLDS = (0.3, 0.37, 0.8)
@@ -44,8 +44,7 @@ class Box(NamedTuple):
 
 def walled_box(*, width_m: float = 2.2) -> Box:
     """A square arena with walls, as published."""
-    if width_m <= 0:
-        raise ValueError(f"width_m must be positive, but is {width_m}")
+    check.positive(width_m=width_m)
     return Box(
         width_m,
         boundary=arena.avoid_walls,
@@ -61,8 +60,7 @@ def periodic_box(*, width_m: float = 2.2) -> Box:
     Deviation: the original keeps the plain mean of the three decoded centres, and the plain
     distance to it, also where they lie on opposite sides of the seam. Here both go round.
     """
-    if width_m <= 0:
-        raise ValueError(f"width_m must be positive, but is {width_m}")
+    check.positive(width_m=width_m)
 
     def decode(outputs: jax.Array, centres: jax.Array) -> jax.Array:
         angle = centres * (2 * np.pi / width_m)
@@ -105,7 +103,7 @@ def vanilla(
     input_gain: float = 1.0,
 ) -> Network:
     """h_t = f(v_t W_i + h_tm1 W_h), without biases, as published; see `networks.rnn_init`."""
-    check_positive(input_gain=input_gain)
+    check.positive(input_gain=input_gain)
     return Network(
         init=partial(networks.rnn_init, recurrent_init=recurrent_init, input_gain=input_gain),
         num_starts=1,
@@ -215,7 +213,8 @@ def task(
     centres are uniform with another generator, and differ between seeds; evaluation walks are held
     out by their keys.
     """
-    check_at_least_one(
+    check.at_least(
+        1,
         num_grid=num_grid,
         batch_size=batch_size,
         num_steps=num_steps,
@@ -225,18 +224,14 @@ def task(
         num_map_walks=num_map_walks,
         num_noise_maps=num_noise_maps,
     )
-    check_positive(sigma_m=sigma_m, dt_s=dt_s, encoder_gain=encoder_gain)
+    check.positive(sigma_m=sigma_m, dt_s=dt_s, encoder_gain=encoder_gain)
     if not callable(learning_rate):
-        check_positive(learning_rate=learning_rate)
+        check.positive(learning_rate=learning_rate)
     if num_place < 3:
         raise ValueError(f"num_place must be at least 3 for decoding, but is {num_place}")
-    for name, decay in (
-        ("weight_decay", weight_decay),
-        ("readout_decay", readout_decay),
-        ("activity_decay", activity_decay),
-    ):
-        if decay < 0:
-            raise ValueError(f"{name} must not be negative, but is {decay}")
+    check.not_negative(
+        weight_decay=weight_decay, readout_decay=readout_decay, activity_decay=activity_decay
+    )
     net = vanilla() if network is None else network
     space = walled_box() if box is None else box
     optimizer = optax.adam(learning_rate)
@@ -316,20 +311,6 @@ def task(
         num_noise_maps=num_noise_maps,
     )
     return Task(init, sample, step, evaluate, draw)
-
-
-def check_at_least_one(**sizes: int) -> None:
-    """Raise ValueError for the first size below 1, by its name."""
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, but is {size}")
-
-
-def check_positive(**values: float) -> None:
-    """Raise ValueError for the first value that is not positive, by its name."""
-    for name, value in values.items():
-        if value <= 0:
-            raise ValueError(f"{name} must be positive, but is {value}")
 
 
 def walk_along(positions: jax.Array) -> arena.Walk:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from hfjax import cells, figures, ratemaps
+from hfjax import cells, check, figures, ratemaps
 from hfjax.networks import relu
 from hfjax.task import Task
 
@@ -72,10 +72,8 @@ def place_code_spectrum(
 
     Raises ValueError if num_place is below 1 or sigma_m is not positive.
     """
-    if num_place < 1:
-        raise ValueError(f"num_place must be at least 1, but is {num_place}")
-    if sigma_m <= 0:
-        raise ValueError(f"sigma_m must be positive, but is {sigma_m}")
+    check.at_least(1, num_place=num_place)
+    check.positive(sigma_m=sigma_m)
     centres = cells.place_centres(key, num_place=num_place, width_m=width_m)
     positions = bin_centres(num_bins=num_bins, width_m=width_m)
     p = place_code(positions, centres, sigma_m=sigma_m)
@@ -97,8 +95,7 @@ def gaussian_spectrum(
     del key
     if num_bins % 2 == 0:
         raise ValueError(f"num_bins must be odd for the Gaussian covariance, but is {num_bins}")
-    if sigma_m <= 0:
-        raise ValueError(f"sigma_m must be positive, but is {sigma_m}")
+    check.positive(sigma_m=sigma_m)
     s = bin_centres(num_bins=num_bins, width_m=width_m)
     covariance = jnp.exp(-jnp.sum(s**2, axis=-1) / (2 * sigma_m**2))
     return jnp.fft.fft2(jnp.fft.ifftshift(covariance)).real
@@ -241,22 +238,11 @@ def task(
     Raises ValueError for impossible numbers, and where `independent_unit_maps` meets a nonlinearity
     that is not positively homogeneous.
     """
-    for name, count in (
-        ("num_maps", num_maps),
-        ("iterations_per_step", iterations_per_step),
-        ("num_noise_maps", num_noise_maps),
-    ):
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1, but is {count}")
-    if num_bins < 10:
-        raise ValueError(f"num_bins must be at least 10, to score the maps, but is {num_bins}")
-    for name, size in (
-        ("width_m", width_m),
-        ("learning_rate", learning_rate),
-        ("initial_std", initial_std),
-    ):
-        if size <= 0:
-            raise ValueError(f"{name} must be positive, but is {size}")
+    check.at_least(
+        1, num_maps=num_maps, iterations_per_step=iterations_per_step, num_noise_maps=num_noise_maps
+    )
+    check.at_least(10, num_bins=num_bins)  # to score the maps
+    check.positive(width_m=width_m, learning_rate=learning_rate, initial_std=initial_std)
     if update is independent_unit_maps and not _is_homogeneous(nonlinearity):
         raise ValueError(
             "independent_unit_maps needs a nonlinearity with f(a x) = a f(x) for a > 0, as relu "

@@ -13,7 +13,7 @@ def grid_lstm() -> fdl.Config:
         python -m hfjax --fdl_config=grid_lstm --workdir=runs/grid_lstm
 
     The network of the notebook on square grids: 128 LSTM units, 512 linear units with dropout.
-    GRID_LSTM_RESULT
+    More than an hour on two CPU cores; not run to its end by us, see `laptop`.
     Fiddlers: laptop.
     """
     return fdl.Config(
@@ -49,7 +49,8 @@ def laptop(cfg: fdl.Config) -> None:
 
         python -m hfjax --fdl_config=grid_lstm --fiddler=laptop --workdir=runs/grid_lstm_laptop
 
-    GRID_LSTM_LAPTOP_RESULT
+    6 minutes. Expect an error of 14 cm over 100 steps (floor 7), the right head-direction cell at
+    three moments of four, and no grid cells yet.
     """
     if fdl.get_callable(cfg.task) is not model.task:
         raise ValueError("this laptop fiddler changes the config grid_lstm, and no other")

@@ -206,9 +206,11 @@ def run(
     fdl.materialize_defaults(config)  # what is stored then holds, whatever later defaults say
     experiment = build(config)
     num_steps = experiment.num_steps
-    programs = make_programs(experiment, devices or jax.devices())
+    devices = devices or jax.devices()
+    programs = make_programs(experiment, devices)
     initial = None if wd.has_checkpoints(workdir) else _initial_state(experiment, programs)
-    wd.claim(workdir, config)
+    if first_process := jax.process_index() == 0:  # the only one that writes, but for Orbax
+        wd.claim(workdir, config)
 
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(_stop_on_signal())
@@ -217,7 +219,7 @@ def run(
         train_state = restored or initial or _initial_state(experiment, programs)
         step = int(train_state.step)
         evaluated = wd.has_readout(workdir, step)
-        if first_process := jax.process_index() == 0:
+        if first_process:
             logs.rewind_metrics(workdir / "metrics.jsonl", step, evaluated=evaluated)
         if step == num_steps and evaluated:  # nothing to record, only to tell
             writers = tuple(set(writers) & {"terminal"})
@@ -231,17 +233,16 @@ def run(
             wandb=wandb or {},
         )
         stack.callback(log.close)
-        for bad_step, error in unreadable.items():
+        for bad_step, error in unreadable.items() if first_process else ():
             log.warn(
                 f"warning: the checkpoint of step {bad_step} cannot be read and was moved to "
                 f"{checkpoints.set_aside(bad_step)} ({one_line(error)})"
             )
-        used = devices or jax.devices()
         models = f"{experiment.seeds} models" if experiment.seeds > 1 else "one model"
         if step < num_steps:
             log.say(
                 f"{'Resuming at' if step else 'From'} step {step} of {num_steps}: {models} on "
-                f"{len(used)} {used[0].platform.upper()} device(s), workdir {workdir}"
+                f"{len(devices)} {devices[0].platform.upper()} device(s), workdir {workdir}"
             )
 
         warm = False  # the first chunk's time is mostly compilation

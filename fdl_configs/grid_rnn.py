@@ -95,7 +95,7 @@ def laptop(cfg: fdl.Config) -> None:
     The published initial weights and constants leave so small a network at the uniform code for
     thousands of steps. A recurrent matrix near the identity, larger encoder weights, a larger
     learning rate, which falls to 0 at the end, and a weaker decay let it leave at once.
-    4 minutes. Expect an error of 4.7 cm over 20 steps (floor 4.4), 19 cm over 10 s, 27 cm over 10 s
+    4 minutes. Expect an error of 4.7 cm over 20 steps (floor 4.4), 17 cm over 10 s, 36 cm over 10 s
     of a real rat's path; no more grid cells than in smooth noise (see `cpu_grids` for these).
     """
     _vanilla(cfg, "laptop").recurrent_init = fdl.Partial(

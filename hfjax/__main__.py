@@ -11,13 +11,16 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 from absl import flags
 from absl import logging as absl_logging
 from fiddle import absl_flags
 from fiddle.absl_flags import utils
 
 import fdl_configs
+from hfjax import train
 from hfjax.config import InputError, check_path, nearest, one_line
+from hfjax.log import WRITERS
 
 EXAMPLE = "python -m hfjax --fdl_config=grid_rnn --fiddler=laptop --workdir=runs/laptop"
 OWN_FLAGS = (
@@ -154,8 +157,8 @@ def main(argv: Sequence[str]) -> int:
             raise InputError(f"unexpected argument {extra[0]!r}; flags are written --name=value.")
         values = flags.FLAGS
         for name in values.writers:
-            if name not in (known := ("wandb", "jsonl", "terminal", "tensorboard")):
-                raise InputError(f"--writers has no {name!r}; {nearest(name, known)}")
+            if name not in WRITERS:
+                raise InputError(f"--writers has no {name!r}; {nearest(name, WRITERS)}")
         if not (values.fdl_config or values.fdl_config_file or values.fdl_help):
             raise InputError(f"--fdl_config is missing; {nearest('', _configs())}")
         config = _config_from_flags()
@@ -166,11 +169,6 @@ def main(argv: Sequence[str]) -> int:
         return 0
 
     _quiet_background_errors()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import jax
-
-    from hfjax import train
-
     jax.config.update("jax_numpy_rank_promotion", "raise")
     try:
         train.run(

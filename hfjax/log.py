@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hfjax.config import one_line
+from hfjax.workdir import write_atomically
 
 Values = Mapping[str, np.ndarray]
 WRITERS = ("wandb", "jsonl", "terminal", "tensorboard")
@@ -174,9 +175,7 @@ def rewind_metrics(path: pathlib.Path, step: int, *, evaluated: bool) -> None:
 
     text = "".join(json.dumps(record) + "\n" for record in read_metrics(path) if keep(record))
     if path.exists() and path.read_text() != text:
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text(text)
-        os.replace(temporary, path)
+        write_atomically(path, text.encode())
 
 
 def training_curves(records: Sequence[Mapping[str, Any]]) -> Figure:

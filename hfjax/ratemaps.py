@@ -21,6 +21,7 @@ Extent = tuple[tuple[float, float], tuple[float, float]]
 
 RING_INNER = 0.2
 RING_OUTER = tuple(float(r) for r in np.linspace(0.4, 1.0, 10))
+GRID_SCORE_THRESHOLDS = (0.3, 0.37, 0.8)  # above which the field has counted grid cells
 BLOCK = 64  # units per block: a row of 64 numbers keeps gathers and vector units busy
 
 # ---------------------------------------------------------------------------------------------

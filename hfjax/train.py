@@ -220,7 +220,8 @@ def run(
         step = int(train_state.step)
         evaluated = wd.has_readout(workdir, step)
         if first_process:
-            logs.rewind_metrics(workdir / "metrics.jsonl", step, evaluated=evaluated)
+            with _disk_errors(checkpoints):
+                logs.rewind_metrics(workdir / "metrics.jsonl", step, evaluated=evaluated)
         if step == num_steps and evaluated:  # nothing to record, only to tell
             writers = tuple(set(writers) & {"terminal"})
         log = logs.Log(

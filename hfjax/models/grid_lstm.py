@@ -234,7 +234,7 @@ def _dense(key: jax.Array, num_in: int, num_out: int) -> Dense:
 
 
 def _apply(layer: Dense, x: jax.Array) -> jax.Array:
-    return x @ layer.weights + layer.bias.reshape((1,) * (x.ndim - 1) + (-1,))
+    return networks.linear(layer.weights, x) + layer.bias.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 def _lstm_init(key: jax.Array, *, num_in: int, num_units: int) -> networks.LSTMParams:

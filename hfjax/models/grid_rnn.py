@@ -21,7 +21,6 @@ from matplotlib.figure import Figure
 from hfjax import arena, cells, check, figures, networks, ratemaps
 from hfjax.task import Task
 
-GRID_SCORE_THRESHOLDS = (0.3, 0.37, 0.8)
 # Walks are evaluated in groups of about this many positions, to bound memory: 4096 units take
 # 0.25 GiB for each array of [group, time, unit].
 POSITIONS_AT_ONCE = 16_384
@@ -443,7 +442,7 @@ def evaluation(
         noise = ratemaps.low_pass_noise_maps(noise_key, num_units=num_noise_maps, num_bins=num_bins)
         scores = ratemaps.grid_scores(jnp.concatenate([maps, noise]))
         score_60, noise_60 = scores.score_60[:num_units], scores.score_60[num_units:]
-        for threshold in GRID_SCORE_THRESHOLDS:
+        for threshold in ratemaps.GRID_SCORE_THRESHOLDS:
             for name, score in (("grid", score_60), ("noise", noise_60)):
                 scalars[f"{name}_share_above_{threshold}"] = jnp.mean(score > threshold)
         scalars["max_grid_score"] = jnp.max(score_60)
@@ -622,7 +621,7 @@ def draw(readout: dict[str, np.ndarray]) -> dict[str, Figure]:
         "grid_scores": figures.score_histogram(
             scores,
             np.asarray(readout["noise_grid_score_60"]),
-            thresholds=GRID_SCORE_THRESHOLDS,
+            thresholds=ratemaps.GRID_SCORE_THRESHOLDS,
             what="units",
         ),
         "trajectories": figures.trajectories(

@@ -20,12 +20,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from hfjax import cells, check, figures, ratemaps
-from hfjax.networks import relu
+from hfjax.networks import Nonlinearity, relu
 from hfjax.task import Task
-
-Nonlinearity = Callable[[jax.Array], jax.Array]
-
-THRESHOLDS = (0.3, 0.37, 0.8)  # of the grid score; those the field has used
 
 
 class PatternState(NamedTuple):
@@ -294,7 +290,7 @@ def task(
         scalars = {
             f"{name}_share_above_{threshold}": jnp.mean(values > threshold)
             for name, values in (("grid", scores), ("noise", noise_scores))
-            for threshold in THRESHOLDS
+            for threshold in ratemaps.GRID_SCORE_THRESHOLDS
         }
         scalars["median_grid_score"] = jnp.median(scores)
         scalars["median_spacing_m"] = jnp.nanmedian(spacing_m)
@@ -348,7 +344,10 @@ def _draw_maps(readout: dict[str, np.ndarray]) -> Figure:
 
 def _draw_scores(readout: dict[str, np.ndarray]) -> Figure:
     return figures.score_histogram(
-        readout["grid_scores"], readout["noise_scores"], thresholds=THRESHOLDS, what="maps"
+        readout["grid_scores"],
+        readout["noise_scores"],
+        thresholds=ratemaps.GRID_SCORE_THRESHOLDS,
+        what="maps",
     )
 
 

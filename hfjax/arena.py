@@ -139,6 +139,71 @@ def sorscher_walk(
     )
 
 
+class PeriodicWalk(NamedTuple):
+    """An animal on a ring (one dim) or torus: position [dim] (m) and velocity [dim] (m/s)."""
+
+    position: jax.Array
+    velocity: jax.Array
+
+
+def periodic_walk_start(
+    key: jax.Array, *, num_dims: int, width_m: float, speed_mean_mps: float, speed_std_mps: float
+) -> PeriodicWalk:
+    """A draw from the stationary state of `periodic_walk`: uniform position, normal velocity."""
+    position_key, velocity_key = jax.random.split(key)
+    position = jax.random.uniform(
+        position_key, (num_dims,), minval=-width_m / 2, maxval=width_m / 2
+    )
+    velocity = speed_mean_mps + speed_std_mps * jax.random.normal(velocity_key, (num_dims,))
+    return PeriodicWalk(position, velocity)
+
+
+def periodic_walk(
+    walk: PeriodicWalk,
+    key: jax.Array,
+    *,
+    num_steps: int,
+    width_m: float = 1.0,
+    dt_s: float = 0.025,
+    speed_mean_mps: float = 0.0,
+    speed_std_mps: float = 0.5,
+    coherence_s: float = 0.7,
+) -> tuple[PeriodicWalk, PeriodicWalk]:
+    """A walk around a ring or torus whose velocity is an Ornstein-Uhlenbeck process.
+
+    Each step moves first, then draws the velocity of the next one, along each axis by itself:
+    x_t = x_tm1 + dt v_tm1, v_t = v_tm1 + dt (mean - v_tm1) / T + std sqrt(2 dt / T) N(0, 1).
+
+    -> (the animal after the last step, the path: positions and velocities [time, dim]).
+    Positions lie in [-width_m / 2, width_m / 2).
+    Raises ValueError where num_steps is below 1, width_m, dt_s or coherence_s is not positive,
+    speed_std_mps is negative, or dt_s is above coherence_s.
+    Source: the one-dimensional motion of RatInABox 1.6.3 `Agent.update` (1.15 draws the velocity
+    first). Deviation: in two dimensions RatInABox draws turn and speed apart from each other; here
+    the two components of the velocity are independent.
+    """
+    check.at_least(1, num_steps=num_steps)
+    check.positive(width_m=width_m, dt_s=dt_s, coherence_s=coherence_s)
+    check.not_negative(speed_std_mps=speed_std_mps)
+    if dt_s > coherence_s:
+        raise ValueError(f"dt_s ({dt_s}) must not be above coherence_s ({coherence_s})")
+    kappa = dt_s / coherence_s
+    noise = (
+        speed_std_mps
+        * (2 * kappa) ** 0.5
+        * jax.random.normal(key, (num_steps, *walk.position.shape), walk.position.dtype)
+    )
+
+    def move(walk, noise):
+        position = walk.position + dt_s * walk.velocity
+        position = jnp.mod(position + width_m / 2, width_m) - width_m / 2
+        velocity = walk.velocity + kappa * (speed_mean_mps - walk.velocity) + noise
+        walk = PeriodicWalk(position, velocity)
+        return walk, walk
+
+    return jax.lax.scan(move, walk, noise)
+
+
 def resample_trajectory(
     times_s: np.ndarray, positions: np.ndarray, *, dt_s: float, max_gap_s: float
 ) -> list[np.ndarray]:

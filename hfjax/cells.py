@@ -1,15 +1,18 @@
 """Spatial codes: place cells, head-direction cells, and reading a position back from them."""
 
+import functools
 import math
+import operator
 from collections.abc import Callable
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from hfjax import check
 
-# (positions [..., 2], centres [place, 2]) -> squared distances [..., place] (m^2)
+# (positions [..., dim], centres [place, dim]) -> squared distances [..., place] (m^2)
 DistanceSq = Callable[[jax.Array, jax.Array], jax.Array]
 
 
@@ -35,25 +38,54 @@ def lattice_centres(key: jax.Array, *, num_place: int, width_m: float) -> jax.Ar
     return jnp.stack(jnp.meshgrid(x, x, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
-def _offsets(positions: jax.Array, centres: jax.Array, axis: int) -> jax.Array:
-    chex.assert_axis_dimension(positions, -1, 2)
-    chex.assert_shape(centres, (None, 2))
-    x = positions[..., axis, None]
-    return x - centres[:, axis].reshape((1,) * (x.ndim - 1) + (-1,))
+def jittered_centres(
+    key: jax.Array, *, num_place: int, width_m: float, num_dims: int = 1, jitter: float = 0.45
+) -> jax.Array:
+    """Centres of place fields on an even lattice, each jittered -> [place, dim] (m).
+
+    On a ring (num_dims 1) or torus of circumference width_m, centred on 0, with n cells along each
+    axis: (i + 1/2 + u) width_m / n - width_m / 2, u uniform in +-jitter.
+    Raises ValueError where num_place is not n^num_dims, jitter is outside [0, 0.5], or width_m is
+    not positive.
+    Source: RatInABox 1.6.3 `Environment.sample_positions`, "uniform_jitter".
+    """
+    check.at_least(1, num_place=num_place, num_dims=num_dims)
+    check.positive(width_m=width_m)
+    side = round(num_place ** (1 / num_dims))
+    if side**num_dims != num_place:
+        raise ValueError(
+            f"num_place must be a number to the power {num_dims} for a lattice in {num_dims} "
+            f"dimensions, but is {num_place}"
+        )
+    if not 0 <= jitter <= 0.5:
+        raise ValueError(f"jitter must be between 0 and 0.5 (half a cell), but is {jitter}")
+    axes = jnp.meshgrid(*[jnp.arange(side) + 0.5] * num_dims, indexing="ij")
+    lattice = jnp.stack(axes, axis=-1).reshape(-1, num_dims)
+    u = jax.random.uniform(key, lattice.shape, minval=-jitter, maxval=jitter)
+    return (lattice + u) * (width_m / side) - width_m / 2
+
+
+def _offsets(positions: jax.Array, centres: jax.Array) -> list[jax.Array]:
+    chex.assert_equal_shape_suffix([positions, centres], 1)
+    chex.assert_rank(centres, 2)
+    leading = (1,) * (positions.ndim - 1)
+    return [
+        positions[..., axis, None] - centres[:, axis].reshape((*leading, -1))
+        for axis in range(centres.shape[1])
+    ]
 
 
 def euclidean_sq(positions: jax.Array, centres: jax.Array) -> jax.Array:
-    """Squared distances. positions [..., 2], centres [place, 2] (m) -> [..., place] (m^2).
+    """Squared distances. positions [..., dim], centres [place, dim] (m) -> [..., place] (m^2).
 
     Differences are taken before squaring: in two dimensions a matrix product saves nothing, and
     |x|^2 + |c|^2 - 2 x c cancels in float32 (and still more in the TF32 of a GPU's product).
     """
-    dx, dy = _offsets(positions, centres, 0), _offsets(positions, centres, 1)
-    return dx**2 + dy**2
+    return functools.reduce(operator.add, [dx**2 for dx in _offsets(positions, centres)])
 
 
 def periodic_sq(width_m: float) -> DistanceSq:
-    """Squared distances on the torus that a square box of this width makes.
+    """Squared distances on a ring, or on the torus that a square box of this width makes.
 
     Returns a function of the form of `euclidean_sq`; both arguments must lie in the box.
     Raises ValueError where width_m is not positive.
@@ -61,8 +93,8 @@ def periodic_sq(width_m: float) -> DistanceSq:
     check.positive(width_m=width_m)
 
     def distance_sq(positions: jax.Array, centres: jax.Array) -> jax.Array:
-        dx, dy = (jnp.abs(_offsets(positions, centres, axis)) for axis in (0, 1))
-        return jnp.minimum(dx, width_m - dx) ** 2 + jnp.minimum(dy, width_m - dy) ** 2
+        apart = [jnp.abs(dx) for dx in _offsets(positions, centres)]
+        return functools.reduce(operator.add, [jnp.minimum(dx, width_m - dx) ** 2 for dx in apart])
 
     return distance_sq
 
@@ -129,7 +161,7 @@ def gaussian(
 ) -> jax.Array:
     """Gaussian place fields, each with peak 1: p = exp(-d^2 / 2 sigma^2).
 
-    positions [..., 2], centres [place, 2] (m) -> [..., place]; not normalised over cells.
+    positions [..., dim], centres [place, dim] (m) -> [..., place]; not normalised over cells.
     Raises ValueError where sigma_m is not positive.
     """
     check.positive(sigma_m=sigma_m)
@@ -170,6 +202,72 @@ def decode_position(outputs: jax.Array, centres: jax.Array, *, top: int = 3) -> 
         raise ValueError(f"top must be between 1 and {num_place} (place cells), but is {top}")
     _, best = jax.lax.top_k(outputs, top)
     return jnp.mean(centres[best], axis=-2)
+
+
+def angles_code(positions: jax.Array, *, width_m: float) -> jax.Array:
+    """A position on a ring or torus as (cos, sin) of its angle along each axis.
+
+    positions [..., dim] (m) -> [..., 2 dim]: cosines first, then sines. Continuous across the seam,
+    so that a regression can learn it.
+    """
+    angle = positions * (2 * jnp.pi / width_m)
+    return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+
+
+def decode_angles(code: jax.Array, *, width_m: float) -> jax.Array:
+    """The inverse of `angles_code`, whatever the length of each (cos, sin).
+
+    code [..., 2 dim] -> positions [..., dim] (m), in [-width_m / 2, width_m / 2].
+    """
+    cosine, sine = jnp.split(code, 2, axis=-1)
+    return jnp.arctan2(sine, cosine) * (width_m / (2 * jnp.pi))
+
+
+def ridge_decoder(
+    rates: jax.Array, targets: jax.Array, queries: jax.Array, *, alpha: float = 0.01
+) -> jax.Array:
+    """Linear regression with a quadratic penalty and a free intercept.
+
+    min |Y - X W - b|^2 + alpha |W|^2 over the samples, then read at the queries. With `angles_code`
+    as targets it is the circular decoder of the field.
+
+    rates [sample, cell], targets [sample, out], queries [query, cell] -> [query, out].
+    Raises ValueError where alpha is not positive.
+    Source: HelmholtzHippocampus `train_decoder`, "linear_regression".
+    """
+    check.positive(alpha=alpha)
+    chex.assert_equal_shape_prefix([rates, targets], 1)
+    mean, mean_target = jnp.mean(rates, axis=0), jnp.mean(targets, axis=0)
+    X, Y = rates - mean[None], targets - mean_target[None]
+    W = jnp.linalg.solve(X.T @ X + alpha * jnp.eye(X.shape[1], dtype=X.dtype), X.T @ Y)
+    return (queries - mean[None]) @ W + mean_target[None]
+
+
+def gaussian_process_decoder(rates: jax.Array, targets: jax.Array, queries: jax.Array) -> jax.Array:
+    """Mean of a Gaussian process with a unit RBF kernel, by scikit-learn on the host in float64.
+
+    rates [sample, cell], targets [sample, out], queries [query, cell] -> [query, out].
+    Kernel (length 1, not fitted) and jitter (1e-10) are those of scikit-learn's defaults in 2023.
+    Under vmap the members are fitted one after the other.
+    Source: HelmholtzHippocampus `train_decoder`, "gaussian_process".
+    """
+    chex.assert_equal_shape_prefix([rates, targets], 1)
+
+    def fit_and_predict(rates, targets, queries):
+        from sklearn.gaussian_process import GaussianProcessRegressor, kernels  # slow to import
+
+        X, Y, Q = (np.asarray(array, np.float64) for array in (rates, targets, queries))
+        # optimizer=None: newer versions would otherwise fit the kernel's length, for minutes.
+        model = GaussianProcessRegressor(kernels.RBF(1.0), optimizer=None).fit(X, Y)
+        # In pieces: the kernel between all queries and samples would take gigabytes.
+        pieces = np.array_split(Q, max(1, len(Q) // 2000))
+        predicted = np.concatenate([model.predict(piece) for piece in pieces])
+        return predicted.reshape(len(queries), -1).astype(targets.dtype)
+
+    shape = jax.ShapeDtypeStruct((queries.shape[0], targets.shape[1]), targets.dtype)
+    return jax.pure_callback(
+        fit_and_predict, shape, rates, targets, queries, vmap_method="sequential"
+    )
 
 
 def head_direction_code(headings: jax.Array, preferred: jax.Array, *, kappa: float) -> jax.Array:

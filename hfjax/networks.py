@@ -4,6 +4,7 @@ Weights are [in, out] and activity is a row: a layer is x W, a recurrence h W_h 
 W_h [from, to]. This is the transpose of PyTorch's layout.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -41,6 +42,53 @@ def relu(x: jax.Array) -> jax.Array:
 def tanh(x: jax.Array) -> jax.Array:
     """Hyperbolic tangent."""
     return jnp.tanh(x)
+
+
+def identity(x: jax.Array) -> jax.Array:
+    """x itself: a linear unit."""
+    return x
+
+
+def threshold_relu(x: jax.Array, *, gain: float = 1.0, threshold: float = 0.0) -> jax.Array:
+    """gain max(x - threshold, 0), with slope 0 at the threshold."""
+    return gain * jax.nn.relu(x - threshold)
+
+
+def retanh(x: jax.Array, *, gain: float = 1.0, threshold: float = 0.0) -> jax.Array:
+    """Rectified tanh: gain max(tanh(x - threshold), 0), with slope 0 at the threshold."""
+    return gain * jax.nn.relu(jnp.tanh(x - threshold))
+
+
+def sigmoid(
+    x: jax.Array,
+    *,
+    lowest: float = 0.0,
+    highest: float = 1.0,
+    midpoint: float = 1.0,
+    width: float = 2.0,
+) -> jax.Array:
+    """Logistic curve from `lowest` to `highest`, which does 90 % of its rise in `width`.
+
+    lowest + (highest - lowest) / (1 + exp(-beta (x - midpoint))), beta = 2 ln 19 / width.
+    Raises ValueError where width is not positive. Source: RatInABox `activate`, "sigmoid".
+    """
+    check.positive(width=width)
+    beta = 2 * math.log(19) / width
+    return lowest + (highest - lowest) * jax.nn.sigmoid(beta * (x - midpoint))
+
+
+def softplus(x: jax.Array, *, gain: float = 1.0, threshold: float = 0.0) -> jax.Array:
+    """gain ln(1 + exp(x - threshold)): a smooth relu. RatInABox's `activate` calls it "softmax"."""
+    return gain * jax.nn.softplus(x - threshold)
+
+
+def with_slope(nonlinearity: Nonlinearity, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """f(x) and f'(x) of a nonlinearity that acts unit by unit, both of the shape of x.
+
+    The slope is exact, found by forward differentiation. Deviation from RatInABox's `activate`,
+    whose slopes of tanh and retanh leave the threshold out.
+    """
+    return jax.jvp(nonlinearity, (x,), (jnp.ones_like(x),))
 
 
 def _uniform(key: jax.Array, shape: tuple[int, ...], bound: float) -> jax.Array:
@@ -224,3 +272,73 @@ def lstm(params: LSTMParams, h0: jax.Array, c0: jax.Array, inputs: jax.Array) ->
         return (h_t, c_t), h_t
 
     return jax.lax.scan(step, (h0, c0), inputs.swapaxes(0, 1))[1].swapaxes(0, 1)
+
+
+class DenseParams(NamedTuple):
+    """weights [in, out], bias [out]; of a convolution, in counts the 3 x 3 patch of channels."""
+
+    weights: jax.Array
+    bias: jax.Array
+
+
+def dense_init(key: jax.Array, *, num_in: int, num_out: int) -> DenseParams:
+    """Weights normal (cut at two standard deviations) with variance 1/num_in, biases 0.
+
+    Raises ValueError where a size is below 1. Source: Flax `Dense`, LeCun's initialisation.
+    """
+    check.at_least(1, num_in=num_in, num_out=num_out)
+    weights = jax.nn.initializers.lecun_normal()(key, (num_in, num_out))
+    return DenseParams(weights, jnp.zeros(num_out, weights.dtype))
+
+
+def dense(params: DenseParams, x: jax.Array) -> jax.Array:
+    """x W + b: x [batch, in] -> [batch, out]."""
+    chex.assert_shape(x, (None, params.weights.shape[0]))
+    return x @ params.weights + params.bias[None]
+
+
+def layer_norm(x: jax.Array) -> jax.Array:
+    """(x - mean) / sqrt(variance + 1e-6) over the last axis, without scale or bias.
+
+    Source: Flax `LayerNorm`, use_scale and use_bias off.
+    """
+    centred = x - jnp.mean(x, axis=-1, keepdims=True)
+    return centred / jnp.sqrt(jnp.mean(centred**2, axis=-1, keepdims=True) + 1e-6)
+
+
+def conv_3x3(params: DenseParams, images: jax.Array) -> jax.Array:
+    """3 x 3 convolution with zeros around: images [batch, x, y, channel] -> [batch, x, y, out].
+
+    As one product of all patches with weights [9 channel, out] (in the order x, y, channel): as
+    fast on the CPU as XLA's convolution, and it stays one in a population, where that becomes a
+    grouped convolution.
+    """
+    chex.assert_rank(images, 4)
+    batch, width, height, channels = images.shape
+    padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    patches = jnp.concatenate(
+        [padded[:, i : i + width, j : j + height] for i in range(3) for j in range(3)], axis=-1
+    )
+    out = dense(params, patches.reshape(-1, 9 * channels))
+    return out.reshape(batch, width, height, -1)
+
+
+def average_pool_2x2(images: jax.Array) -> jax.Array:
+    """Means of 2 x 2 blocks: images [batch, x, y, channel] -> [batch, x/2, y/2, channel].
+
+    Raises ValueError where a side is odd.
+    """
+    chex.assert_rank(images, 4)
+    batch, width, height, channels = images.shape
+    if width % 2 or height % 2:
+        raise ValueError(
+            f"2 x 2 pooling needs images of even sides, but these are of {width} x {height}"
+        )
+    blocks = images.reshape(batch, width // 2, 2, height // 2, 2, channels)
+    return jnp.mean(blocks, axis=(2, 4))
+
+
+def leaky_step(u: jax.Array, drive: jax.Array, *, dt_s: float, tau_s: float) -> jax.Array:
+    """One Euler step of a leaky integrator: u + (dt/tau) (drive - u), any shape, twice the same."""
+    chex.assert_equal_shape([u, drive])
+    return u + dt_s / tau_s * (drive - u)

@@ -1,0 +1,116 @@
+"""Configs of the theta-gated Helmholtz machine: autoencoder, path integration, remapping."""
+
+import fiddle as fdl
+
+from hfjax import cells, plasticity, theta
+from hfjax.models import helmholtz as model
+from hfjax.models import helmholtz_path_integration as path
+from hfjax.train import Experiment
+
+
+def helmholtz() -> fdl.Config:
+    """Theta-gated Helmholtz machine as an autoencoder, figures 1, 2 and S1 (George et al. 2023)."""
+    return fdl.Config(
+        Experiment,
+        task=fdl.Config(
+            model.task,
+            circuit=fdl.Config(
+                model.autoencoder,
+                num_latents=5,
+                num_features=50,
+                learning_rate=1e-3,
+                trace_time_s=0.1,
+                recurrent_l2=0.005,
+                recurrent_scale=0.1,
+                apical_noise=0.05,
+                rule=plasticity.dendritic_prediction,
+            ),
+            num_latents=5,
+            time_scale_s=1.0,
+            gate=fdl.Partial(theta.square, frequency_hz=5.0, fraction=0.5, offset=0.0),
+            dt_s=0.025,
+            block_s=10.0,
+        ),
+        num_steps=180,  # blocks of 10 s: 30 minutes
+        chunk=6,
+        eval_every=180,
+        save_every=60,
+        show=("HPC_loss", "EC_loss", "generation_EC_loss"),
+    )
+
+
+def helmholtz_path_integration() -> fdl.Config:
+    """Helmholtz machine on a ring: a learned attractor integrates paths, figure 3."""
+    return fdl.Config(
+        Experiment,
+        task=fdl.Config(
+            path.task,
+            box=fdl.Config(
+                path.Box,
+                num_dims=1,
+                num_place=100,
+                width_m=1.0,
+                sigma_m=0.06,
+                speed_mean_mps=0.0,
+                speed_std_mps=0.5,
+                coherence_s=0.7,
+                velocity_scale_mps=0.5,
+            ),
+            circuit=fdl.Config(
+                path.path_integrator,
+                num_dims=1,
+                num_place=100,
+                learning_rate=0.01,
+                trace_time_s=0.1,
+                recurrent_scale=0.2,
+                recurrent_l2=0.0,
+                threshold=1.0,
+                noise=0.01,
+                rule=plasticity.dendritic_prediction,
+            ),
+            gate=fdl.Partial(theta.square, frequency_hz=5.0, fraction=0.5, offset=0.0),
+            protocol=fdl.Config(
+                path.Protocol,
+                decoders=(cells.gaussian_process_decoder, cells.ridge_decoder),
+                decoder_s=600.0,
+                num_tests=50,
+                spin_up_s=10.0,
+                test_s=20.0,
+            ),
+            dt_s=0.025,
+            block_s=10.0,
+        ),
+        num_steps=180,
+        chunk=6,
+        eval_every=180,
+        save_every=60,
+        show=("HPC_loss", "EC_loss", "error_1s_m"),
+    )
+
+
+def helmholtz_remapping() -> fdl.Config:
+    """Helmholtz machine on a ring whose place fields are shuffled: relearning, figure 4."""
+    cfg = helmholtz_path_integration()
+    fdl.update_callable(cfg.task, path.remapping)
+    cfg.task.pretraining_s = 1800.0
+    cfg.task.relearning_speed_mean_mps = 0.2
+    cfg.show = ("HPC_loss", "EC_loss", "relearned_error_1s_m")
+    return cfg
+
+
+def sine_gate(cfg: fdl.Config) -> None:
+    """A Helmholtz machine whose theta is a sine, so that both dendrites always drive the soma."""
+    cfg.task.gate = fdl.Partial(theta.sine, frequency_hz=5.0, fraction=0.5, offset=0.0)
+
+
+def ridge_only(cfg: fdl.Config) -> None:
+    """helmholtz_path_integration or _remapping without the Gaussian process: faster evaluation."""
+    cfg.task.protocol.decoders = (cells.ridge_decoder,)
+
+
+def torus(cfg: fdl.Config) -> None:
+    """helmholtz_path_integration or _remapping in two dimensions: 225 place cells on a torus."""
+    box, circuit = cfg.task.box, cfg.task.circuit
+    box.num_dims = circuit.num_dims = 2
+    box.num_place = circuit.num_place = 225
+    box.sigma_m = 0.1

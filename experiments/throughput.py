@@ -19,12 +19,21 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.ndimage
 import scipy.signal
 
 from hfjax import arena, cells, networks, ratemaps
-from hfjax.models import grid_rnn
+from hfjax import data as hfdata
+from hfjax.models import (
+    biohsic,
+    biohsic_lif,
+    grid_rnn,
+    helmholtz,
+    helmholtz_path_integration,
+    reservoir,
+)
 from hfjax.task import Task
 
 BATCH_SIZE, NUM_STEPS, NUM_PLACE = 200, 20, 512
@@ -281,14 +290,251 @@ def scoring(repeats: int, quick: bool) -> list[Row]:
     ]
 
 
+def epoch_of(task: Task, data: dict, num_seeds: int = 1) -> Callable[[], Any]:
+    """A function that trains a block of windows further at each call, as the trainer does."""
+    keys = jax.random.split(jax.random.key(0), num_seeds)
+    state = jax.jit(jax.vmap(task.init, (0, None)))(keys, data)
+
+    @partial(jax.jit, donate_argnums=0)
+    def advance(state, data):
+        batch = task.sample(data, keys[0])
+        if num_seeds > 1:
+            return jax.vmap(task.step, (0, None, 0))(state, batch, keys)
+        one = jax.tree.map(lambda a: a[0], state)
+        state, scalars = task.step(one, batch, keys[0])
+        return jax.tree.map(lambda a: a[None], state), scalars
+
+    data = jax.device_put(data)
+
+    def run():
+        nonlocal state
+        state, scalars = advance(state, data)
+        return state, scalars
+
+    return run
+
+
+def windows(
+    repeats: int,
+    quick: bool,
+    *,
+    samples: Callable[[], dict],
+    num_seeds: tuple[int, ...] = (1,),
+    num_windows: int = 100,
+    **settings: Any,
+) -> list[Row]:
+    """Windows of biohsic in one device program, against one program a window, sent from Python."""
+    window = settings["window"]
+    first = num_windows if not quick else max(num_windows // 4, 2)
+    data = samples()
+    block = {
+        name: values[: first + window - 1] if name.startswith("train") else values[:100]
+        for name, values in data.items()
+    }
+    single = {
+        name: values[:window] if name.startswith("train") else values
+        for name, values in block.items()
+    }
+    task = biohsic.task(**settings, num_hsic=4)
+    rows = []
+    for count in num_seeds:
+        dispatched = 10 if quick else 50
+        one = epoch_of(task, single, count)
+
+        def loop(one=one, dispatched=dispatched):
+            for _ in range(dispatched):
+                result = jax.block_until_ready(one())
+            return result
+
+        times = medians_ms({"scan": epoch_of(task, block, count), "loop": loop}, repeats)
+        per_window, per_call = times["scan"] / first, times["loop"] / dispatched
+        models = f", {count} models" if count > 1 else ""
+        rows += [
+            Row(f"a window{models}", per_window, f"{1e3 / per_window:.0f} windows/s"),
+            Row(
+                f"the same sent from Python{models}",
+                per_call,
+                f"{1e3 / per_call:.0f} windows/s, {per_call / per_window:.1f} x",
+            ),
+        ]
+    return rows
+
+
+def reservoir_windows(repeats: int, quick: bool) -> list[Row]:
+    """Windows of 20 time steps of the reservoir of 2000 units, against Python step by step."""
+    num_samples = 24 if quick else 100
+    task = reservoir.task(num_samples=num_samples)
+    data = hfdata.digits()
+    epoch = epoch_of(task, data)
+    state = jax.jit(task.init)(jax.random.key(0), data)
+    drive, target = jnp.zeros(2000), jnp.zeros(10)
+
+    @jax.jit
+    def time_step(readout, u):
+        u, r, o = reservoir.advance(
+            state.weights,
+            readout,
+            u,
+            drive,
+            (0.0, 0.0),
+            recurrent_gain=1.2,
+            dt_s=1e-3,
+            tau_s=5e-3,
+        )
+        return reservoir.rmhebb(readout, r, o, target, rate=5e-4), u
+
+    def loop():
+        carry = state.readout, state.u
+        for _ in range(20):
+            carry = jax.block_until_ready(time_step(*carry))
+        return carry
+
+    times = medians_ms({"scan": epoch, "loop": loop}, repeats)
+    per_window = times["scan"] / (num_samples - 9)
+    return [
+        Row("a window of 20 time steps, 2000 units", per_window),
+        Row("a time step of it", per_window / 20),
+        Row(
+            "20 time steps alone, sent from Python",
+            times["loop"],
+            f"{times['loop'] / per_window:.2f} x",
+        ),
+    ]
+
+
+def made_images(shape: tuple[int, ...]) -> dict:
+    """Random bytes in ten classes: the time of a window does not depend on what is seen."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (1200, *shape)).astype(np.uint8), np.arange(1200) % 10
+    return hfdata.labelled(
+        images[:1100], labels[:1100], images[1100:], labels[1100:], num_classes=10
+    )
+
+
+LIF: dict[str, Any] = {
+    "encode": biohsic_lif.over_255,
+    "window": 64,
+    "gamma": 10.0,
+    "time_steps": 20,
+}
+
+
+def helmholtz_steps(
+    repeats: int, quick: bool, *, task: Callable[..., Task], seeds: tuple[int, ...], blocks: int
+) -> list[Row]:
+    """Theta steps of a circuit that learns, world and noise included, single and as populations.
+
+    The yardstick is the same circuit, one device program a step, sent from Python.
+    """
+    blocks, block_steps, dispatched = max(1, blocks // 10) if quick else blocks, 400, 100
+    one_step = task(block_s=0.025)
+    whole = task()
+    rows = []
+    for count in seeds:
+        keys = jax.random.split(jax.random.key(0), (blocks, count))
+
+        def train(state, keys):
+            def block(state, key):
+                return jax.vmap(whole.step, (0, None, 0))(state, (), key)
+
+            return jax.lax.scan(block, state, keys)
+
+        start = jax.jit(jax.vmap(one_step.init, (0, None)))(keys[0], ())
+        population = partial(jax.jit(train), start, keys)
+        step = jax.jit(jax.vmap(one_step.step, (0, None, 0)))
+
+        def loop(start=start, keys=keys[0], step=step):
+            state = start
+            for _ in range(dispatched):
+                state, scalars = jax.block_until_ready(step(state, (), keys))
+            return state, scalars
+
+        times = medians_ms({"scan": population, "loop": loop}, repeats)
+        per_s = 1e3 * blocks * block_steps * count / times["scan"]
+        loop_per_s = 1e3 * dispatched * count / times["loop"]
+        models = f", {count} seeds" if count > 1 else ""
+        rows += [
+            Row(
+                f"{blocks * block_steps} steps{models}",
+                times["scan"],
+                f"{per_s:,.0f} steps/s" + (" together" if count > 1 else ""),
+            ),
+            Row(
+                f"{dispatched} steps sent from Python{models}",
+                times["loop"],
+                f"{loop_per_s:,.0f} steps/s; the scan is {per_s / loop_per_s:.0f} x",
+            ),
+        ]
+    return rows
+
+
 # name -> (section, repeats, repeats when quick; 0 leaves it out then)
 SECTIONS: dict[str, tuple[Callable[[int, bool], list[Row]], int, int]] = {
+    "helmholtz": (partial(helmholtz_steps, task=helmholtz.task, seeds=(1, 64), blocks=30), 5, 3),
+    "helmholtz_path_integration": (
+        partial(helmholtz_steps, task=helmholtz_path_integration.task, seeds=(1, 64), blocks=6),
+        5,
+        0,
+    ),
     "walks": (walks, 20, 5),
     "recurrence": (recurrence, 7, 3),
     "scoring": (scoring, 3, 3),
     "train_256": (partial(train, num_units=256), 30, 7),
     "train_1024": (partial(train, num_units=1024), 10, 3),
     "train_4096": (partial(train, num_units=4096), 5, 0),
+    "biohsic_mlp": (
+        partial(
+            windows,
+            samples=partial(made_images, (28, 28, 1)),
+            window=6,
+            num_windows=1000,
+            num_seeds=(1, 30),
+        ),
+        5,
+        3,
+    ),
+    "biohsic_linear": (
+        partial(
+            windows,
+            samples=hfdata.linear,
+            network=biohsic_lif.lif_mlp(hidden=(4,)),
+            sigmas=(0.5, 0.25, 1.0),
+            num_windows=800,
+            num_seeds=(1, 5, 30),
+            **LIF,
+        ),
+        5,
+        3,
+    ),
+    "biohsic_xor": (
+        partial(
+            windows,
+            samples=hfdata.xor,
+            network=biohsic_lif.lif_mlp(hidden=(10, 4)),
+            sigmas=(0.3, 0.25, 2.0),
+            num_windows=800,
+            num_seeds=(1, 5, 30),
+            **LIF,
+        ),
+        5,
+        3,
+    ),
+    "biohsic_cnn": (
+        partial(
+            windows,
+            samples=partial(made_images, (32, 32, 3)),
+            network=biohsic.cnn(channels=(128, 256)),
+            window=6,
+            gamma=50.0,
+            sigmas=(1.0, 0.1, 0.5),
+            encode=biohsic.cifar_pixels,
+            augment=biohsic.crop_and_flip,
+            num_windows=40,
+        ),
+        5,
+        3,
+    ),
+    "reservoir": (reservoir_windows, 5, 3),
 }
 
 

@@ -6,8 +6,23 @@ it takes in this package.
 
 import fiddle as fdl
 
+from fdl_configs import biohsic as _biohsic
 from fdl_configs import grid_lstm as _grid_lstm
 from fdl_configs import grid_rnn as _grid_rnn
+from fdl_configs import reservoir as _reservoir
+from fdl_configs.biohsic import (
+    back_propagation,
+    biohsic,
+    cifar10,
+    cifar10_mlp,
+    digits,
+    fashion_mnist,
+    hsic_gradient,
+    mnist_10k,
+    online,
+    single_layer,
+)
+from fdl_configs.biohsic_lif import biohsic_lif, linear, reset, unscaled, xor
 from fdl_configs.grid_lstm import grid_lstm
 from fdl_configs.grid_rnn import (
     cpu_grids,
@@ -19,6 +34,14 @@ from fdl_configs.grid_rnn import (
     periodic,
     tanh,
 )
+from fdl_configs.helmholtz import (
+    helmholtz,
+    helmholtz_path_integration,
+    helmholtz_remapping,
+    ridge_only,
+    sine_gate,
+    torus,
+)
 from fdl_configs.pattern_formation import (
     hierarchy,
     hierarchy_tanh,
@@ -26,34 +49,63 @@ from fdl_configs.pattern_formation import (
     saturated_maps,
     tanh_maps,
 )
+from fdl_configs.reservoir import noise, reservoir
 
 __all__ = [
+    "back_propagation",
+    "biohsic",
+    "biohsic_lif",
+    "cifar10",
+    "cifar10_mlp",
     "cpu_grids",
+    "digits",
     "dog",
+    "fashion_mnist",
     "gaussian",
     "grid_lstm",
     "grid_rnn",
+    "helmholtz",
+    "helmholtz_path_integration",
+    "helmholtz_remapping",
     "hierarchy",
     "hierarchy_tanh",
+    "hsic_gradient",
     "laptop",
+    "linear",
     "lstm",
+    "mnist_10k",
     "no_surround",
+    "noise",
+    "online",
     "pattern_formation",
     "periodic",
+    "reservoir",
+    "reset",
+    "ridge_only",
     "saturated_maps",
+    "sine_gate",
+    "single_layer",
     "tanh",
     "tanh_maps",
+    "torus",
+    "unscaled",
+    "xor",
 ]
 
 _LAPTOP = {
+    _biohsic.model.task: _biohsic.laptop,
     _grid_lstm.model.task: _grid_lstm.laptop,
     _grid_rnn.model.task: _grid_rnn.laptop,
+    _reservoir.model.task: _reservoir.laptop,
 }
 
 
 def laptop(cfg: fdl.Config) -> None:
-    """A smaller grid_rnn or grid_lstm, with settings of its own, for two CPU cores."""
+    """A smaller run, or one that needs no file, for two CPU cores; see each config's own laptop."""
     task = fdl.get_callable(cfg.task)
     if task not in _LAPTOP:
-        raise ValueError("the fiddler laptop changes grid_rnn and grid_lstm, and no other config")
+        raise ValueError(
+            "the fiddler laptop changes grid_rnn and grid_lstm, biohsic and reservoir, and no "
+            "other config"
+        )
     _LAPTOP[task](cfg)

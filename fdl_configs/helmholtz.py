@@ -33,9 +33,9 @@ def helmholtz() -> fdl.Config:
         ),
         num_steps=180,  # blocks of 10 s: 30 minutes
         chunk=6,
-        eval_every=180,
+        eval_every=90,
         save_every=60,
-        show=("HPC_loss", "EC_loss", "generation_EC_loss"),
+        show=("HPC_loss", "EC_loss", "inference_HPC_loss"),
     )
 
 

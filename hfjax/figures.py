@@ -409,7 +409,7 @@ def stacked_traces(rates: Mapping[str, np.ndarray], *, dt_s: float, title: str) 
     axes = figure.subplots(len(rates), 1, sharex=True, squeeze=False)[:, 0]
     for ax, (label, values) in zip(axes, rates.items(), strict=True):
         num_units = values.shape[1]
-        scale = 2 * max(float(np.quantile(np.abs(values), 0.99)), 1e-9)
+        scale = 1.3 * max(float(np.quantile(np.abs(values), 0.99)), 1e-9)
         time_s = dt_s * np.arange(len(values))
         for unit in range(num_units):
             colour = COLOURS[unit % len(COLOURS)]
@@ -456,8 +456,9 @@ def ring_activity(
 ) -> Figure:
     """Activity of populations on a ring as images over time, with true and decoded position.
 
-    activity {label: [time, unit]}, units in the order of their fields; true [time] and decoded
-    [reading] (m, in +-width_m / 2); decoded_times_s [reading] and cut_s from the start.
+    activity {label: [time, position]}, of the unit whose field is at each of evenly spaced
+    positions; true [time] and decoded [reading] (m, in +-width_m / 2); decoded_times_s [reading]
+    and cut_s from the start.
     """
     half, num_steps = width_m / 2, len(true)
     time_s = dt_s * np.arange(num_steps)

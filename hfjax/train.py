@@ -29,6 +29,10 @@ from hfjax.config import InputError, check_types, flatten, one_line
 from hfjax.task import Task
 
 
+# Parts of a state that init_from leaves as they were initialised.
+NOT_COPIED = ("opt_state", "fresh")
+
+
 class TrainingFailed(RuntimeError):
     """Training could not go on; the message says where, and what is left on disk."""
 
@@ -49,7 +53,7 @@ class Experiment:
     seeds       number of models; more than one is a population under vmap, whose member i is the
                 run of seed + i.
     init_from   workdir of another run, whose newest checkpoint gives every part of the initial
-                state but the optimiser's (`opt_state`).
+                state but those named `opt_state` (the optimiser's) or `fresh` (this task's own).
     """
 
     task: Task
@@ -443,7 +447,7 @@ def _initial_state(experiment: Experiment, programs: Programs) -> TrainState:
 
     def graft(path, leaf):
         name = jax.tree_util.keystr(path)
-        if "opt_state" in name:
+        if any(f".{part}" in name or f"'{part}'" in name for part in NOT_COPIED):
             return leaf
         donor = donors.get(name)
         if donor is None or donor.shape not in (leaf.shape, leaf.shape[1:]):

@@ -1,3 +1,5 @@
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -206,3 +208,81 @@ def test_steps_are_finite_at_both_ends_of_the_uniform_draw(monkeypatch, extreme)
     monkeypatch.setattr(jax.random, "uniform", draw)
     walk = arena.sorscher_walk(jax.random.key(0), batch_size=2, num_steps=3)
     assert jnp.isfinite(walk.displacements).all()
+
+
+def test_a_periodic_walk_moves_first_and_then_draws_its_velocity():
+    start = arena.PeriodicWalk(jnp.array([0.49]), jnp.array([1.0]))
+    end, path = arena.periodic_walk(
+        start, jax.random.key(0), num_steps=3, speed_std_mps=0.0, speed_mean_mps=0.2
+    )
+    # 0.49 + 0.025 wraps to -0.485; v goes to 0.2 by (0.2 - v) dt / T = 0.8 x 0.0357 a step.
+    k = 0.025 / 0.7
+    v1 = 1 + k * (0.2 - 1)
+    np.testing.assert_allclose(path.position[:2, 0], [-0.485, -0.485 + 0.025 * v1], atol=1e-6)
+    np.testing.assert_allclose(path.velocity[:2, 0], [v1, v1 + k * (0.2 - v1)], atol=1e-6)
+    np.testing.assert_array_equal(end.position, path.position[-1])
+
+
+@pytest.mark.parametrize("num_dims", [1, 2])
+def test_a_periodic_walk_has_ratinaboxs_statistics(num_dims):
+    """Speed, its coherence and the occupancy of the ring, with errors known beforehand."""
+    settings = {"width_m": 1.0, "speed_mean_mps": 0.1, "speed_std_mps": 0.5}
+
+    def walk(key):
+        start_key, key = jax.random.split(key)
+        start = arena.periodic_walk_start(start_key, num_dims=num_dims, **settings)
+        return arena.periodic_walk(start, key, num_steps=2000, **settings)[1]
+
+    path = jax.jit(jax.vmap(walk))(jax.random.split(jax.random.key(0), 100))
+    v, x = np.asarray(path.velocity, np.float64), np.asarray(path.position)
+    assert x.min() >= -0.5
+    assert x.max() < 0.5
+    # 5000 s of a velocity that forgets in 0.7 s are some 3500 independent draws (an axis).
+    se = 0.5 / np.sqrt(5000 / 1.4)
+    k = 0.025 / 0.7
+    std = 0.5 / np.sqrt(1 - k / 2)  # of the discrete process, exactly
+    assert v.mean() == pytest.approx(0.1, abs=4 * se)
+    assert v.std() == pytest.approx(std, abs=4 * se)
+    lag = 28  # 0.7 s
+    moved = v - 0.1
+    correlation = np.mean(moved[:, lag:] * moved[:, :-lag]) / np.mean(moved**2)
+    assert correlation == pytest.approx((1 - k) ** lag, abs=0.05)
+    occupancy = np.histogram(x[..., 0], bins=10, range=(-0.5, 0.5))[0] / x[..., 0].size
+    np.testing.assert_allclose(occupancy, 0.1, atol=0.012)
+
+
+def test_a_periodic_walk_agrees_with_ratinabox_step_by_step():
+    """RatInABox 1.15 draws the velocity before it moves: its positions come one step later."""
+    with warnings.catch_warnings():  # a string in its source
+        warnings.simplefilter("ignore")
+        from ratinabox.Agent import Agent
+        from ratinabox.Environment import Environment
+
+    box = Environment({"dimensionality": "1D", "boundary_conditions": "periodic", "scale": 1})
+    agent = Agent(box, {"dt": 0.025, "speed_mean": 0.1, "speed_std": 0.0})
+    agent.pos, agent.velocity = np.array([0.9]), np.array([0.8])
+    walk = arena.PeriodicWalk(jnp.array([0.4]), jnp.array([0.8]))  # centred on 0
+    _, path = arena.periodic_walk(
+        walk, jax.random.key(0), num_steps=51, speed_mean_mps=0.1, speed_std_mps=0.0
+    )
+    velocities, positions = [], []
+    for _ in range(50):
+        agent.update()
+        velocities.append(agent.velocity[0])
+        positions.append(agent.pos[0])
+    np.testing.assert_allclose(path.velocity[:50, 0], velocities, atol=1e-6)
+    first_move = 0.8 * 0.025
+    expected = np.mod(np.array(positions) + first_move, 1) - 0.5
+    np.testing.assert_allclose(path.position[1:, 0], expected, atol=1e-5)
+
+
+def test_an_impossible_periodic_walk_is_refused():
+    walk = arena.PeriodicWalk(jnp.zeros(1), jnp.zeros(1))
+    for settings, sentence in (
+        ({"num_steps": 0}, "num_steps must be at least 1"),
+        ({"width_m": 0.0}, "width_m must be positive"),
+        ({"speed_std_mps": -0.1}, "speed_std_mps must not be negative"),
+        ({"coherence_s": 0.02}, r"dt_s \(0.025\) must not be above coherence_s \(0.02\)"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            arena.periodic_walk(walk, jax.random.key(0), **{"num_steps": 1, **settings})

@@ -195,3 +195,73 @@ def test_lattice_centres_fill_the_box_evenly():
     np.testing.assert_allclose(centres, [[-0.5, -0.5], [-0.5, 0.5], [0.5, -0.5], [0.5, 0.5]])
     with pytest.raises(ValueError, match="num_place must be a square number"):
         cells.lattice_centres(jax.random.key(0), num_place=5, width_m=2.0)
+
+
+def test_jittered_centres_keep_to_their_cells():
+    key = jax.random.key(0)
+    ring = np.asarray(cells.jittered_centres(key, num_place=50, width_m=2.0))
+    assert ring.shape == (50, 1)
+    np.testing.assert_array_equal(np.floor((ring[:, 0] + 1) / 2 * 50), np.arange(50))
+    torus = np.asarray(cells.jittered_centres(key, num_place=16, width_m=1.0, num_dims=2))
+    cell = np.floor((torus + 0.5) * 4)
+    np.testing.assert_array_equal(cell[:, 0], np.repeat(np.arange(4), 4))
+    np.testing.assert_array_equal(cell[:, 1], np.tile(np.arange(4), 4))
+    even = cells.jittered_centres(key, num_place=4, width_m=1.0, jitter=0.0)
+    np.testing.assert_allclose(even[:, 0], [-0.375, -0.125, 0.125, 0.375], atol=1e-6)
+    with pytest.raises(ValueError, match="to the power 2"):
+        cells.jittered_centres(key, num_place=15, width_m=1.0, num_dims=2)
+    with pytest.raises(ValueError, match="jitter must be between"):
+        cells.jittered_centres(key, num_place=16, width_m=1.0, jitter=0.6)
+
+
+def test_periodic_distances_on_a_ring():
+    distance_sq = cells.periodic_sq(1.0)
+    found = distance_sq(jnp.array([[0.45]]), jnp.array([[-0.45], [0.0], [0.4]]))
+    np.testing.assert_allclose(found, [[0.01, 0.2025, 0.0025]], atol=1e-6)
+
+
+def test_angles_code_and_back():
+    positions = jnp.array([[-0.7, 0.2], [0.99, -0.99]])
+    code = cells.angles_code(positions, width_m=2.0)
+    np.testing.assert_allclose(code[0, 0], np.cos(-0.7 * np.pi), rtol=1e-5)
+    decoded = cells.decode_angles(3.0 * code, width_m=2.0)
+    np.testing.assert_allclose(decoded, positions, atol=1e-5)
+
+
+def ring_of_rates(seed, num_samples):
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(-0.5, 0.5, (num_samples, 1))
+    centres = (np.arange(20)[:, None] + 0.5) / 20 - 0.5
+    rates = np.exp(-((np.mod(x - centres.T + 0.5, 1) - 0.5) ** 2) / (2 * 0.1**2))
+    return x, rates + 0.01 * rng.normal(size=rates.shape)
+
+
+def test_ridge_decoder_equals_scikit_learns():
+    from sklearn.linear_model import Ridge
+
+    x, rates = ring_of_rates(0, 300)
+    _, queries = ring_of_rates(1, 50)
+    targets = np.concatenate([np.cos(2 * np.pi * x), np.sin(2 * np.pi * x)], axis=1)
+    with jax.enable_x64(True):
+        found = cells.ridge_decoder(*map(jnp.asarray, (rates, targets, queries)), alpha=0.1)
+    expected = Ridge(alpha=0.1).fit(rates, targets).predict(queries)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def test_gaussian_process_decoder_equals_its_equation():
+    x, rates = ring_of_rates(0, 300)
+    y, queries = ring_of_rates(1, 50)
+    targets = np.asarray(cells.angles_code(jnp.asarray(x), width_m=1.0), np.float32)
+
+    def kernel(a, b):
+        return np.exp(-np.sum((a[:, None] - b[None]) ** 2, axis=-1) / 2)
+
+    arguments = [np.asarray(a, np.float32) for a in (rates, targets, queries)]
+    found = jax.jit(cells.gaussian_process_decoder)(*arguments)
+    X, Y, Q = (a.astype(np.float64) for a in arguments)
+    expected = kernel(Q, X) @ np.linalg.solve(kernel(X, X) + 1e-10 * np.eye(300), Y)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    error = cells.decode_angles(found, width_m=1.0) - y
+    assert np.abs(np.mod(error + 0.5, 1) - 0.5).mean() < 0.02
+    many = jax.vmap(cells.gaussian_process_decoder)(*(jnp.stack([a, a]) for a in arguments))
+    np.testing.assert_allclose(many[1], found, atol=1e-5)

@@ -3,6 +3,9 @@
 A new config is covered by being in fdl_configs; TINY makes it small enough to test.
 """
 
+import functools
+
+import fiddle as fdl
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +16,7 @@ from matplotlib.figure import Figure
 import hfjax
 from hfjax import log, train
 from hfjax.__main__ import _configs, _fiddlers
+from tests import images
 
 _WALKS = {
     "batch_size": 4,
@@ -24,9 +28,30 @@ _WALKS = {
     "num_bins": 12,
     "num_noise_maps": 8,
 }
+_PLACES = {
+    "block_s": 0.5,
+    "box.num_place": 16,
+    "circuit.num_place": 16,
+    "protocol.decoder_s": 10.0,
+    "protocol.num_tests": 2,
+    "protocol.spin_up_s": 0.5,
+    "protocol.test_s": 2.0,
+}
 TINY = {
+    "biohsic": {"steps_per_epoch": 1, "num_eval": 8, "num_hsic": 8},
+    "biohsic_lif": {"time_steps": 2, "num_eval": 8, "num_hsic": 8},
     "grid_rnn": {**_WALKS, "num_grid": 9},
     "grid_lstm": {**_WALKS, "num_units": 6, "num_linear": 9},
+    "helmholtz": {
+        "block_s": 0.5,
+        "mode_s": 2.0,
+        "between_s": 0.2,
+        "correlate_s": 1.0,
+        "max_lag_s": 0.5,
+    },
+    "helmholtz_path_integration": {**_PLACES, "mode_s": 2.0, "between_s": 0.2},
+    "helmholtz_remapping": {**_PLACES, "pretraining_s": 1.0},
+    "reservoir": {"num_units": 20, "num_samples": 24, "window": 5, "time_steps": 3},
     "pattern_formation": {"num_maps": 4, "num_bins": 21, "num_noise_maps": 8},
 }
 
@@ -39,8 +64,11 @@ def tiny(name, *fiddlers):
             _fiddlers()[fiddler](config)
         except (AttributeError, ValueError):
             return None
-    for field, value in TINY[name].items():
-        setattr(config.task, field, value)
+    if hasattr(config.data, "data_dir"):  # files that are not here
+        config.data = fdl.Config(images.noise)
+    for path, value in TINY[name].items():
+        *parents, field = path.split(".")
+        setattr(functools.reduce(getattr, parents, config.task), field, value)
     config.num_steps, config.chunk, config.eval_every, config.save_every = 2, 1, 2, 2
     return config
 

@@ -183,7 +183,7 @@ def _check_projection(
         raise ValueError(f"{name}'s sign must be -1, 0 or 1, but is {projection.sign}")
     if isinstance(layer, Feedforward) and projection.learning_rate:
         raise ValueError(f"{name} has a learning rate, but only pyramidal layers learn")
-    if dt_s > projection.trace_time_s:
+    if projection.learning_rate and dt_s > projection.trace_time_s:
         raise ValueError(
             f"dt_s ({dt_s}) must not be above the time constant of {name}'s plasticity trace "
             f"({projection.trace_time_s})"

@@ -46,13 +46,15 @@ from hfjax.task import Task
 # (rates [sample, cell], targets [sample, out], queries [query, cell]) -> [query, out]
 Decoder = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 FEATURES, VELOCITY = "features", "VC"
+FIELD_PEAK = 0.05  # a unit whose rate map stays below has no field
 
 # Circuit and world -----------------------------------------------------------------------------
 
 
 def opponent_velocity(key: jax.Array, num_post: int, num_pre: int) -> jax.Array:
-    """Fixed weights [CVC, VC]: one block of CVC a velocity cell, excited by it, inhibited by its
-    opposite. `key` is not used.
+    """Fixed weights [CVC, VC]: a block of CVC for each cell of VC, 1 from it, -1 from its opposite.
+
+    Velocity cells come as (+x, +y, -x, -y). `key` is not used.
     """
     del key
     signs = jnp.eye(num_pre) - jnp.roll(jnp.eye(num_pre), num_pre // 2, axis=1)
@@ -400,7 +402,7 @@ def attractor(circuit: CircuitState, maps: jax.Array, box: Box, *, num_bins: int
     """
     positions = jnp.asarray(_positions_of_maps(box), maps.dtype)
     peaks = positions[jnp.argmax(maps, axis=1)]
-    active = jnp.max(maps, axis=1) > 0.05
+    active = jnp.max(maps, axis=1) > FIELD_PEAK
     recurrent = circuit.synapses["EC/apical/EC"].weights
     velocity = circuit.synapses["EC/apical/CVC"].weights
     num_units, num_blocks = recurrent.shape[0], 2 * box.num_dims
@@ -455,7 +457,8 @@ def _check(box: Box, circuit: Circuit, protocol: Protocol, *, dt_s: float, **dur
                 f"the circuit's layer {name!r} must have the {size} units of its box, but has "
                 f"{sizes.get(name, 0)}"
             )
-    place_world(box, dt_s=dt_s).start(jax.random.key(0))
+    world, key = place_world(box, dt_s=dt_s), jax.random.key(0)
+    jax.eval_shape(lambda: world.block(world.start(key), key, 1))  # its own checks
 
 
 def task(
@@ -731,8 +734,19 @@ def _before(state: RemappingState) -> dict[str, Synapses]:
 
 
 def _field_order(maps: np.ndarray) -> np.ndarray:
-    """Units in the order of the peaks of their maps [unit, position]."""
-    return np.argsort(maps.argmax(axis=1), kind="stable")
+    """Units with a field, in the order of the peaks of their maps [unit, position]."""
+    active = np.flatnonzero(maps.max(axis=1) > FIELD_PEAK)
+    return active[np.argsort(maps[active].argmax(axis=1), kind="stable")]
+
+
+def _by_position(maps: np.ndarray) -> np.ndarray:
+    """For each position the unit, of those with a field, whose field is nearest on the ring."""
+    order = _field_order(maps)
+    if not len(order):
+        return np.zeros(maps.shape[1], int)
+    positions = np.arange(maps.shape[1])
+    away = np.abs(positions[:, None] - maps[order].argmax(axis=1)[None])
+    return order[np.minimum(away, len(positions) - away).argmin(axis=1)]
 
 
 def draw(readout: Mapping[str, np.ndarray]) -> dict[str, Figure]:
@@ -773,8 +787,8 @@ def _draw_ring(readout: Mapping[str, np.ndarray]) -> dict[str, Figure]:
     return {
         "path_integration": figures.ring_activity(
             {
-                "HPC": readout["example/HPC"][:, _field_order(readout["maps/HPC"])],
-                "EC, sorted": readout["example/EC"][:, order],
+                layer: readout[f"example/{layer}"][:, _by_position(readout[f"maps/{layer}"])]
+                for layer in ("HPC", "EC")
             },
             true=readout["example/true"][:, 0],
             decoded=readout["example/decoded"][:, 0],

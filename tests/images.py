@@ -1,0 +1,20 @@
+"""Small made data sets in the place of files, as module-level functions that a config can name."""
+
+import numpy as np
+
+from hfjax import data
+
+
+def noise(*, shape: tuple[int, ...] = (8, 8, 3), num_train: int = 24, num_test: int = 24):
+    """Bytes at random, in ten classes."""
+    rng = np.random.default_rng(0)
+    num = num_train + num_test
+    images = rng.integers(0, 256, (num, *shape)).astype(np.uint8)
+    labels = np.arange(num) % 10
+    return data.labelled(
+        images[:num_train],
+        labels[:num_train],
+        images[num_train:],
+        labels[num_train:],
+        num_classes=10,
+    )

@@ -15,7 +15,7 @@ def biohsic() -> fdl.Config:
     As published: MLP [128, 64], windows of 6 that slide by one, 25 epochs: some 3 minutes on one
     CPU core, at 0.1 ms a window. Published: 91.7 % of the test digits; not run by us on all of
     MNIST, see `mnist_10k`.
-    The files are downloaded once; elsewhere name their folder by --fdl_set=data.data_dir=FOLDER.
+    The files are downloaded once; elsewhere name their folder by --data_dir=FOLDER.
     Fiddlers: laptop, digits, mnist_10k, fashion_mnist, cifar10, cifar10_mlp; hsic_gradient,
     back_propagation, single_layer; online. Give the data set first.
     """

@@ -15,7 +15,7 @@ def reservoir() -> fdl.Config:
     As published: 2000 units, windows of 10 over 100 images of MNIST, 10 epochs: 4 ms a window on
     one CPU core, less than a minute in all. Expect a replay_error of 1e-3 after the first epoch and
     1e-2 after the last (1: an output that stays 0); the frozen_error is above 1.
-    The files are downloaded once; elsewhere name their folder by --fdl_set=data.data_dir=FOLDER.
+    The files are downloaded once; elsewhere name their folder by --data_dir=FOLDER.
     Fiddlers: laptop, noise.
     """
     return fdl.Config(

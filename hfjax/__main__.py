@@ -32,6 +32,7 @@ OWN_FLAGS = (
     flags.DEFINE_string(
         "init_from", None, "workdir of another run, whose parameters this one starts from"
     ),
+    flags.DEFINE_string("data_dir", None, "folder of the data set's files, where it needs any"),
     flags.DEFINE_list(
         "writers", ["wandb", "jsonl", "terminal"], "any of wandb,jsonl,terminal,tensorboard"
     ),
@@ -128,6 +129,9 @@ def _config_from_flags():
     for name in ("seed", "seeds", "init_from"):
         if values[name].value is not None:
             setattr(config, name, values[name].value)
+    if values.data_dir is not None:
+        check_path(config, "data.data_dir")
+        config.data.data_dir = values.data_dir
     return config
 
 

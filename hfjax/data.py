@@ -270,7 +270,7 @@ def _missing(name: str, places: Sequence[pathlib.Path], source: str) -> DataFile
     looked = " and ".join(map(str, places))
     return DataFileError(
         f"{name} is not in {looked}, and could not be had from {source}; put the file there, or "
-        "name its folder by --fdl_set=data.data_dir=FOLDER, or take --fiddler=laptop, which needs "
+        "name its folder by --data_dir=FOLDER, or take --fiddler=laptop, which needs "
         "no file"
     )
 

@@ -28,7 +28,6 @@ from hfjax import workdir as wd
 from hfjax.config import InputError, check_types, flatten, one_line
 from hfjax.task import Task
 
-
 # Parts of a state that init_from leaves as they were initialised.
 NOT_COPIED = ("opt_state", "fresh")
 

@@ -159,6 +159,12 @@ def test_nan_ends_with_exit_code_1(tmp_path, toy_config):
         (["TOY", "stray"], "unexpected argument 'stray'"),
         (["TOY", "--init_from=nowhere"], "nowhere holds no run"),
         (["--seed=1"], "--fdl_config is missing"),
+        (["TOY", "--data_dir=x"], "there is no field 'data.data_dir'"),
+        (
+            ["--fdl_config=helmholtz", "--fdl_set=task.gate.fraction=1.5"],
+            "the gate's fraction must be between 0 and 1, but is 1.5",
+        ),
+        (["--fdl_config=biohsic", "--fiddler=digits", "--fdl_set=task.window=1"], "at least 2"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(
@@ -277,3 +283,11 @@ def test_a_small_grid_rnn_from_start_to_end(tmp_path):
     _, state, config = hfjax.load(run)
     assert state.params.network.recurrent.shape == (32, 32)
     assert config.task.num_grid == 32
+
+
+def test_data_are_read_from_the_folder_of_data_dir(tmp_path, capsys):
+    wrong = tmp_path / "t10k-images-idx3-ubyte"
+    wrong.write_bytes(b"not an IDX file")
+    arguments = ["--fdl_config=biohsic", "--fiddler=mnist_10k", f"--data_dir={tmp_path}"]
+    assert main(["hfjax", *arguments, f"--workdir={tmp_path}/run"]) == 2
+    assert str(wrong) in capsys.readouterr().err

@@ -416,8 +416,9 @@ class HelmholtzState(NamedTuple):
     world: Any
 
 
-def _everything(activity: dict[str, Rates]) -> dict[str, Rates]:
-    return activity
+def _nothing(activity: dict[str, Rates]) -> tuple[()]:
+    del activity
+    return ()
 
 
 def simulate(
@@ -430,13 +431,13 @@ def simulate(
     num_steps: int,
     dt_s: float,
     loss_from_step: int = 0,
-    record: Callable[[dict[str, Rates]], Any] = _everything,
+    record: Callable[[dict[str, Rates]], Any] = _nothing,
 ) -> tuple[HelmholtzState, Any, dict[str, jax.Array]]:
     """A stretch of simulated time as one scan; all its noise is drawn beforehand.
 
     thetas  the gate by step [step], from `theta.tabulate`; a table of one entry holds a mode.
             As in the original, the first step is at time dt.
-    record  what to keep of each step's {pyramidal layer: Rates}.
+    record  what to keep of each step's {pyramidal layer: Rates}; nothing, unless given.
     -> (state, what was recorded [time, ...], the world's other arrays [time, ...]).
     """
     layers = pyramidal(circuit)
@@ -477,6 +478,67 @@ def steps_in(duration_s: float, *, dt_s: float) -> int:
     return max(1, round(duration_s / dt_s))
 
 
+class Machine(NamedTuple):
+    """A circuit in a world as the first parts of a Task, and `simulate` with what they share.
+
+    init, sample, step  as in `Task`; a step is block_s of simulated time, and its scalars are
+                        LAYER_loss of every pyramidal layer, at the block's end.
+    run                 `simulate` in this world: (state, key, circuit, thetas, num_steps, record).
+    """
+
+    init: Callable[..., HelmholtzState]
+    sample: Callable[..., tuple[()]]
+    step: Callable[..., tuple[HelmholtzState, dict[str, jax.Array]]]
+    run: Callable[..., tuple[HelmholtzState, Any, dict[str, jax.Array]]]
+
+
+def machine(
+    circuit: Circuit,
+    world: World,
+    *,
+    thetas: np.ndarray,
+    dt_s: float,
+    block_s: float,
+    loss_from_s: float = 0.4,
+) -> Machine:
+    """A circuit that learns in its world.
+
+    thetas       the gate by step, from `theta.tabulate`.
+    loss_from_s  the low-pass filter on the losses starts here, after two theta cycles.
+    Raises ValueError for an impossible circuit or duration.
+    """
+    check.positive(block_s=block_s, loss_from_s=loss_from_s)
+    check_circuit(circuit, dt_s=dt_s)
+    run = partial(
+        simulate, world=world, dt_s=dt_s, loss_from_step=steps_in(loss_from_s, dt_s=dt_s) - 1
+    )
+
+    def init(key: jax.Array, data: Any) -> HelmholtzState:
+        del data
+        circuit_key, world_key = jax.random.split(key)
+        return HelmholtzState(init_circuit(circuit_key, circuit), world.start(world_key))
+
+    def sample(data: Any, key: jax.Array) -> tuple[()]:
+        del data, key
+        return ()
+
+    def step(
+        state: HelmholtzState, batch: tuple[()], key: jax.Array
+    ) -> tuple[HelmholtzState, dict[str, jax.Array]]:
+        del batch
+        state, _, _ = run(
+            state,
+            key,
+            circuit=circuit,
+            thetas=thetas,
+            num_steps=steps_in(block_s, dt_s=dt_s),
+            record=_nothing,
+        )
+        return state, {f"{name}_loss": loss for name, loss in state.circuit.losses.items()}
+
+    return Machine(init, sample, step, run)
+
+
 MODES = ("inference", "generation", "alternating")
 
 
@@ -484,7 +546,7 @@ def run_modes(
     state: HelmholtzState,
     key: jax.Array,
     *,
-    simulate: Callable[..., Any],
+    run: Callable[..., Any],
     circuit: Circuit,
     thetas: np.ndarray,
     num_steps: int,
@@ -511,15 +573,8 @@ def run_modes(
     scalars, recorded = {}, {}
     for mode in MODES:
         key, between_key, mode_key = jax.random.split(key, 3)
-        state, _, _ = simulate(
-            state,
-            between_key,
-            circuit=still,
-            thetas=thetas,
-            num_steps=num_between,
-            record=lambda activity: (),
-        )
-        state, (losses, kept), others = simulate(
+        state, _, _ = run(state, between_key, circuit=still, thetas=thetas, num_steps=num_between)
+        state, (losses, kept), others = run(
             state,
             mode_key,
             circuit=still,
@@ -703,13 +758,10 @@ def task(
 
     Raises ValueError for impossible numbers and circuits.
     """
-    check.positive(
-        dt_s=dt_s, block_s=block_s, mode_s=mode_s, between_s=between_s, correlate_s=correlate_s
-    )
-    check.positive(max_lag_s=max_lag_s)
+    check.positive(dt_s=dt_s, mode_s=mode_s, between_s=between_s)
+    check.positive(correlate_s=correlate_s, max_lag_s=max_lag_s)
     check.at_least(1, num_shown=num_shown)
     layers = circuit or autoencoder(num_latents=num_latents)
-    check_circuit(layers, dt_s=dt_s)
     sizes = {layer.name: layer.size for layer in layers if isinstance(layer, Source)}
     if sizes != {"latents": num_latents}:
         raise ValueError(
@@ -718,40 +770,17 @@ def task(
         )
     thetas = theta.tabulate(gate, dt_s=dt_s)
     world = latents(num_latents=num_latents, time_scale_s=time_scale_s, dt_s=dt_s)
-    run = partial(
-        simulate, world=world, dt_s=dt_s, loss_from_step=steps_in(loss_from_s, dt_s=dt_s) - 1
+    learner = machine(
+        layers, world, thetas=thetas, dt_s=dt_s, block_s=block_s, loss_from_s=loss_from_s
     )
-    num_block, num_mode, num_between, num_correlated, num_lags = (
+    num_mode, num_between, num_correlated, num_lags = (
         steps_in(duration_s, dt_s=dt_s)
-        for duration_s in (block_s, mode_s, between_s, correlate_s, max_lag_s)
+        for duration_s in (mode_s, between_s, correlate_s, max_lag_s)
     )
     if num_correlated > num_mode:
         raise ValueError(f"correlate_s must be at most mode_s ({mode_s}), but is {correlate_s}")
     if num_lags >= num_correlated:
         raise ValueError(f"max_lag_s must be below correlate_s ({correlate_s}), but is {max_lag_s}")
-
-    def init(key: jax.Array, data: Any) -> HelmholtzState:
-        del data
-        circuit_key, world_key = jax.random.split(key)
-        return HelmholtzState(init_circuit(circuit_key, layers), world.start(world_key))
-
-    def sample(data: Any, key: jax.Array) -> tuple[()]:
-        del data, key
-        return ()
-
-    def step(
-        state: HelmholtzState, batch: tuple[()], key: jax.Array
-    ) -> tuple[HelmholtzState, dict[str, jax.Array]]:
-        del batch
-        state, _, _ = run(
-            state,
-            key,
-            circuit=layers,
-            thetas=thetas,
-            num_steps=num_block,
-            record=lambda activity: (),
-        )
-        return state, {f"{name}_loss": loss for name, loss in state.circuit.losses.items()}
 
     def evaluate(
         state: HelmholtzState, data: Any, key: jax.Array
@@ -760,7 +789,7 @@ def task(
         scalars, recorded = run_modes(
             state,
             key,
-            simulate=run,
+            run=learner.run,
             circuit=layers,
             thetas=thetas,
             num_steps=num_mode,
@@ -784,7 +813,7 @@ def task(
         )
         return scalars, readout
 
-    return Task(init, sample, step, evaluate, draw)
+    return Task(learner.init, learner.sample, learner.step, evaluate, draw)
 
 
 def shown(activity: Mapping[str, Rates], num_shown: int) -> dict[str, jax.Array]:

@@ -33,7 +33,7 @@ from hfjax.models.helmholtz import (
     check_circuit,
     draw_modes,
     frozen,
-    init_circuit,
+    machine,
     normal_weights,
     run_modes,
     shown,
@@ -491,28 +491,15 @@ def task(
     _check(box, layers, protocol, dt_s=dt_s, block_s=block_s, mode_s=mode_s, between_s=between_s)
     check.at_least(1, num_shown=num_shown)
     thetas = theta.tabulate(gate, dt_s=dt_s)
-    world = place_world(box, dt_s=dt_s)
     steps = partial(steps_in, dt_s=dt_s)
-    run = partial(simulate, world=world, dt_s=dt_s, loss_from_step=steps(loss_from_s) - 1)
-
-    def init(key: jax.Array, data: Any) -> HelmholtzState:
-        del data
-        circuit_key, world_key = jax.random.split(key)
-        return HelmholtzState(init_circuit(circuit_key, layers), world.start(world_key))
-
-    def step(
-        state: HelmholtzState, batch: tuple[()], key: jax.Array
-    ) -> tuple[HelmholtzState, dict[str, jax.Array]]:
-        del batch
-        state, _, _ = run(
-            state,
-            key,
-            circuit=layers,
-            thetas=thetas,
-            num_steps=steps(block_s),
-            record=lambda activity: (),
-        )
-        return state, {f"{name}_loss": loss for name, loss in state.circuit.losses.items()}
+    learner = machine(
+        layers,
+        place_world(box, dt_s=dt_s),
+        thetas=thetas,
+        dt_s=dt_s,
+        block_s=block_s,
+        loss_from_s=loss_from_s,
+    )
 
     def evaluate(
         state: HelmholtzState, data: Any, key: jax.Array
@@ -522,7 +509,7 @@ def task(
         scalars, recorded = run_modes(
             state,
             mode_key,
-            simulate=run,
+            run=learner.run,
             circuit=layers,
             thetas=thetas,
             num_steps=steps(mode_s),
@@ -559,12 +546,7 @@ def task(
         }
         return scalars, readout
 
-    return Task(init, _no_batch, step, evaluate, draw)
-
-
-def _no_batch(data: Any, key: jax.Array) -> tuple[()]:
-    del data, key
-    return ()
+    return Task(learner.init, learner.sample, learner.step, evaluate, draw)
 
 
 def _near_and_far(circuit: CircuitState, found: Attractor, box: Box) -> tuple[jax.Array, jax.Array]:
@@ -637,19 +619,13 @@ def remapping(
     """
     layers = circuit or path_integrator(num_dims=box.num_dims, num_place=box.num_place)
     _check(box, layers, protocol, dt_s=dt_s, block_s=block_s, pretraining_s=pretraining_s)
-    integrator = task(
-        box=box,
-        circuit=layers,
-        gate=gate,
-        protocol=protocol,
-        dt_s=dt_s,
-        block_s=block_s,
-        loss_from_s=loss_from_s,
-    )
-    new_box = box._replace(speed_mean_mps=relearning_speed_mean_mps)
-    relearning_world = place_world(new_box, dt_s=dt_s)
-    plastic = frozen(layers, only=lambda name: name.startswith("EC/apical/"))
     thetas = theta.tabulate(gate, dt_s=dt_s)
+    new_box = box._replace(speed_mean_mps=relearning_speed_mean_mps)
+    new_world = place_world(new_box, dt_s=dt_s)
+    attractor_frozen = frozen(layers, only=lambda name: name.startswith("EC/apical/"))
+    make = partial(machine, thetas=thetas, dt_s=dt_s, block_s=block_s, loss_from_s=loss_from_s)
+    integrator = make(layers, place_world(box, dt_s=dt_s))
+    relearner = make(attractor_frozen, new_world)
     conditions = ("before", "after", "relearned")
 
     def init(key: jax.Array, data: Any) -> RemappingState:
@@ -659,7 +635,7 @@ def remapping(
             integrator.init(init_key, data),
             jax.random.split(train_key, max(1, round(pretraining_s / block_s))),
         )
-        centres = relearning_world.start(centre_key).centres
+        centres = new_world.start(centre_key).centres
         centres = jax.random.permutation(shuffle_key, centres)
         fresh = Relearning(centres, state.circuit.synapses, jnp.int32(0))
         return RemappingState(state.circuit, state.world, fresh)
@@ -667,22 +643,11 @@ def remapping(
     def step(
         state: RemappingState, batch: tuple[()], key: jax.Array
     ) -> tuple[RemappingState, dict[str, jax.Array]]:
-        del batch
         before = _before(state)
         there = state.world._replace(centres=state.fresh.centres)
-        moved, _, _ = simulate(
-            HelmholtzState(state.circuit, there),
-            key,
-            circuit=plastic,
-            world=relearning_world,
-            thetas=thetas,
-            num_steps=steps_in(block_s, dt_s=dt_s),
-            dt_s=dt_s,
-            record=lambda activity: (),
-        )
+        moved, losses = relearner.step(HelmholtzState(state.circuit, there), batch, key)
         fresh = state.fresh._replace(synapses=before, steps=state.fresh.steps + 1)
         world = moved.world._replace(centres=state.world.centres)
-        losses = {f"{name}_loss": loss for name, loss in moved.circuit.losses.items()}
         return RemappingState(moved.circuit, world, fresh), losses
 
     def evaluate(
@@ -717,7 +682,7 @@ def remapping(
             readout |= {f"{name}/maps/HPC": hpc_maps, f"{name}/maps/EC": ec_maps}
         return scalars, readout
 
-    return Task(init, _no_batch, step, evaluate, draw_remapping)
+    return Task(init, relearner.sample, step, evaluate, draw_remapping)
 
 
 def _before(state: RemappingState) -> dict[str, Synapses]:

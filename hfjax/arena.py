@@ -1,5 +1,6 @@
 """Motion models: random walks of an animal in a box, and recorded paths on a regular clock."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -149,7 +150,10 @@ class PeriodicWalk(NamedTuple):
 def periodic_walk_start(
     key: jax.Array, *, num_dims: int, width_m: float, speed_mean_mps: float, speed_std_mps: float
 ) -> PeriodicWalk:
-    """A draw from the stationary state of `periodic_walk`: uniform position, normal velocity."""
+    """A draw from the stationary state of `periodic_walk`: uniform position, normal velocity.
+
+    Deviation: RatInABox starts at the mean velocity.
+    """
     position_key, velocity_key = jax.random.split(key)
     position = jax.random.uniform(
         position_key, (num_dims,), minval=-width_m / 2, maxval=width_m / 2
@@ -177,7 +181,7 @@ def periodic_walk(
     -> (the animal after the last step, the path: positions and velocities [time, dim]).
     Positions lie in [-width_m / 2, width_m / 2).
     Raises ValueError where num_steps is below 1, width_m, dt_s or coherence_s is not positive,
-    speed_std_mps is negative, or dt_s is above coherence_s.
+    speed_std_mps is negative, speed_mean_mps not finite, or dt_s is above coherence_s.
     Source: the one-dimensional motion of RatInABox 1.6.3 `Agent.update` (1.15 draws the velocity
     first). Deviation: in two dimensions RatInABox draws turn and speed apart from each other; here
     the two components of the velocity are independent.
@@ -185,6 +189,8 @@ def periodic_walk(
     check.at_least(1, num_steps=num_steps)
     check.positive(width_m=width_m, dt_s=dt_s, coherence_s=coherence_s)
     check.not_negative(speed_std_mps=speed_std_mps)
+    if not math.isfinite(speed_mean_mps):
+        raise ValueError(f"speed_mean_mps must be a finite number, but is {speed_mean_mps}")
     if dt_s > coherence_s:
         raise ValueError(f"dt_s ({dt_s}) must not be above coherence_s ({coherence_s})")
     kappa = dt_s / coherence_s

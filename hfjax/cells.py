@@ -9,6 +9,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.buffer_callback import buffer_callback
 
 from hfjax import check
 
@@ -256,18 +257,26 @@ def gaussian_process_decoder(rates: jax.Array, targets: jax.Array, queries: jax.
     def fit_and_predict(rates, targets, queries):
         from sklearn.gaussian_process import GaussianProcessRegressor, kernels  # slow to import
 
-        X, Y, Q = (np.asarray(array, np.float64) for array in (rates, targets, queries))
+        X, Y, Q = (np.asarray(a).astype(np.float64) for a in (rates, targets, queries))
         # optimizer=None: newer versions would otherwise fit the kernel's length, for minutes.
         model = GaussianProcessRegressor(kernels.RBF(1.0), optimizer=None).fit(X, Y)
         # In pieces: the kernel between all queries and samples would take gigabytes.
         pieces = np.array_split(Q, max(1, len(Q) // 2000))
         predicted = np.concatenate([model.predict(piece) for piece in pieces])
-        return predicted.reshape(len(queries), -1).astype(targets.dtype)
+        return predicted.reshape(len(Q), -1).astype(dtype)
 
-    shape = jax.ShapeDtypeStruct((queries.shape[0], targets.shape[1]), targets.dtype)
-    return jax.pure_callback(
-        fit_and_predict, shape, rates, targets, queries, vmap_method="sequential"
+    def in_place(context, out, *arguments):
+        np.asarray(out)[...] = fit_and_predict(*arguments)
+
+    dtype = targets.dtype
+    shape = jax.ShapeDtypeStruct((queries.shape[0], targets.shape[1]), dtype)
+    # On a CPU with one core a pure_callback was seen to wait for ever: its arguments are copied by
+    # the thread that the callback holds. A callback on the buffers themselves copies nothing.
+    on_cpu = buffer_callback(in_place, shape, vmap_method="sequential")
+    elsewhere = functools.partial(
+        jax.pure_callback, fit_and_predict, shape, vmap_method="sequential"
     )
+    return jax.lax.platform_dependent(rates, targets, queries, cpu=on_cpu, default=elsewhere)
 
 
 def head_direction_code(headings: jax.Array, preferred: jax.Array, *, kappa: float) -> jax.Array:

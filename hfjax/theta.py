@@ -25,13 +25,13 @@ def _fraction(value: float) -> None:
         raise ValueError(f"the gate's fraction must be between 0 and 1, but is {value}")
 
 
-def _cycle(t_s: Any, frequency_hz: float) -> Any:
-    """Position in the theta cycle, in [0, 1).
+def _wrapped(cycles: Any) -> Any:
+    """A time in cycles as a phase in [0, 1).
 
-    Rounded first, so that a step that falls on a phase boundary cannot land just before it.
+    Rounded, so that a step that falls on a phase boundary does not land just before it.
     """
-    numpy = jnp if isinstance(t_s, jax.Array) else np
-    return numpy.mod(numpy.round(t_s * frequency_hz, 9), 1.0)
+    numpy = jnp if isinstance(cycles, jax.Array) else np
+    return numpy.mod(numpy.round(numpy.mod(cycles, 1.0), 9), 1.0)
 
 
 def square(
@@ -45,8 +45,7 @@ def square(
     """
     _fraction(fraction)
     check.positive(frequency_hz=frequency_hz)
-    numpy = jnp if isinstance(t_s, jax.Array) else np
-    return 1.0 * (numpy.mod(_cycle(t_s, frequency_hz) + offset, 1.0) < fraction)
+    return 1.0 * (_wrapped(t_s * frequency_hz + offset) < round(fraction, 9))
 
 
 def sine(t_s: Any, *, frequency_hz: float = 5.0, fraction: float = 0.5, offset: float = 0.0) -> Any:
@@ -62,8 +61,8 @@ def sine(t_s: Any, *, frequency_hz: float = 5.0, fraction: float = 0.5, offset: 
         raise ValueError(f"a sine gate needs a fraction inside (0, 1), but it is {fraction}")
     check.positive(frequency_hz=frequency_hz)
     numpy = jnp if isinstance(t_s, jax.Array) else np
-    warped = _cycle(t_s, frequency_hz) ** float(np.log(0.5) / np.log(fraction))
-    return 0.5 * (1 + numpy.sin(2 * np.pi * numpy.mod(warped + offset, 1.0)))
+    warped = _wrapped(t_s * frequency_hz) ** float(np.log(0.5) / np.log(fraction))
+    return 0.5 * (1 + numpy.sin(2 * np.pi * _wrapped(warped + offset)))
 
 
 def constant(t_s: Any, *, theta: float) -> Any:
@@ -81,16 +80,20 @@ def tabulate(gate: Gate, *, dt_s: float) -> np.ndarray:
     """The gate at steps 0, dt, 2 dt, ... of 1000 s, found on the host in float64: [step].
 
     A simulation reads step k at index k mod the table's length. Time in float32 would blur the
-    edges of a square gate after some minutes; the table is exact for ever, for every frequency
-    that is a multiple of 0.001 Hz.
-    Raises ValueError where dt_s is not positive or does not divide 1000 s, or where the gate leaves
-    [0, 1].
+    edges of a square gate after some minutes; the table repeats without a seam for every frequency
+    that is a multiple of 0.001 Hz. A fraction of a cycle is kept to whole steps.
+    Raises ValueError where dt_s is not positive or does not divide 1000 s, where the gate gives
+    anything but one number a time, or where it leaves [0, 1].
     """
     check.positive(dt_s=dt_s)
     num_steps = round(WRAP_S / dt_s)
     if abs(num_steps * dt_s - WRAP_S) > 1e-6:
         raise ValueError(f"dt_s must divide {WRAP_S} s, but is {dt_s}")
     table = np.asarray(gate(np.arange(num_steps) * dt_s), np.float64)
+    if table.shape != (num_steps,):
+        raise ValueError(
+            f"a theta gate must give one value a time, but gives {table.shape} for {(num_steps,)}"
+        )
     if not ((table >= 0) & (table <= 1)).all():
         raise ValueError("a theta gate must stay between 0 and 1")
     return table

@@ -446,7 +446,7 @@ def _initial_state(experiment: Experiment, programs: Programs) -> TrainState:
 
     def graft(path, leaf):
         name = jax.tree_util.keystr(path)
-        if any(f".{part}" in name or f"'{part}'" in name for part in NOT_COPIED):
+        if any(getattr(p, "name", getattr(p, "key", None)) in NOT_COPIED for p in path):
             return leaf
         donor = donors.get(name)
         if donor is None or donor.shape not in (leaf.shape, leaf.shape[1:]):

@@ -59,6 +59,22 @@ def test_every_cycle_of_the_table_is_alike():
 
 
 @pytest.mark.parametrize(
+    ("dt_s", "settings", "cycle"),
+    [
+        (0.025, {"frequency_hz": 8.0, "fraction": 0.6}, [1, 1, 1, 0, 0]),
+        (0.025, {"frequency_hz": 8.0, "fraction": 0.4}, [1, 1, 0, 0, 0]),
+        (0.025, {"frequency_hz": 8.0, "fraction": 0.4, "offset": 0.2}, [1, 0, 0, 0, 1]),
+        (0.01, {"frequency_hz": 5.0, "fraction": 0.6}, [1] * 12 + [0] * 8),
+        (0.01, {"frequency_hz": 5.0, "fraction": 0.3, "offset": 0.1}, [1] * 4 + [0] * 14 + [1] * 2),
+    ],
+)
+def test_edges_on_a_step_stay_there_in_every_cycle(dt_s, settings, cycle):
+    table = theta.tabulate(functools.partial(theta.square, **settings), dt_s=dt_s)
+    cycles = table.reshape(-1, len(cycle))
+    np.testing.assert_array_equal(cycles, np.broadcast_to(cycle, cycles.shape))
+
+
+@pytest.mark.parametrize(
     ("call", "sentence"),
     [
         (lambda: theta.square(0.0, fraction=1.2), "fraction must be between 0 and 1, but is 1.2"),
@@ -69,6 +85,7 @@ def test_every_cycle_of_the_table_is_alike():
         (lambda: theta.tabulate(theta.square, dt_s=0.0), "dt_s must be positive"),
         (lambda: theta.tabulate(theta.square, dt_s=0.03), "dt_s must divide 1000 s, but is 0.03"),
         (lambda: theta.tabulate(lambda t: 2 + 0 * t, dt_s=0.025), "must stay between 0 and 1"),
+        (lambda: theta.tabulate(lambda t: 0.5, dt_s=0.025), "one value a time"),
     ],
 )
 def test_impossible_gates_are_refused(call, sentence):

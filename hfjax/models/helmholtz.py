@@ -167,11 +167,12 @@ def _check_projection(
                 f"{name} is one-to-one, so the size of {layer.name} ({layer.size}) must be a "
                 f"multiple of the size of {projection.source} ({num_pre})"
             )
-        if projection.learning_rate or projection.bias:
+        if projection != Projection(projection.source, None):
             raise ValueError(f"{name} is one-to-one, without synapses: it cannot learn")
     else:
-        weights = partial(projection.weights, num_post=layer.size, num_pre=num_pre)
-        shape = jax.eval_shape(weights, jax.random.key(0)).shape
+        make = projection.weights
+        key = jax.random.key(0)
+        shape = jax.eval_shape(lambda: make(key, layer.size, num_pre)).shape
         if shape != (layer.size, num_pre):
             raise ValueError(
                 f"{name} needs weights of shape {(layer.size, num_pre)}, but they have {shape}"
@@ -181,13 +182,22 @@ def _check_projection(
     )
     if projection.sign not in (-1, 0, 1):
         raise ValueError(f"{name}'s sign must be -1, 0 or 1, but is {projection.sign}")
-    if isinstance(layer, Feedforward) and projection.learning_rate:
-        raise ValueError(f"{name} has a learning rate, but only pyramidal layers learn")
+    check.positive(**{f"{name}'s trace_time_s": projection.trace_time_s})
+    if isinstance(layer, Feedforward) and (projection.learning_rate or projection.bias):
+        raise ValueError(f"{name} has a learning rate or a bias, but only pyramidal layers learn")
     if projection.learning_rate and dt_s > projection.trace_time_s:
         raise ValueError(
             f"dt_s ({dt_s}) must not be above the time constant of {name}'s plasticity trace "
             f"({projection.trace_time_s})"
         )
+
+
+def check_layers(circuit: Circuit) -> None:
+    """Raise ValueError unless HPC and EC are pyramidal layers of the circuit."""
+    names = [layer.name for layer in pyramidal(circuit)]
+    for name in ("HPC", "EC"):
+        if name not in names:
+            raise ValueError(f"the circuit needs a pyramidal layer {name!r}, but has {names}")
 
 
 def frozen(circuit: Circuit, *, only: Callable[[str], bool] = lambda name: True) -> Circuit:
@@ -272,7 +282,7 @@ def init_circuit(key: jax.Array, circuit: Circuit) -> CircuitState:
     )
 
 
-def _potential(
+def potential(
     layer: Layer,
     part: str,
     projections: tuple[Projection, ...],
@@ -358,7 +368,7 @@ def advance(
             rates[layer.name] = sources[layer.name]
             continue
         if isinstance(layer, Feedforward):
-            V = _potential(layer, "in", layer.inputs, rates, synapses)
+            V = potential(layer, "in", layer.inputs, rates, synapses)
             rates[layer.name] = layer.nonlinearity(V)
             continue
 
@@ -367,10 +377,10 @@ def advance(
         n = (1 - kappa) * noise[layer.name] + sigma * draws[layer.name]
         noise[layer.name] = n
         r_b, slope_b = with_slope(
-            layer.nonlinearity, _potential(layer, "basal", layer.basal, rates, synapses)
+            layer.nonlinearity, potential(layer, "basal", layer.basal, rates, synapses)
         )
         r_a, slope_a = with_slope(
-            layer.nonlinearity, _potential(layer, "apical", layer.apical, rates, synapses)
+            layer.nonlinearity, potential(layer, "apical", layer.apical, rates, synapses)
         )
         r_b, r_a = r_b + n[0], r_a + n[1]
         s = (1 - theta_t) * r_b + theta_t * r_a
@@ -443,8 +453,6 @@ def simulate(
     layers = pyramidal(circuit)
     names = [layer.name for layer in layers]
     ends = np.cumsum([layer.size for layer in layers])
-    # Noise is drawn in bulk, but for so many steps at a time as fit in the cache.
-    length = _largest_divisor(num_steps, most=BLOCK_STEPS)
     theta_table = jnp.asarray(thetas, state.circuit.losses[names[0]].dtype)
 
     def step(circuit_state, inputs):
@@ -453,7 +461,7 @@ def simulate(
         )
         return circuit_state, record(activity)
 
-    def block(state, key):
+    def block(state, key, length):
         world_key, noise_key = jax.random.split(key)
         world_state, sources, others = world.block(state.world, world_key, length)
         xi = jax.random.normal(noise_key, (length, 2, ends[-1]))
@@ -463,19 +471,28 @@ def simulate(
         circuit_state, recorded = jax.lax.scan(step, state.circuit, inputs)
         return HelmholtzState(circuit_state, world_state), (recorded, others)
 
-    keys = jax.random.split(key, num_steps // length)
-    state, (recorded, others) = jax.lax.scan(block, state, keys)
-    joined = partial(jax.tree.map, lambda x: x.reshape(num_steps, *x.shape[2:]))
-    return state, joined(recorded), joined(others)
-
-
-def _largest_divisor(number: int, *, most: int) -> int:
-    return max(d for d in range(1, min(number, most) + 1) if number % d == 0)
+    # Noise is drawn in bulk, but for so many steps at a time as fit in the cache.
+    length = min(num_steps, BLOCK_STEPS)
+    num_blocks, rest = divmod(num_steps, length)
+    keys = jax.random.split(key, num_blocks + bool(rest))
+    state, kept = jax.lax.scan(partial(block, length=length), state, keys[:num_blocks])
+    kept = jax.tree.map(lambda x: x.reshape(num_blocks * length, *x.shape[2:]), kept)
+    if rest:
+        state, last = block(state, keys[-1], rest)
+        kept = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), kept, last)
+    return state, *kept
 
 
 def steps_in(duration_s: float, *, dt_s: float) -> int:
-    """A duration in steps, at least one."""
-    return max(1, round(duration_s / dt_s))
+    """A duration in steps, to the nearest."""
+    return round(duration_s / dt_s)
+
+
+def check_duration(*, dt_s: float, **durations: float) -> None:
+    """Raise ValueError unless every duration is at least one step."""
+    for name, value in durations.items():
+        if not value >= dt_s:
+            raise ValueError(f"{name} must be at least dt_s ({dt_s}), but is {value}")
 
 
 class Machine(NamedTuple):
@@ -504,11 +521,11 @@ def machine(
     """A circuit that learns in its world.
 
     thetas       the gate by step, from `theta.tabulate`.
-    loss_from_s  the low-pass filter on the losses starts here, after two theta cycles.
+    loss_from_s  the low-pass filter on the losses starts here: two theta cycles, as published.
     Raises ValueError for an impossible circuit or duration.
     """
-    check.positive(block_s=block_s, loss_from_s=loss_from_s)
     check_circuit(circuit, dt_s=dt_s)
+    check_duration(dt_s=dt_s, block_s=block_s, loss_from_s=loss_from_s)
     run = partial(
         simulate, world=world, dt_s=dt_s, loss_from_step=steps_in(loss_from_s, dt_s=dt_s) - 1
     )
@@ -556,8 +573,9 @@ def run_modes(
     """The circuit held in each mode by its gate, its weights frozen; a short reset in between.
 
     Inference (theta = 0), generation (theta = 1), then alternating, num_steps each; before each,
-    num_between alternating steps. All go on from one another, as in the original's notebook, so
-    that its low-passed losses can be compared.
+    num_between alternating steps. All go on from one another, as after learning in the original's
+    notebook, so that its low-passed losses can be compared. Deviation: before learning, the
+    notebook has no alternating steps in between.
 
     -> (scalars: for each mode and layer the loss averaged over the stretch, MODE_LAYER_loss, and
     as published, low-passed over 60 s, MODE_LAYER_loss_60s;
@@ -604,7 +622,7 @@ def gaussian_process_coefficients(
     Source: MacKay 2003, eqs 45.42 and 45.43; HelmholtzHippocampus `GaussianProcessSampler`.
     """
     check.positive(dt_s=dt_s, jitter=jitter)
-    if time_scale_s < dt_s:
+    if not time_scale_s >= dt_s:
         raise ValueError(f"time_scale_s must be at least dt_s ({dt_s}), but is {time_scale_s}")
     t = np.arange(round(3 * time_scale_s / dt_s)) * dt_s
     C = np.exp(-((t[:, None] - t[None]) ** 2) / (2 * time_scale_s**2)) + jitter * np.eye(len(t))
@@ -750,7 +768,7 @@ def task(
     mode_s, between_s    duration of each mode in an evaluation, and of the resets before it.
     correlate_s, max_lag_s   the end of generation that is correlated with itself, up to this lag.
     num_shown    units of each layer whose rates go to the figures.
-    loss_from_s  the low-pass filter on the losses starts here, after two theta cycles.
+    loss_from_s  the low-pass filter on the losses starts here.
 
     Step scalars: HPC_loss and EC_loss, mean |r_b - r_a| low-passed over 60 s, at the end of the
     block. Evaluation: see `run_modes`, and autocorrelation_distance, the mean over lags of the
@@ -758,10 +776,16 @@ def task(
 
     Raises ValueError for impossible numbers and circuits.
     """
-    check.positive(dt_s=dt_s, mode_s=mode_s, between_s=between_s)
-    check.positive(correlate_s=correlate_s, max_lag_s=max_lag_s)
+    check_duration(
+        dt_s=dt_s,
+        mode_s=mode_s,
+        between_s=between_s,
+        correlate_s=correlate_s,
+        max_lag_s=max_lag_s,
+    )
     check.at_least(1, num_shown=num_shown)
-    layers = circuit or autoencoder(num_latents=num_latents)
+    layers = autoencoder(num_latents=num_latents) if circuit is None else circuit
+    check_layers(layers)
     sizes = {layer.name: layer.size for layer in layers if isinstance(layer, Source)}
     if sizes != {"latents": num_latents}:
         raise ValueError(

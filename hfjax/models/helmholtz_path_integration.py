@@ -31,10 +31,14 @@ from hfjax.models.helmholtz import (
     Synapses,
     World,
     check_circuit,
+    check_duration,
+    check_layers,
     draw_modes,
     frozen,
     machine,
     normal_weights,
+    potential,
+    pyramidal,
     run_modes,
     shown,
     simulate,
@@ -126,7 +130,8 @@ class PlaceWorld(NamedTuple):
 class Box(NamedTuple):
     """The animal's world: a ring (num_dims 1) or torus (2), its place cells and its motion.
 
-    Velocity cells have the rates relu(v / velocity_scale_mps) and relu(-v / ...), cell by axis.
+    Velocity cells have the rates relu(v / velocity_scale_mps) and relu(-v / ...), cell by axis. In
+    RatInABox the scale is mean + standard deviation of the speed when the cells are made.
     """
 
     num_dims: int = 1
@@ -223,26 +228,35 @@ RING, AS_PUBLISHED = Box(), Protocol()
 def check_protocol(protocol: Protocol, *, dt_s: float) -> None:
     """Raise ValueError, in one sentence, for a test that cannot be run."""
     check.at_least(1, num_tests=protocol.num_tests, decoders=len(protocol.decoders))
+    names = [_name(decoder) for decoder in protocol.decoders]
+    if len(set(names)) < len(names):
+        raise ValueError(f"decoders must be different functions, but are {names}")
     durations = {name: value for name, value in protocol._asdict().items() if name.endswith("_s")}
-    check.positive(**durations)
-    for name, value in durations.items():
-        if value < dt_s:
-            raise ValueError(f"{name} must be at least dt_s ({dt_s}), but is {value}")
-    if protocol.test_s < protocol.read_every_s or protocol.spin_up_s < protocol.read_every_s:
+    check_duration(dt_s=dt_s, **durations)
+    if protocol.decoder_s < protocol.fit_every_s:
         raise ValueError(
-            f"read_every_s ({protocol.read_every_s}) must not be above test_s or spin_up_s"
+            f"decoder_s must be at least fit_every_s ({protocol.fit_every_s}), but is "
+            f"{protocol.decoder_s}"
         )
+    every = steps_in(protocol.read_every_s, dt_s=dt_s)
+    if steps_in(1.0, dt_s=dt_s) % every:
+        raise ValueError(f"read_every_s must divide 1 s, but is {protocol.read_every_s}")
+    if protocol.test_s < 1.0 or protocol.spin_up_s < protocol.read_every_s:
+        raise ValueError(
+            f"a test must last 1 s or more (test_s is {protocol.test_s}), after at least one "
+            f"reading (spin_up_s is {protocol.spin_up_s})"
+        )
+
+
+def _name(decoder: Decoder) -> str:
+    return getattr(decoder, "func", decoder).__name__.removesuffix("_decoder")
 
 
 def _hpc(activity):
     return activity["HPC"].soma
 
 
-def _hpc_and_ec(activity):
-    return activity["HPC"].soma, activity["EC"].soma
-
-
-def test_path_integration(
+def measure_path_integration(
     state: HelmholtzState,
     key: jax.Array,
     *,
@@ -256,7 +270,7 @@ def test_path_integration(
     """Decoding error before and after the senses are cut, over many tests, beside its controls.
 
     fit_thetas  the gate while the decoders' samples are taken.
-    -> (scalars, readout). For each decoder, at 1 s and at the end (20 s) after the cut, the mean
+    -> (scalars, readout). For each decoder, 1 s after the cut and at the end of the test, the mean
     error over tests and its standard error. For the first decoder also the error at the cut, the
     controls at both times (a perfect integrator, which adds the true displacement to the position
     decoded at the cut; one that stays where it was at the cut), chance, and speed_gain, the slope
@@ -284,29 +298,28 @@ def test_path_integration(
         steps(duration) // every * every for duration in (protocol.spin_up_s, protocol.test_s)
     )
 
-    def one_test(start_key, key):
+    def one_test(start_key, key, record=_hpc):
         spin_up_key, cut_key = jax.random.split(key)
         walk = world.start(start_key).walk
         animal = state._replace(world=state.world._replace(walk=walk))
         animal, up, others_up = run(
-            animal, spin_up_key, thetas=thetas, num_steps=num_spin_up, record=_hpc_and_ec
+            animal, spin_up_key, thetas=thetas, num_steps=num_spin_up, record=record
         )
         _, cut, others_cut = run(
-            animal, cut_key, thetas=np.ones(1), num_steps=num_test, record=_hpc_and_ec
+            animal, cut_key, thetas=np.ones(1), num_steps=num_test, record=record
         )
-        hpc, ec = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), up, cut)
-        positions = jnp.concatenate([others_up["positions"], others_cut["positions"]])
-        return hpc, ec, positions
+        rates = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), up, cut)
+        return rates, jnp.concatenate([others_up["positions"], others_cut["positions"]])
 
     num_tests = protocol.num_tests
-    hpc, ec, positions = jax.vmap(one_test)(
-        jax.random.split(start_key, num_tests), jax.random.split(test_key, num_tests)
-    )
+    keys = jax.random.split(start_key, num_tests), jax.random.split(test_key, num_tests)
+    hpc, positions = jax.vmap(one_test)(*keys)
+    # The first test once more, for EC: all of them would fill the memory of a population.
+    ec, _ = one_test(keys[0][0], keys[1][0], record=lambda activity: activity["EC"].soma)
     queries, true = hpc[:, every - 1 :: every], positions[:, every - 1 :: every]
     at_cut = num_spin_up // every - 1
     times_s = (jnp.arange(true.shape[1]) - at_cut) * (every * dt_s)
-    second = at_cut + max(1, round(min(1.0, protocol.test_s) / (every * dt_s)))
-    ends = {"1s": second, "20s": true.shape[1] - 1}
+    ends = {"1s": at_cut + steps(1.0) // every, "end": true.shape[1] - 1}
 
     def distance(a, b):
         return jnp.linalg.norm(_apart(a, b, box.width_m), axis=-1)
@@ -323,7 +336,7 @@ def test_path_integration(
         code = decoder(rates, targets, queries.reshape(-1, queries.shape[-1]))
         decoded = cells.decode_angles(code, width_m=box.width_m).reshape(true.shape)
         errors = distance(decoded, true)
-        name = getattr(decoder, "func", decoder).__name__.removesuffix("_decoder")
+        name = _name(decoder)
         readout[f"errors/{number}_{name}"] = errors
         mean_and_error("error" if number == 0 else f"{name}_error", errors)
         if number == 0:
@@ -343,7 +356,7 @@ def test_path_integration(
         "errors/chance": scalars["chance_error_m"],
         "example/true": positions[0],
         "example/HPC": hpc[0],
-        "example/EC": ec[0],
+        "example/EC": ec,
         "example/cut_s": jnp.asarray(num_spin_up * dt_s),
     }
     return scalars, readout
@@ -360,17 +373,26 @@ def _positions_of_maps(box: Box) -> np.ndarray:
 
 
 def bottom_up_maps(
-    circuit: CircuitState, box: Box, centres: jax.Array
+    circuit: Circuit, state: CircuitState, box: Box, centres: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Rate maps of HPC and EC driven through their basal dendrites, without noise.
 
     -> two arrays [unit, position], at the positions of the module's maps: 100 along a ring, 20 x 20
-    over a torus. Source: HelmholtzHippocampus, rate maps with theta = 0.
+    over a torus. Layers other than these two and the place cells count as silent.
+    Source: HelmholtzHippocampus, rate maps with theta = 0.
     """
-    features = place_cells(box, jnp.asarray(_positions_of_maps(box), centres.dtype), centres)
-    weights, bias = circuit.synapses["EC/basal/HPC"]
-    V = weights @ features.T
-    return features.T, retanh(V if bias is None else V + bias[:, None])
+    layers = {layer.name: layer for layer in pyramidal(circuit)}
+
+    def at(features):
+        rates = {name: jnp.zeros_like(values) for name, values in state.rates.items()}
+        rates[FEATURES] = features
+        for layer in (layers["HPC"], layers["EC"]):
+            V = potential(layer, "basal", layer.basal, rates, state.synapses)
+            rates[layer.name] = layer.nonlinearity(V)
+        return rates["HPC"], rates["EC"]
+
+    positions = jnp.asarray(_positions_of_maps(box), centres.dtype)
+    return jax.vmap(at, out_axes=1)(place_cells(box, positions, centres))
 
 
 class Attractor(NamedTuple):
@@ -393,13 +415,16 @@ class Attractor(NamedTuple):
     asymmetry: jax.Array
 
 
-def attractor(circuit: CircuitState, maps: jax.Array, box: Box, *, num_bins: int = 25) -> Attractor:
+def attractor(circuit: CircuitState, maps: jax.Array, box: Box) -> Attractor:
     """The recurrent weights of EC, aligned by its fields and averaged.
 
-    maps [EC unit, position], from `bottom_up_maps`. Units without a field are left out.
+    maps [EC unit, position], from `bottom_up_maps`. Units without a field are left out; a bin
+    without any pair of units is NaN. There are 25 bins on a ring and 20 along each axis of a torus,
+    which the positions of the maps fill evenly.
     Deviation from the original: aligned by the distance between fields, not by rank in their
     order; and the spread is that of the weights (there, of their mean, which is 0).
     """
+    num_bins = 25 if box.num_dims == 1 else 20
     positions = jnp.asarray(_positions_of_maps(box), maps.dtype)
     peaks = positions[jnp.argmax(maps, axis=1)]
     active = jnp.max(maps, axis=1) > FIELD_PEAK
@@ -410,7 +435,8 @@ def attractor(circuit: CircuitState, maps: jax.Array, box: Box, *, num_bins: int
 
     ahead = _apart(peaks[:, None], peaks[None], box.width_m)  # [post, pre, dim]
     both = active[:, None] & active[None]
-    index = jnp.round(ahead / box.width_m * num_bins).astype(jnp.int32) + num_bins // 2
+    # Halves go up, in spite of rounding: a bin then holds as many offsets as any other.
+    index = jnp.floor(ahead / box.width_m * num_bins + 0.501).astype(jnp.int32) + num_bins // 2
     index = jnp.clip(index, 0, num_bins - 1)
     flat = sum(
         index[..., axis] * num_bins ** (box.num_dims - 1 - axis) for axis in range(box.num_dims)
@@ -421,11 +447,11 @@ def attractor(circuit: CircuitState, maps: jax.Array, box: Box, *, num_bins: int
         total = jax.ops.segment_sum(values, flat, num_bins**box.num_dims + 1)
         return total[:-1]
 
-    count = jnp.maximum(per_bin(jnp.ones_like(flat, maps.dtype)), 1)
+    count = per_bin(jnp.ones_like(flat, maps.dtype))
     shape = (num_blocks + 1, *[num_bins] * box.num_dims)
     w = blocks.reshape(num_blocks + 1, num_units**2)
     means = jax.vmap(per_bin)(w) / count[None]
-    variances = jax.vmap(per_bin)(w**2) / count[None] - means**2
+    variances = jnp.maximum(jax.vmap(per_bin)(w**2) / count[None] - means**2, 0)
     # The direction of block b: velocity cells are +x, (+y,) -x, (-y).
     directions = jnp.concatenate([jnp.eye(box.num_dims), -jnp.eye(box.num_dims)])
     along = jnp.einsum("ijd,bd->bij", ahead, directions.astype(maps.dtype))
@@ -434,7 +460,7 @@ def attractor(circuit: CircuitState, maps: jax.Array, box: Box, *, num_bins: int
         jnp.sum(jnp.abs(blocks[1:]) * both[None], axis=(1, 2)), 1e-12
     )
     offsets = (jnp.arange(num_bins) - num_bins // 2) * (box.width_m / num_bins)
-    stds = jnp.sqrt(jnp.maximum(variances, 0))
+    stds = jnp.sqrt(variances)
     return Attractor(peaks, active, offsets, means.reshape(shape), stds.reshape(shape), asymmetry)
 
 
@@ -445,12 +471,19 @@ def _check(box: Box, circuit: Circuit, protocol: Protocol, *, dt_s: float, **dur
     check.at_least(1, num_dims=box.num_dims, num_place=box.num_place)
     if box.num_dims > 2:
         raise ValueError(f"num_dims must be 1 (ring) or 2 (torus), but is {box.num_dims}")
-    check.positive(
-        sigma_m=box.sigma_m, velocity_scale_mps=box.velocity_scale_mps, dt_s=dt_s, **durations
-    )
+    check.positive(sigma_m=box.sigma_m, velocity_scale_mps=box.velocity_scale_mps)
     check_circuit(circuit, dt_s=dt_s)
+    check_layers(circuit)
+    check_duration(dt_s=dt_s, **durations)
     check_protocol(protocol, dt_s=dt_s)
     sizes = {layer.name: layer.size for layer in circuit}
+    into_ec = {p.source for layer in pyramidal(circuit) if layer.name == "EC" for p in layer.apical}
+    if not {"EC", "CVC"} <= into_ec or sizes.get("CVC") != 2 * box.num_dims * sizes["EC"]:
+        raise ValueError(
+            "EC's apical dendrites need inputs from EC and from CVC, a layer of one copy of EC for "
+            f"each of the {2 * box.num_dims} velocity cells; they have {sorted(into_ec)}, and the "
+            f"sizes are {sizes}"
+        )
     for name, size in ((FEATURES, box.num_place), (VELOCITY, 2 * box.num_dims)):
         if sizes.get(name) != size:
             raise ValueError(
@@ -481,13 +514,15 @@ def task(
     block_s   simulated time of one `step`; the others are as in `helmholtz.task`.
 
     Step scalars: HPC_loss and EC_loss, low-passed over 60 s. Evaluation: the losses in each mode
-    (`helmholtz.run_modes`), the tests (`test_path_integration`), and of the attractor the mean
+    (`helmholtz.run_modes`), the tests (`measure_path_integration`), and of the attractor the mean
     weight between units with fields less than sigma_m apart (recurrent_near), of the others
     (recurrent_far), the asymmetry of each velocity block, and the share of EC units with a field.
 
     Raises ValueError for impossible numbers and circuits.
     """
-    layers = circuit or path_integrator(num_dims=box.num_dims, num_place=box.num_place)
+    if circuit is None:
+        circuit = path_integrator(num_dims=box.num_dims, num_place=box.num_place)
+    layers = circuit
     _check(box, layers, protocol, dt_s=dt_s, block_s=block_s, mode_s=mode_s, between_s=between_s)
     check.at_least(1, num_shown=num_shown)
     thetas = theta.tabulate(gate, dt_s=dt_s)
@@ -519,7 +554,7 @@ def task(
         readout = {"dt_s": jnp.asarray(dt_s), "width_m": jnp.asarray(box.width_m)}
         for mode, (rates, _) in recorded.items():
             readout |= {f"{mode}/{name}": values for name, values in rates.items()}
-        tested, arrays = test_path_integration(
+        tested, arrays = measure_path_integration(
             state,
             test_key,
             circuit=layers,
@@ -529,7 +564,7 @@ def task(
             protocol=protocol,
             dt_s=dt_s,
         )
-        hpc_maps, ec_maps = bottom_up_maps(state.circuit, box, state.world.centres)
+        hpc_maps, ec_maps = bottom_up_maps(layers, state.circuit, box, state.world.centres)
         found = attractor(state.circuit, ec_maps, box)
         near, far = _near_and_far(state.circuit, found, box)
         scalars |= tested
@@ -611,13 +646,16 @@ def remapping(
     Evaluation: the test of path integration in three conditions, before the remapping, right after
     it (decoders fitted to inferred activity, as alternation would mix the two maps), and with what
     has been relearned (tests at the new mean speed, as in the original). Scalars as in
-    `test_path_integration`, with the prefix before_, after_ or relearned_.
+    `measure_path_integration`, with the prefix before_, after_ or relearned_.
 
     Source: HelmholtzHippocampus `figs34.ipynb`, section 4. There the rates are also set to zero at
-    the remapping, without effect: they are computed anew before anything reads them.
+    the remapping, without effect: they are computed anew before anything reads them. Deviation: its
+    tests have 1 s with theta on, and 1 s without the senses.
     Raises ValueError for impossible numbers and circuits.
     """
-    layers = circuit or path_integrator(num_dims=box.num_dims, num_place=box.num_place)
+    if circuit is None:
+        circuit = path_integrator(num_dims=box.num_dims, num_place=box.num_place)
+    layers = circuit
     _check(box, layers, protocol, dt_s=dt_s, block_s=block_s, pretraining_s=pretraining_s)
     thetas = theta.tabulate(gate, dt_s=dt_s)
     new_box = box._replace(speed_mean_mps=relearning_speed_mean_mps)
@@ -626,6 +664,10 @@ def remapping(
     make = partial(machine, thetas=thetas, dt_s=dt_s, block_s=block_s, loss_from_s=loss_from_s)
     integrator = make(layers, place_world(box, dt_s=dt_s))
     relearner = make(attractor_frozen, new_world)
+    if pretraining_s < block_s:
+        raise ValueError(
+            f"pretraining_s must be at least block_s ({block_s}), but is {pretraining_s}"
+        )
     conditions = ("before", "after", "relearned")
 
     def init(key: jax.Array, data: Any) -> RemappingState:
@@ -633,7 +675,7 @@ def remapping(
         state, _ = jax.lax.scan(
             lambda state, key: integrator.step(state, (), key),
             integrator.init(init_key, data),
-            jax.random.split(train_key, max(1, round(pretraining_s / block_s))),
+            jax.random.split(train_key, round(pretraining_s / block_s)),
         )
         centres = new_world.start(centre_key).centres
         centres = jax.random.permutation(shuffle_key, centres)
@@ -666,7 +708,7 @@ def remapping(
         for name, test_key, (circuit_state, world, here, fit_thetas) in zip(
             conditions, jax.random.split(key, 3), cases, strict=True
         ):
-            tested, arrays = test_path_integration(
+            tested, arrays = measure_path_integration(
                 HelmholtzState(circuit_state, world),
                 test_key,
                 circuit=layers,
@@ -678,7 +720,7 @@ def remapping(
             )
             scalars |= {f"{name}_{what}": value for what, value in tested.items()}
             readout |= {f"{name}/{what}": value for what, value in arrays.items()}
-            hpc_maps, ec_maps = bottom_up_maps(circuit_state, box, world.centres)
+            hpc_maps, ec_maps = bottom_up_maps(layers, circuit_state, box, world.centres)
             readout |= {f"{name}/maps/HPC": hpc_maps, f"{name}/maps/EC": ec_maps}
         return scalars, readout
 
@@ -707,8 +749,6 @@ def _field_order(maps: np.ndarray) -> np.ndarray:
 def _by_position(maps: np.ndarray) -> np.ndarray:
     """For each position the unit, of those with a field, whose field is nearest on the ring."""
     order = _field_order(maps)
-    if not len(order):
-        return np.zeros(maps.shape[1], int)
     positions = np.arange(maps.shape[1])
     away = np.abs(positions[:, None] - maps[order].argmax(axis=1)[None])
     return order[np.minimum(away, len(positions) - away).argmin(axis=1)]
@@ -740,6 +780,8 @@ def _error_curves(readout: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _draw_ring(readout: Mapping[str, np.ndarray]) -> dict[str, Figure]:
     width_m, order = float(readout["width_m"]), _field_order(readout["maps/EC"])
+    if not len(order):
+        return {}  # EC is silent: there is nothing to sort
     blocks = np.split(readout["weights/CVC"], 2, axis=1)
     weights = dict(
         zip(
@@ -825,8 +867,8 @@ def draw_remapping(readout: Mapping[str, np.ndarray]) -> dict[str, Figure]:
             errors, times_s=times_s, levels={"chance": chance}
         ),
     }
-    if readout["before/example/true"].shape[1] == 1:
-        order = _field_order(readout["before/maps/EC"])
+    order = _field_order(readout["before/maps/EC"])
+    if readout["before/example/true"].shape[1] == 1 and len(order):
         maps = {
             f"{layer}, {label}": readout[f"{name}/maps/{layer}"][order if layer == "EC" else ...]
             for layer in ("HPC", "EC")

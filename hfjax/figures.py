@@ -71,7 +71,15 @@ def _tiles(
     return figure
 
 
-def rate_maps(maps: np.ndarray, labels: Sequence[str], *, width_m: float, title: str) -> Figure:
+def rate_maps(
+    maps: np.ndarray,
+    labels: Sequence[str],
+    *,
+    width_m: float,
+    title: str,
+    colour_label: str = "activity: lowest (0)\nto highest (1) of each unit",
+    axis_labels: tuple[str, str] = ("x", "y"),
+) -> Figure:
     """Rate maps [unit, x, y], each from its own lowest to its own highest activity, with a label.
 
     Bins that were never visited (NaN) stay white; a unit without any change in activity is dark.
@@ -87,10 +95,10 @@ def rate_maps(maps: np.ndarray, labels: Sequence[str], *, width_m: float, title:
         half_m=width_m / 2,
         title=title,
         unit="m",
-        colour_label="activity: lowest (0)\nto highest (1) of each unit",
+        colour_label=colour_label,
         limits=(0, 1),
         colour_map="viridis",
-        axis_labels=("x", "y"),
+        axis_labels=axis_labels,
     )
 
 

@@ -838,7 +838,9 @@ def _draw_torus(readout: Mapping[str, np.ndarray]) -> dict[str, Figure]:
             readout["attractor/means"],
             ["EC", "CVC right", "CVC up", "CVC left", "CVC down"],
             width_m=width_m,
-            title="Mean weight into EC by the field of post ahead of pre",
+            title="Mean weight into EC by how far the field of post is ahead of that of pre",
+            colour_label="weight: lowest (0)\nto highest (1) of each panel",
+            axis_labels=("ahead in x", "ahead in y"),
         ),
     }
 

@@ -35,7 +35,8 @@ def _tiles(
     height = bottom + rows * side + (rows - 1) * gap_y + top
     figure = Figure(figsize=(width, height))
     figure.suptitle(title, fontsize=11, y=1 - 0.12 / height)
-    ticks = [-round(0.9 * half_m, 1), 0, round(0.9 * half_m, 1)]
+    last = np.floor(9 * half_m) / 10  # short of the edge, where labels of neighbours would touch
+    ticks = [-last, 0, last]
     for number, tile in enumerate(tiles):
         row, column = divmod(number, columns)
         x = left + column * (side + gap_x)
@@ -422,7 +423,7 @@ def stacked_traces(rates: Mapping[str, np.ndarray], *, dt_s: float, title: str) 
         for unit in range(num_units):
             colour = COLOURS[unit % len(COLOURS)]
             ax.plot(time_s, values[:, unit] / scale + unit, color=colour, linewidth=0.6)
-        ax.set_ylim(-0.8, num_units - 0.2)
+        ax.set_ylim(-1, num_units)
         ax.set_yticks([0, num_units - 1], ["1", str(num_units)], fontsize=7)
         ax.set_ylabel(f"{label}\nunit", fontsize=8)
         ax.spines[["top", "right"]].set_visible(False)

@@ -174,6 +174,7 @@ def test_remapping_shuffles_the_fields():
     assert abs(np.corrcoef(old, new)[0, 1]) < 0.4  # 100 pairs: four standard errors
 
 
+@pytest.mark.slow
 def test_remapping_starts_from_another_run(tmp_path):
     first = tiny("helmholtz_path_integration", "ridge_only")
     assert train.run(first, tmp_path / "first", writers=(), devices=jax.devices()[:1])
@@ -188,6 +189,7 @@ def test_remapping_starts_from_another_run(tmp_path):
     assert int(state.fresh.steps) == 2
 
 
+@pytest.mark.slow
 def test_two_dimensions_run_and_are_drawn():
     task = model.task(
         box=model.Box(num_dims=2, num_place=36, sigma_m=0.15),

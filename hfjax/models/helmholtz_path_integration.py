@@ -520,9 +520,8 @@ def task(
 
     Raises ValueError for impossible numbers and circuits.
     """
-    if circuit is None:
-        circuit = path_integrator(num_dims=box.num_dims, num_place=box.num_place)
-    layers = circuit
+    by_default = partial(path_integrator, num_dims=box.num_dims, num_place=box.num_place)
+    layers = by_default() if circuit is None else circuit
     _check(box, layers, protocol, dt_s=dt_s, block_s=block_s, mode_s=mode_s, between_s=between_s)
     check.at_least(1, num_shown=num_shown)
     thetas = theta.tabulate(gate, dt_s=dt_s)
@@ -653,9 +652,8 @@ def remapping(
     tests have 1 s with theta on, and 1 s without the senses.
     Raises ValueError for impossible numbers and circuits.
     """
-    if circuit is None:
-        circuit = path_integrator(num_dims=box.num_dims, num_place=box.num_place)
-    layers = circuit
+    by_default = partial(path_integrator, num_dims=box.num_dims, num_place=box.num_place)
+    layers = by_default() if circuit is None else circuit
     _check(box, layers, protocol, dt_s=dt_s, block_s=block_s, pretraining_s=pretraining_s)
     thetas = theta.tabulate(gate, dt_s=dt_s)
     new_box = box._replace(speed_mean_mps=relearning_speed_mean_mps)

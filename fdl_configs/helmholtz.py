@@ -115,8 +115,8 @@ def helmholtz_remapping() -> fdl.Config:
         python -m hfjax --fdl_config=helmholtz_remapping --init_from=runs/ring --workdir=runs/again
 
     Trains a path integrator for 30 simulated minutes, for which --init_from puts another, shuffles
-    its place fields, and relearns for 30 minutes with EC's recurrent weights frozen. Two minutes on
-    two CPU cores. Expect an error 1 s after the cut of .09 m before, .23 right after, .2 relearned
+    its place fields, and relearns for 30 minutes with EC's recurrent weights frozen. A minute on
+    two CPU cores. Expect an error 1 s after the cut of .1 m before, .24 right after, .22 relearned
     (published .068, .24, .18): a learned bump that often runs the wrong way round.
     Fiddlers: sine_gate, ridge_only, torus.
     """

@@ -2,7 +2,7 @@
 
 import fiddle as fdl
 
-from hfjax import data
+from hfjax import data, networks
 from hfjax.models import biohsic as model
 from hfjax.models import biohsic_lif as lif
 from hfjax.train import Experiment
@@ -65,7 +65,7 @@ def linear(cfg: fdl.Config) -> None:
 def unscaled(cfg: fdl.Config) -> None:
     """biohsic_lif with the inputs as they are, not divided by 255 as published."""
     _lif_only(cfg, "unscaled")
-    cfg.task.encode = model.as_they_are
+    cfg.task.encode = networks.identity
 
 
 def reset(cfg: fdl.Config) -> None:

@@ -20,6 +20,11 @@ Gate = Callable[[Any], Any]
 WRAP_S = 1000
 
 
+def _numpy_of(values: Any) -> Any:
+    """The NumPy that values belong to: JAX's for a JAX array, else NumPy itself."""
+    return jnp if isinstance(values, jax.Array) else np
+
+
 def _fraction(value: float) -> None:
     if not 0 <= value <= 1:
         raise ValueError(f"the gate's fraction must be between 0 and 1, but is {value}")
@@ -30,7 +35,7 @@ def _wrapped(cycles: Any) -> Any:
 
     Rounded, so that a step that falls on a phase boundary does not land just before it.
     """
-    numpy = jnp if isinstance(cycles, jax.Array) else np
+    numpy = _numpy_of(cycles)
     return numpy.mod(numpy.round(numpy.mod(cycles, 1.0), 9), 1.0)
 
 
@@ -60,7 +65,7 @@ def sine(t_s: Any, *, frequency_hz: float = 5.0, fraction: float = 0.5, offset: 
     if fraction in (0, 1):
         raise ValueError(f"a sine gate needs a fraction inside (0, 1), but it is {fraction}")
     check.positive(frequency_hz=frequency_hz)
-    numpy = jnp if isinstance(t_s, jax.Array) else np
+    numpy = _numpy_of(t_s)
     warped = _wrapped(t_s * frequency_hz) ** float(np.log(0.5) / np.log(fraction))
     return 0.5 * (1 + numpy.sin(2 * np.pi * _wrapped(warped + offset)))
 
@@ -72,7 +77,7 @@ def constant(t_s: Any, *, theta: float) -> Any:
     """
     if not 0 <= theta <= 1:
         raise ValueError(f"theta must be between 0 and 1, but is {theta}")
-    numpy = jnp if isinstance(t_s, jax.Array) else np
+    numpy = _numpy_of(t_s)
     return numpy.full(numpy.shape(t_s), float(theta))
 
 

@@ -190,7 +190,7 @@ def blobs(num_train=40, shape=(3,), num_classes=3, dtype=np.float32):
 
 SMALL = {
     "network": biohsic.mlp(hidden=(6,)),
-    "encode": biohsic.as_they_are,
+    "encode": networks.identity,
     "window": 5,
     "learning_rate": 1e-2,
     "num_hsic": 8,

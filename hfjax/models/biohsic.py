@@ -385,11 +385,6 @@ def cifar_pixels(images: jax.Array) -> jax.Array:
     return images * scale.astype(images.dtype) - offset.astype(images.dtype)
 
 
-def as_they_are(inputs: jax.Array) -> jax.Array:
-    """The inputs unchanged."""
-    return inputs
-
-
 def no_augmentation(key: jax.Array, images: jax.Array) -> jax.Array:
     """The images unchanged."""
     del key

@@ -120,12 +120,22 @@ def test_shapes_and_dtypes_follow_the_contract(case):
     assert all(readouts[n].shape == (3, *readout[n].shape) for n in readout)
 
 
+# One config of each model: the others differ in settings, whose shapes are tested above.
+MODELS = sorted(
+    {fdl.get_callable(make().task): name for name, make in reversed(_configs().items())}.values()
+)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [1, 2])
-@pytest.mark.parametrize("name", _configs())
-def test_a_short_run_leaves_finite_numbers_figures_and_a_checkpoint(tmp_path, name, seeds):
+@pytest.mark.parametrize("name", MODELS)
+def test_a_short_run_leaves_finite_numbers_figures_and_a_checkpoint(
+    tmp_path, monkeypatch, name, seeds
+):
     config = tiny(name)
     config.seeds = seeds
+    if seeds > 1:  # drawn as one of its members is, which the other case sees
+        monkeypatch.setattr(train, "save_figures", lambda *_: {})
     assert train.run(config, tmp_path, writers=("jsonl",), devices=jax.devices()[:1])
     records = log.read_metrics(tmp_path / "metrics.jsonl")
     assert [r["step"] for r in records] == [0, 1, 2, 2]
@@ -144,7 +154,7 @@ def test_a_short_run_leaves_finite_numbers_figures_and_a_checkpoint(tmp_path, na
         assert drawn == {*figures, "training"}
 
 
-@pytest.mark.parametrize("name", [name for name in _configs() if "batch_size" in TINY[name]])
+@pytest.mark.parametrize("name", [name for name in MODELS if "batch_size" in TINY[name]])
 def test_devices_divide_the_batch_and_change_nothing(name):
     config = tiny(name)
     config.task.batch_size = 8

@@ -1,13 +1,14 @@
-"""Motion models: random walks of an animal in a box, and recorded paths on a regular clock."""
+"""Where animals move, and how: environments, RatInABox's motion, other walks, recorded paths."""
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import shapely
 
 from hfjax import check
 
@@ -208,6 +209,606 @@ def periodic_walk(
         return walk, walk
 
     return jax.lax.scan(move, walk, noise)
+
+
+class Environment(NamedTuple):
+    """Where an animal can be, as plain numbers; made by `box`, `polygon`, `track` and others.
+
+    boundary [corner, 2] (m): the outer polygon; on a track [0, 2].
+    inner_walls [wall, end, 2] (m): thin straight walls inside.
+    holes: polygons [corner, 2] (m) inside, that nobody enters.
+    extent: (lowest, highest) coordinate (m) along each dimension.
+    periodic: who leaves on one side enters on the other.
+    """
+
+    boundary: np.ndarray
+    inner_walls: np.ndarray
+    holes: tuple[np.ndarray, ...]
+    extent: tuple[tuple[float, float], ...]
+    periodic: bool
+
+    @property
+    def num_dims(self) -> int:
+        """1 on a track, 2 elsewhere."""
+        return len(self.extent)
+
+    @property
+    def walls(self) -> np.ndarray:
+        """All walls [wall, end, 2] (m), in RatInABox's order: boundary, inner walls, holes."""
+        outer = () if self.periodic else (self.boundary,)
+        return np.concatenate(
+            [*map(_edges, outer), self.inner_walls, *map(_edges, self.holes)]
+        ).reshape(-1, 2, 2)
+
+
+def _edges(corners: np.ndarray) -> np.ndarray:
+    """The sides of a polygon: [corner, 2] -> [side, end, 2]."""
+    return np.stack([np.roll(corners, -1, axis=0), corners], axis=1)
+
+
+def polygon(
+    corners: Any, *, inner_walls: Any = (), holes: Sequence[Any] = (), periodic: bool = False
+) -> Environment:
+    """An environment with any straight-edged outline, walls within it and holes in it.
+
+    corners [corner, 2] (m), inner_walls [wall, end, 2] (m), holes: sequence of [corner, 2] (m).
+    Raises ValueError where a coordinate is not finite, an outline crosses itself or has no area,
+    a wall or a hole lies outside, or a periodic outline is not a rectangle along the axes.
+    Source: RatInABox `Environment`.
+    """
+    outline = _outline(corners, "the boundary")
+    walls = np.asarray(inner_walls, float).reshape(-1, 2, 2)
+    space = shapely.Polygon(outline)
+    for wall in walls:
+        if not (np.isfinite(wall).all() and space.covers(shapely.LineString(wall))):
+            raise ValueError(f"the wall {wall.tolist()} lies outside the environment, or partly so")
+    cut = tuple(_outline(hole, "a hole") for hole in holes)
+    for hole in cut:
+        if not space.contains(shapely.Polygon(hole)):
+            raise ValueError(f"the hole {hole.tolist()} does not lie inside the environment")
+    low, high = outline.min(axis=0), outline.max(axis=0)
+    if periodic and not space.equals(shapely.box(*low, *high)):
+        raise ValueError("a periodic environment must be a rectangle along the axes")
+    extent = tuple((float(a), float(b)) for a, b in zip(low, high, strict=True))
+    return Environment(outline, walls, cut, extent, periodic)
+
+
+def _outline(corners: Any, name: str) -> np.ndarray:
+    outline = np.asarray(corners, float)
+    if outline.ndim != 2 or outline.shape[1] != 2 or len(outline) < 3:
+        raise ValueError(f"{name} must be at least three corners (x, y), but is {corners}")
+    if not (np.isfinite(outline).all() and shapely.Polygon(outline).is_valid):
+        raise ValueError(f"{name} must not cross itself or be flat, but is {outline.tolist()}")
+    return outline
+
+
+def box(
+    width_m: float = 1.0,
+    height_m: float | None = None,
+    *,
+    inner_walls: Any = (),
+    holes: Sequence[Any] = (),
+    periodic: bool = False,
+    centred: bool = False,
+) -> Environment:
+    """A rectangle (a square where height_m is None), from the origin or centred on it.
+
+    inner_walls, holes, periodic and what is raised: as for `polygon`.
+    """
+    height_m = width_m if height_m is None else height_m
+    check.positive(width_m=width_m, height_m=height_m)
+    corners = np.array([(0, 0), (width_m, 0), (width_m, height_m), (0, height_m)], float)
+    if centred:
+        corners -= (width_m / 2, height_m / 2)
+    return polygon(corners, inner_walls=inner_walls, holes=holes, periodic=periodic)
+
+
+def track(length_m: float = 1.0, *, periodic: bool = False) -> Environment:
+    """A linear track from 0 to length_m, or a ring of that circumference."""
+    check.positive(length_m=length_m)
+    nothing = np.zeros((0, 2, 2))
+    return Environment(nothing[:, 0], nothing, (), ((0.0, float(length_m)),), periodic)
+
+
+def from_ratinabox(environment: Any) -> Environment:
+    """The environment of a RatInABox `Environment`: outline, walls, holes, boundary conditions."""
+    periodic = environment.boundary_conditions == "periodic"
+    if environment.dimensionality == "1D":
+        return track(environment.scale, periodic=periodic)
+    holes = [np.asarray(hole, float) for hole in environment.holes]
+    sides = sum(map(len, holes)) + (0 if periodic else len(environment.boundary))
+    # RatInABox keeps all walls in one array, those added later last; sides of polygons are there.
+    drawn = {
+        tuple(wall.ravel())
+        for hole in [*holes, environment.boundary]
+        for wall in _edges(np.asarray(hole, float))
+    }
+    walls = np.asarray(environment.walls, float).reshape(-1, 2, 2)
+    inner = [wall for wall in walls if tuple(wall.ravel()) not in drawn]
+    if len(inner) != len(walls) - sides:
+        raise ValueError("the environment's walls are not those of its boundary and holes")
+    return polygon(environment.boundary, inner_walls=inner, holes=holes, periodic=periodic)
+
+
+def to_ratinabox(environment: Environment) -> Any:
+    """A RatInABox `Environment` with the same outline, walls, holes and boundary conditions.
+
+    Raises ValueError for a periodic box that does not start at the origin, which it has not.
+    """
+    from ratinabox import Environment as RatInABoxEnvironment  # slow to import
+
+    conditions = "periodic" if environment.periodic else "solid"
+    right = environment.extent[0][1]
+    if environment.num_dims == 1:
+        return RatInABoxEnvironment(
+            {"dimensionality": "1D", "scale": right, "boundary_conditions": conditions}
+        )
+    top = environment.extent[1][1]
+    shape: dict[str, Any] = {"boundary": environment.boundary.tolist()}
+    at_origin = np.array([(0, 0), (right, 0), (right, top), (0, top)])
+    if environment.boundary.shape == (4, 2) and np.array_equal(environment.boundary, at_origin):
+        shape = {"scale": top, "aspect": right / top}
+    elif environment.periodic:
+        raise ValueError("RatInABox's periodic boxes start at the origin")
+    return RatInABoxEnvironment(
+        {
+            **shape,
+            "walls": environment.inner_walls.tolist(),
+            "holes": [hole.tolist() for hole in environment.holes],
+            "boundary_conditions": conditions,
+        }
+    )
+
+
+def contains(environment: Environment, positions: jax.Array) -> jax.Array:
+    """Which positions lie inside, and in no hole: [..., dim] (m) -> [...] of bool."""
+    if environment.num_dims == 1:
+        low, high = environment.extent[0]
+        return (positions[..., 0] >= low) & (positions[..., 0] <= high)
+
+    def inside(corners: np.ndarray) -> jax.Array:
+        """By the number of sides that lie to the right."""
+        odd = jnp.zeros(positions.shape[:-1], bool)
+        x, y = positions[..., 0], positions[..., 1]
+        for (x1, y1), (x0, y0) in _edges(corners):
+            if y0 != y1:
+                crosses = (y0 > y) != (y1 > y)
+                odd ^= crosses & (x < x0 + (y - y0) * ((x1 - x0) / (y1 - y0)))
+        return odd
+
+    allowed = inside(environment.boundary)
+    for hole in environment.holes:
+        allowed &= ~inside(hole)
+    return allowed
+
+
+def uniform_positions(key: jax.Array, environment: Environment, count: int) -> jax.Array:
+    """Positions uniform over all that is inside and in no hole -> [count, dim] (m).
+
+    By a triangulation: a triangle with its share of the area, then uniform in it.
+    """
+    if environment.num_dims == 1:
+        low, high = environment.extent[0]
+        return jax.random.uniform(key, (count, 1), minval=low, maxval=high)
+    space = shapely.Polygon(environment.boundary, environment.holes)
+    pieces = shapely.constrained_delaunay_triangles(space).geoms
+    a, b, c = np.stack([shapely.get_coordinates(p)[:3] for p in pieces], axis=1)
+    which_key, within_key = jax.random.split(key)
+    area = jnp.asarray([p.area for p in pieces])
+    which = jax.random.categorical(which_key, jnp.log(area), shape=(count,))
+    u = jax.random.uniform(within_key, (2, count, 1))
+    u = jnp.where(u[0] + u[1] > 1, 1 - u, u)  # the parallelogram folded onto the triangle
+    a, b, c = (jnp.asarray(corner)[which] for corner in (a, b, c))
+    return a + u[0] * (b - a) + u[1] * (c - a)
+
+
+class Motion(NamedTuple):
+    """Constants of RatInABox's motion; made by `motion`, which tells them."""
+
+    dt_s: float
+    speed_mean_mps: float
+    speed_std_mps: float
+    speed_coherence_s: float
+    rotation_std_radps: float
+    rotation_coherence_s: float
+    thigmotaxis: float
+    wall_distance_m: float
+    wall_strength: float
+    head_direction_s: float
+
+
+def motion(
+    *,
+    dt_s: float = 0.05,
+    speed_mean_mps: float = 0.08,
+    speed_std_mps: float = 0.08,
+    speed_coherence_s: float = 0.7,
+    rotation_std_radps: float = math.radians(120),
+    rotation_coherence_s: float = 0.08,
+    thigmotaxis: float = 0.5,
+    wall_distance_m: float = 0.1,
+    wall_strength: float = 1.0,
+    head_direction_s: float = 0.15,
+) -> Motion:
+    """Constants of RatInABox's motion, fitted there to rats of Sargolini et al. 2006.
+
+    dt_s: a step. speed_mean_mps: in two dimensions the scale of the Rayleigh distribution of
+    speeds, in one the mean velocity. speed_std_mps: in one dimension its deviation; in two, 0 makes
+    the speed constant, and any other number is not used. *_coherence_s: times over which speed and
+    rotational velocity are forgotten. thigmotaxis: 0 shuns walls, 1 follows them. wall_distance_m:
+    how far a wall is felt, wall_strength: how much. head_direction_s: time over which the head
+    follows the direction of movement.
+
+    Raises ValueError where a time or a length is not positive, a spread, a speed or a strength is
+    negative, thigmotaxis is outside [0, 1], or dt_s is twice a coherence time or more, with which
+    a step no longer forgets (RatInABox takes it, and its velocities grow without bound).
+    Source: RatInABox 1.15.3 `Agent.default_params`.
+    """
+    constants = Motion(**locals())
+    check.positive(
+        dt_s=dt_s,
+        speed_coherence_s=speed_coherence_s,
+        rotation_coherence_s=rotation_coherence_s,
+        wall_distance_m=wall_distance_m,
+        head_direction_s=head_direction_s,
+    )
+    check.not_negative(
+        speed_std_mps=speed_std_mps,
+        rotation_std_radps=rotation_std_radps,
+        wall_strength=wall_strength,
+    )
+    if not math.isfinite(speed_mean_mps):
+        raise ValueError(f"speed_mean_mps must be a finite number, but is {speed_mean_mps}")
+    if not 0 <= thigmotaxis <= 1:
+        raise ValueError(f"thigmotaxis must be between 0 and 1, but is {thigmotaxis}")
+    for name in ("speed_coherence_s", "rotation_coherence_s"):
+        if dt_s >= 2 * getattr(constants, name):
+            raise ValueError(
+                f"dt_s must be below twice {name} ({getattr(constants, name)}), but is {dt_s}"
+            )
+    return constants
+
+
+class Agent(NamedTuple):
+    """An animal; batches by vmap.
+
+    position [dim] (m), velocity [dim] (m/s): what the motion model remembers.
+    rotational_velocity [] (rad/s), in two dimensions.
+    measured_velocity [dim] (m/s): of the step that was taken, walls and all.
+    head_direction [dim]: unit vector, in one dimension the sign of the measured velocity.
+    """
+
+    position: jax.Array
+    velocity: jax.Array
+    rotational_velocity: jax.Array
+    measured_velocity: jax.Array
+    head_direction: jax.Array
+
+
+def start(key: jax.Array, *, environment: Environment, motion: Motion) -> Agent:
+    """An animal anywhere inside, heading anywhere, at the mean speed.
+
+    Source: RatInABox `Agent.initialise_position_and_velocity`.
+    """
+    position_key, heading_key = jax.random.split(key)
+    position = uniform_positions(position_key, environment, 1)[0]
+    if environment.num_dims == 1:
+        direction = jnp.ones(1)
+    else:
+        heading = jax.random.uniform(heading_key, minval=-jnp.pi, maxval=jnp.pi)
+        direction = jnp.stack([jnp.cos(heading), jnp.sin(heading)])
+    velocity = motion.speed_mean_mps * direction
+    return Agent(position, velocity, jnp.zeros(()), velocity, direction)
+
+
+def step(
+    agent: Agent,
+    noise: jax.Array,
+    *,
+    environment: Environment,
+    motion: Motion,
+    drift_velocity: jax.Array | None = None,
+    drift_ratio: float = 1.0,
+) -> Agent:
+    """One step of dt of RatInABox's motion.
+
+    Two dimensions: rotational velocity w is an Ornstein-Uhlenbeck process with deviation
+    rotation_std and turns the velocity by w dt; speed is Rayleigh distributed, moved on as the
+    normal variable of the same quantile. One dimension: velocity is such a process around
+    speed_mean. A drift velocity, if given, draws the velocity to it within the speed's coherence
+    time over drift_ratio. Then walls push (`_walls_push`), the step is taken, and one that would
+    cross a wall is replaced by a bounce (`_bounce`). Periodic boxes and rings are closed; at the
+    end of a track the animal is set back to 1 cm from it.
+
+    noise: standard normal [2] (turn, speed), in one dimension [1]. -> Agent.
+    Source: RatInABox 1.15.3 `Agent.update`. Deviations: see `_bounce`; an animal that did not move
+    keeps its head direction (there: a random one).
+    """
+    dt, T = motion.dt_s, motion.speed_coherence_s
+    if environment.num_dims == 1:
+        velocity, w = agent.velocity, agent.rotational_velocity
+        velocity += dt / T * (motion.speed_mean_mps - velocity)
+        velocity += motion.speed_std_mps * math.sqrt(2 * dt / T) * noise
+    else:
+        kappa = dt / motion.rotation_coherence_s
+        w = (1 - kappa) * agent.rotational_velocity
+        w += motion.rotation_std_radps * math.sqrt(2 * kappa) * noise[0]
+        cosine, sine = jnp.cos(w * dt), jnp.sin(w * dt)
+        x, y = agent.velocity
+        speed_sq = x**2 + y**2
+        still = speed_sq < 1e-16  # then: as slow as 1e-8 m/s, along x
+        scale = _next_speed(speed_sq, noise[1], motion) * jnp.where(
+            still, 1, jax.lax.rsqrt(jnp.where(still, 1, speed_sq))
+        )
+        velocity = scale * jnp.stack(
+            [jnp.where(still, 1, cosine * x - sine * y), jnp.where(still, 0, sine * x + cosine * y)]
+        )
+    if drift_velocity is not None:
+        velocity += drift_ratio * dt / T * (drift_velocity - velocity)
+
+    before = agent.position
+    walls = environment.walls
+    if not len(walls):
+        position = before + dt * velocity
+    else:
+        acceleration, push = _walls_push(before, walls, motion)
+        velocity += dt * acceleration
+        position = before + dt * push + dt * velocity
+        position, velocity = _bounce(before, position, velocity, environment, motion)
+    if environment.num_dims == 1 and not environment.periodic:
+        low, high = environment.extent[0]
+        outside = (position < low) | (position > high)
+        position = jnp.where(outside, jnp.clip(position, low + 0.01, high - 0.01), position)
+
+    measured = (position - before) / dt
+    moved = jnp.sum(measured**2) > 0
+    if environment.num_dims == 1:
+        head = jnp.where(moved, jnp.sign(measured), agent.head_direction)
+    else:
+        rate = min(1, dt / motion.head_direction_s)
+        head = (1 - rate) * agent.head_direction + rate * _unit(measured)
+        head = jnp.where(moved, _unit(head), agent.head_direction)
+    if environment.periodic:
+        low, high = np.asarray(environment.extent, np.float32).T
+        position = low + jnp.mod(position - low, high - low)
+    return Agent(position, velocity, w, measured, head)
+
+
+def _unit(vector: jax.Array) -> jax.Array:
+    """A vector [2] at length 1, and 0 as it is."""
+    length_sq = jnp.sum(vector**2)
+    return vector * jax.lax.rsqrt(jnp.where(length_sq > 0, length_sq, 1))
+
+
+def _next_speed(speed_sq: jax.Array, noise: jax.Array, motion: Motion) -> jax.Array:
+    """The speed (m/s) after dt: that of the quantile's normal variable after an OU step.
+
+    s = sigma sqrt(-2 log(1 - Phi(z))), and back; both by the smaller tail, which keeps its digits.
+    """
+    sigma = motion.speed_mean_mps
+    if not motion.speed_std_mps or not sigma:
+        return jnp.full_like(speed_sq, sigma)
+    a = speed_sq / (2 * sigma**2)
+    low = -jnp.expm1(-a)  # P(slower)
+    fast = low > 0.5
+    tail = jnp.clip(jnp.where(fast, jnp.exp(-a), low), 1e-6, 0.5)
+    z = jax.scipy.special.ndtri(tail)
+    z = jnp.where(fast, -z, z)
+    kappa = motion.dt_s / motion.speed_coherence_s
+    z = (1 - kappa) * z + math.sqrt(2 * kappa) * noise
+    tail = jax.scipy.special.erfc(jnp.abs(z) * math.sqrt(0.5)) / 2
+    half_sq = jnp.where(z > 0, -jnp.log(tail), -jnp.log1p(-tail))
+    return sigma * jnp.sqrt(2 * half_sq)
+
+
+def _walls_push(position, walls: np.ndarray, motion: Motion) -> tuple[jax.Array, jax.Array]:
+    """What walls nearer than d do, with x the distance, n away from the wall, v the mean speed.
+
+    acceleration 3 (1 - thigmotaxis)^2 v^2/d^2 (d - x) n (m/s^2), as of a spring that turns the
+    animal round, and a shift of the position at 6 thigmotaxis^2 v (1 - sqrt(1 - (d - x)^2/d^2)) n
+    (m/s), which the velocity does not feel, so that the animal goes on along the wall.
+    Source: RatInABox `Agent._wall_velocity_update`.
+    """
+    d, v = motion.wall_distance_m, motion.wall_strength * motion.speed_mean_mps
+    acceleration = [jnp.zeros_like(position[0])] * 2
+    push = list(acceleration)
+    for corner, end in walls:
+        side = end - corner
+        offset = position[0] - corner[0], position[1] - corner[1]
+        along = (offset[0] * side[0] + offset[1] * side[1]) / (side @ side)
+        along = jnp.clip(along, 0, 1)
+        away = offset[0] - along * side[0], offset[1] - along * side[1]
+        distance_sq = away[0] ** 2 + away[1] ** 2
+        per_distance = jax.lax.rsqrt(jnp.maximum(distance_sq, 1e-30))
+        near = jnp.maximum(d - distance_sq * per_distance, 0) / d
+        spring = v**2 / d * near * per_distance
+        belt = v * (1 - jnp.sqrt(1 - near**2)) * per_distance
+        for axis in (0, 1):
+            acceleration[axis] = acceleration[axis] + spring * away[axis]
+            push[axis] = push[axis] + belt * away[axis]
+    return (
+        3 * (1 - motion.thigmotaxis) ** 2 * jnp.stack(acceleration),
+        6 * motion.thigmotaxis**2 * jnp.stack(push),
+    )
+
+
+def _bounce(before, position, velocity, environment, motion) -> tuple[jax.Array, jax.Array]:
+    """Where a step ends that must not cross a wall, and the velocity there.
+
+    While it crosses one: the velocity is reflected in that wall, its length set to half the mean
+    speed, and the step begun again from `before`.
+    Source: RatInABox `Agent._check_and_handle_wall_collisions`. Deviations: walls are a millionth
+    of the environment thick, where RatInABox moves them at random by 1e-9 m, so that corners are
+    closed; after ten bounces in one step the animal stays where it was.
+    """
+    walls = environment.walls
+    thick = 1e-6 * max(high - low for low, high in environment.extent)
+    lengths = np.linalg.norm(walls[:, 1] - walls[:, 0], axis=-1)
+    tangents = (walls[:, 1] - walls[:, 0]) / lengths[:, None]
+
+    def first_wall(position):
+        """Whether the step crosses a wall, and the direction of the first in the list [2]."""
+        crossed, t = jnp.zeros((), bool), [jnp.zeros_like(position[0])] * 2
+        for k in reversed(range(len(walls))):
+            (x, y), (tx, ty) = walls[k, 0], tangents[k]
+            side_before = ty * (before[0] - x) - tx * (before[1] - y)
+            side_after = ty * (position[0] - x) - tx * (position[1] - y)
+            flip = jnp.where(side_before < 0, -1, 1)
+            a, b = flip * side_before, flip * side_after
+            reach = jnp.clip(a / jnp.where(a - b > 0, a - b, 1), 0, 1)
+            along_before = tx * (before[0] - x) + ty * (before[1] - y)
+            along_after = tx * (position[0] - x) + ty * (position[1] - y)
+            along = along_before + reach * (along_after - along_before)
+            hit = (b < thick) & (b < a) & (along > -thick) & (along < lengths[k] + thick)
+            crossed = crossed | hit
+            t = [jnp.where(hit, tx, t[0]), jnp.where(hit, ty, t[1])]
+        return crossed, jnp.stack(t)
+
+    def again(carry):
+        position, velocity, _, tangent, count = carry
+        velocity = 2 * jnp.sum(velocity * tangent) * tangent - velocity
+        velocity = 0.5 * abs(motion.speed_mean_mps) * _unit(velocity)
+        position = before + motion.dt_s * velocity
+        position = jnp.where(count < 10, position, before)
+        return position, velocity, *first_wall(position), count + 1
+
+    position, velocity, *_ = jax.lax.while_loop(
+        lambda carry: carry[2] & (carry[4] < 11),
+        again,
+        (position, velocity, *first_wall(position), jnp.int32(0)),
+    )
+    return position, velocity
+
+
+def walk(
+    agent: Agent,
+    key: jax.Array,
+    *,
+    environment: Environment,
+    motion: Motion,
+    num_steps: int,
+    drift: Callable[[Agent], jax.Array] | None = None,
+    drift_ratio: float = 1.0,
+) -> tuple[Agent, Agent]:
+    """Many steps -> (the animal after the last, the animal after each: leaves [time, ...]).
+
+    drift (agent) -> velocity [dim] (m/s) to drift to, e.g. `towards`; without it a random walk.
+    Raises ValueError where num_steps is below 1.
+    """
+    check.at_least(1, num_steps=num_steps)
+    noise = jax.random.normal(key, (num_steps, environment.num_dims))
+
+    def move(agent: Agent, noise: jax.Array):
+        agent = step(
+            agent,
+            noise,
+            environment=environment,
+            motion=motion,
+            drift_velocity=None if drift is None else drift(agent),
+            drift_ratio=drift_ratio,
+        )
+        return agent, agent
+
+    return jax.lax.scan(move, agent, noise)
+
+
+def towards(goal: Any, *, speed_mps: float) -> Callable[[Agent], jax.Array]:
+    """A drift for `walk`: straight to a goal [dim] (m) at a speed, whatever stands between."""
+    check.positive(speed_mps=speed_mps)
+
+    def drift(agent: Agent) -> jax.Array:
+        offset = jnp.asarray(goal, agent.position.dtype) - agent.position
+        distance = jnp.linalg.norm(offset)
+        return speed_mps * offset / jnp.where(distance > 0, distance, 1)
+
+    return drift
+
+
+def random_walk(
+    key: jax.Array,
+    *,
+    batch_size: int,
+    num_steps: int,
+    environment: Environment,
+    motion: Motion,
+) -> Walk:
+    """Paths of RatInABox's animals in the form of `sorscher_walk`, centred on the environment.
+
+    -> Walk: batch_size paths of num_steps of dt, each from `start`. Displacements are those
+    walked: in a periodic box unfolded.
+    Raises ValueError where a size is below 1, or the environment is a track.
+    """
+    check.at_least(1, batch_size=batch_size, num_steps=num_steps)
+    if environment.num_dims != 2:
+        raise ValueError("random_walk needs an environment of two dimensions")
+    start_key, walk_key = jax.random.split(key)
+
+    def one(start_key, walk_key):
+        agent = start(start_key, environment=environment, motion=motion)
+        _, path = walk(agent, walk_key, environment=environment, motion=motion, num_steps=num_steps)
+        return agent, path
+
+    keys = jax.random.split(start_key, batch_size), jax.random.split(walk_key, batch_size)
+    first, path = jax.vmap(one)(*keys)
+    centre = jnp.asarray([(low + high) / 2 for low, high in environment.extent])
+    heading = lambda v: jnp.arctan2(v[..., 1], v[..., 0])  # noqa: E731
+    return Walk(
+        start=first.position - centre[None],
+        start_heading=heading(first.velocity),
+        positions=path.position - centre[None, None],
+        displacements=motion.dt_s * path.measured_velocity,
+        headings=heading(path.measured_velocity),
+    )
+
+
+def along(positions: jax.Array, *, motion: Motion) -> Agent:
+    """An animal led along given positions (m), e.g. recorded ones: [time + 1, dim] -> [time, ...].
+
+    The first position is where it starts. Velocities are those of the steps, of dt each, and the
+    head follows as in `step`.
+    Source: RatInABox `Agent.import_trajectory`. Deviation: positions are given on the clock
+    already (`resample_trajectory`), not interpolated by splines, which leave the environment.
+    """
+    chex.assert_rank(positions, 2)
+    velocities = (positions[1:] - positions[:-1]) / motion.dt_s
+    rate = min(1, motion.dt_s / motion.head_direction_s)
+
+    def turn(head, velocity):
+        new = (
+            jnp.sign(velocity)
+            if len(velocity) == 1
+            else _unit((1 - rate) * head + rate * _unit(velocity))
+        )
+        head = jnp.where(jnp.sum(velocity**2) > 0, new, head)
+        return head, head
+
+    first = velocities[0]
+    _, heads = jax.lax.scan(turn, jnp.sign(first) if len(first) == 1 else _unit(first), velocities)
+    if positions.shape[1] == 2:
+        directions = jnp.arctan2(velocities[:, 1], velocities[:, 0])
+        turns = wrap_angle(jnp.diff(directions, prepend=directions[:1])) / motion.dt_s
+    else:
+        turns = jnp.zeros(len(velocities))
+    return Agent(positions[1:], velocities, turns, velocities, heads)
+
+
+def teleport(
+    key: jax.Array, *, environment: Environment, num_steps: int, num_places: int
+) -> jax.Array:
+    """Positions between random places, each reached from the last in a straight line.
+
+    num_places uniform places (`uniform_positions`), spread evenly over num_steps + 1 ticks, with
+    linear interpolation -> [num_steps + 1, dim] (m), for `along`.
+    Raises ValueError where a number is below 1, or places are fewer than 2.
+    Source: the thesis' `teleport` agent (dsm-hippocampus). Deviation: its splines between places
+    leave the box; straight lines do not (a convex one).
+    """
+    check.at_least(1, num_steps=num_steps)
+    check.at_least(2, num_places=num_places)
+    places = uniform_positions(key, environment, num_places)
+    clock = jnp.linspace(0, num_places - 1, num_steps + 1)
+    ticks = jnp.arange(num_places, dtype=clock.dtype)
+    return jax.vmap(lambda x: jnp.interp(clock, ticks, x), 1, 1)(places)
 
 
 def resample_trajectory(

@@ -286,3 +286,149 @@ def test_an_impossible_periodic_walk_is_refused():
     ):
         with pytest.raises(ValueError, match=sentence):
             arena.periodic_walk(walk, jax.random.key(0), **{"num_steps": 1, **settings})
+
+
+SQUARE_HOLE = [[0.4, 0.4], [0.6, 0.4], [0.6, 0.6], [0.4, 0.6]]
+
+
+def test_ratinaboxs_environments_go_over_and_back():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from ratinabox import Environment
+    theirs = Environment({"scale": 2.0, "aspect": 1.5, "holes": [SQUARE_HOLE]})
+    theirs.add_wall([[1.0, 0.0], [1.0, 1.5]])
+    ours = arena.from_ratinabox(theirs)
+    assert ours.extent == ((0, 3), (0, 2))
+    assert ours.inner_walls.tolist() == [[[1.0, 0.0], [1.0, 1.5]]]
+    again = arena.to_ratinabox(ours)
+    assert again.is_rectangular
+    assert {w.tobytes() for w in again.walls} == {w.tobytes() for w in theirs.walls}
+    np.testing.assert_array_equal(ours.walls, again.walls)
+    triangle = arena.polygon([[-1, 0], [1, 0], [0, 1]])
+    np.testing.assert_array_equal(
+        arena.from_ratinabox(arena.to_ratinabox(triangle)).boundary, triangle.boundary
+    )
+    ring = arena.from_ratinabox(arena.to_ratinabox(arena.track(0.7, periodic=True)))
+    assert ring.extent == ((0, 0.7),)
+    assert ring.periodic
+    with pytest.raises(ValueError, match="start at the origin"):
+        arena.to_ratinabox(arena.box(1.0, periodic=True, centred=True))
+
+
+def test_positions_are_uniform_over_the_free_area():
+    environment = arena.polygon(
+        [[0, 0], [2, 0], [2, 1], [1, 1], [1, 2], [0, 2]], holes=[SQUARE_HOLE]
+    )
+    positions = arena.uniform_positions(jax.random.key(0), environment, 20_000)
+    assert bool(arena.contains(environment, positions).all())
+    lattice = jnp.stack(jnp.meshgrid(*[jnp.linspace(0.0125, 1.9875, 80)] * 2), axis=-1)
+    # The L has an area of 3, the hole one of 0.04; a cell of the lattice 0.025 squared.
+    assert float(arena.contains(environment, lattice).sum()) * 0.025**2 == pytest.approx(2.96)
+    share = np.mean((np.asarray(positions) < 1).all(axis=-1))
+    assert share == pytest.approx(0.96 / 2.96, abs=5 * np.sqrt(0.22 / 20_000))
+    assert np.mean(np.asarray(positions)[:, 0]) == pytest.approx(
+        (3 * 2.5 / 3 - 0.04 * 0.5) / 2.96, abs=0.02
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: arena.box(1.0, inner_walls=[[[0.5, 0.5], [1.5, 0.5]]]), "outside"),
+        (lambda: arena.box(1.0, inner_walls=[[[0.5, np.nan], [0.6, 0.5]]]), "outside"),
+        (lambda: arena.polygon([[0, 0], [1, 1], [1, 0], [0, 1]]), "cross itself"),
+        (lambda: arena.polygon([[0, 0], [1, 1]]), "three corners"),
+        (lambda: arena.box(1.0, holes=[[[0.5, 0.5], [2, 0.5], [1, 1]]]), "inside"),
+        (lambda: arena.polygon([[0, 0], [1, 0], [0, 1]], periodic=True), "rectangle"),
+        (lambda: arena.box(-1.0), "width_m must be positive"),
+        (lambda: arena.motion(dt_s=0.2), "twice rotation_coherence_s"),
+        (lambda: arena.motion(thigmotaxis=1.1), "thigmotaxis"),
+        (lambda: arena.motion(wall_distance_m=0), "wall_distance_m"),
+    ],
+)
+def test_impossible_environments_and_motions_are_refused(make, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make()
+
+
+def test_a_drift_leads_to_its_goal_and_thigmotaxis_to_the_walls():
+    environment = arena.box(1.0)
+
+    def run(key, thigmotaxis, drift):
+        motion = arena.motion(thigmotaxis=thigmotaxis)
+        start_key, walk_key = jax.random.split(key)
+        agent = arena.start(start_key, environment=environment, motion=motion)
+        return arena.walk(
+            agent,
+            walk_key,
+            environment=environment,
+            motion=motion,
+            num_steps=600,
+            drift=drift,
+            drift_ratio=5.0,
+        )[1].position
+
+    keys = jax.random.split(jax.random.key(0), 100)
+    goal = jnp.array([0.7, 0.3])
+    led = jax.vmap(lambda k: run(k, 0.5, arena.towards(goal, speed_mps=0.1)))(keys)
+    assert float(jnp.median(jnp.linalg.norm(led[:, -1] - goal[None], axis=-1))) < 0.05
+
+    def near(thigmotaxis):
+        positions = jax.vmap(lambda k: run(k, thigmotaxis, None))(keys)
+        return float(jnp.mean(jnp.min(jnp.minimum(positions, 1 - positions), axis=-1) < 0.1))
+
+    assert near(1.0) > 1.5 * near(0.2)
+
+
+def test_random_walk_is_a_walk_around_the_centre():
+    motion = arena.motion(dt_s=0.02, speed_mean_mps=1.02, speed_coherence_s=0.5)
+    environment = arena.box(2.2)
+    walks = arena.random_walk(
+        jax.random.key(0), batch_size=300, num_steps=20, environment=environment, motion=motion
+    )
+    assert walks.positions.shape == (300, 20, 2)
+    assert float(jnp.abs(jnp.mean(walks.positions))) < 0.1
+    assert float(jnp.max(jnp.abs(walks.positions))) < 1.1
+    steps = jnp.diff(walks.positions, axis=1, prepend=walks.start[:, None])
+    np.testing.assert_allclose(steps, walks.displacements, atol=1e-6)
+    direction = jnp.stack([jnp.cos(walks.headings), jnp.sin(walks.headings)], axis=-1)
+    along = jnp.sum(direction * walks.displacements, axis=-1)
+    np.testing.assert_allclose(along, jnp.linalg.norm(walks.displacements, axis=-1), atol=1e-6)
+    folded = arena.random_walk(
+        jax.random.key(0),
+        batch_size=50,
+        num_steps=200,
+        environment=arena.box(0.5, periodic=True),
+        motion=motion,
+    )
+    assert float(jnp.max(jnp.abs(folded.positions))) <= 0.25
+    assert float(jnp.max(jnp.linalg.norm(folded.displacements, axis=-1))) < 0.2
+    with pytest.raises(ValueError, match="two dimensions"):
+        arena.random_walk(
+            jax.random.key(0),
+            batch_size=1,
+            num_steps=1,
+            environment=arena.track(),
+            motion=motion,
+        )
+
+
+def test_led_along_positions_velocities_and_head_follow():
+    motion = arena.motion(dt_s=0.1, head_direction_s=0.2)
+    path = arena.along(jnp.array([[0.0, 0.0], [0.1, 0.0], [0.1, 0.1], [0.1, 0.1]]), motion=motion)
+    np.testing.assert_allclose(path.velocity, [[1, 0], [0, 1], [0, 0]], atol=1e-6)
+    # The head goes half of the way to each new direction, and stays where the animal does.
+    half = np.sqrt(0.5)
+    np.testing.assert_allclose(path.head_direction, [[1, 0], [half, half], [half, half]], atol=1e-6)
+    assert float(path.rotational_velocity[1]) == pytest.approx(np.pi / 2 / 0.1, rel=1e-6)
+
+
+def test_teleport_goes_straight_between_uniform_places():
+    environment = arena.box(1.0)
+    positions = arena.teleport(
+        jax.random.key(1), environment=environment, num_steps=4000, num_places=2001
+    )
+    assert positions.shape == (4001, 2)
+    assert bool(arena.contains(environment, positions).all())
+    np.testing.assert_allclose(positions[1::2], (positions[:-1:2] + positions[2::2]) / 2, atol=1e-5)
+    np.testing.assert_allclose(jnp.var(positions[::2], axis=0), 1 / 12, rtol=0.1)

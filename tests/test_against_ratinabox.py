@@ -1,0 +1,219 @@
+"""Motion against the installed RatInABox: step by step with its noise put in, and in the mean."""
+
+import itertools
+import warnings
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+import shapely
+
+from hfjax import arena
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import ratinabox
+    from ratinabox import Agent as RatInABoxAgent
+
+ratinabox.verbose = False
+
+HOLE = [[0.4, 0.4], [0.7, 0.4], [0.6, 0.7]]
+ENVIRONMENTS = {
+    "box": arena.box(1.0),
+    "wall": arena.box(1.2, 1.0, inner_walls=[[[0.4, 0.0], [0.4, 0.7]]]),
+    "ring": arena.track(1.5, periodic=True),
+    "track": arena.track(0.5),
+    "torus": arena.box(0.5, periodic=True),
+    "polygon": arena.polygon([[0, 0], [1.2, 0], [1.0, 1.1], [0.2, 0.9]], holes=[HOLE]),
+}
+CONSTANTS = {
+    "speed_mean_mps": "speed_mean",
+    "speed_std_mps": "speed_std",
+    "speed_coherence_s": "speed_coherence_time",
+    "rotation_std_radps": "rotational_velocity_std",
+    "rotation_coherence_s": "rotational_velocity_coherence_time",
+    "thigmotaxis": "thigmotaxis",
+    "wall_distance_m": "wall_repel_distance",
+    "wall_strength": "wall_repel_strength",
+    "head_direction_s": "head_direction_smoothing_timescale",
+    "dt_s": "dt",
+}
+
+
+def their_agent(environment, motion):
+    parameters = {theirs: getattr(motion, ours) for ours, theirs in CONSTANTS.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a drift on a track with ends
+        return RatInABoxAgent(arena.to_ratinabox(environment), parameters)
+
+
+def their_walk(agent, noise, drift_velocity):
+    """Positions, head directions, rotational velocities of RatInABox with the given noise."""
+    found = []
+    for draws in noise:
+        queue = itertools.chain(draws, itertools.repeat(0.0))
+
+        def normal(loc=0.0, scale=1.0, size=None, queue=queue):
+            # Draws scaled by dt are the motion's; the others shake walls to break ties.
+            value = scale * next(queue) if scale == agent.dt else 0.0
+            return np.full(size, value)
+
+        with mock.patch.object(np.random, "normal", normal):
+            agent.update(drift_velocity=drift_velocity)
+        found.append((agent.pos, agent.velocity, agent.head_direction, agent.measured_velocity))
+    return [np.array(x, float) for x in zip(*found, strict=True)]
+
+
+@pytest.mark.parametrize("drifts", [False, True])
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_steps_equal_ratinaboxs(name, drifts):
+    environment = ENVIRONMENTS[name]
+    dims = environment.num_dims
+    # Fast and forgetful of turns, so that it meets many walls.
+    motion = arena.motion(
+        speed_mean_mps=0.4 if dims == 2 else 0.1, speed_std_mps=0.3, rotation_std_radps=1.0
+    )
+    drift = np.array([0.3, -0.2])[:dims] if drifts else None
+    noise = np.random.default_rng(3).normal(size=(400, dims))
+    theirs = their_agent(environment, motion)
+    theirs.pos = np.array([0.3, 0.2])[:dims]
+    theirs.velocity = np.array([0.3, 0.4])[:dims]
+    theirs.measured_velocity = theirs.velocity.copy()
+    theirs.head_direction = theirs.velocity / np.linalg.norm(theirs.velocity)
+    first = (theirs.pos, theirs.velocity, np.zeros(()), theirs.velocity, theirs.head_direction)
+    position, velocity, head_direction, measured = their_walk(theirs, noise, drift)
+
+    def step(agent, noise):
+        return arena.step(
+            agent, noise, environment=environment, motion=motion, drift_velocity=drift
+        )
+
+    with jax.enable_x64(True):
+        agent = arena.Agent(*map(jnp.asarray, first))
+        _, path = jax.lax.scan(lambda a, n: (step(a, n),) * 2, agent, jnp.asarray(noise))
+        path = jax.device_get(path)
+    np.testing.assert_allclose(path.position, position, atol=1e-9)
+    # Who stands still, at the end of a track, has a random direction in RatInABox.
+    moved = np.abs(measured).max(axis=-1) > 1e-6
+    assert moved.mean() > 0.5
+    np.testing.assert_allclose(path.velocity[moved], velocity[moved], atol=1e-9)
+    np.testing.assert_allclose(path.measured_velocity[moved], measured[moved], atol=1e-9)
+    np.testing.assert_allclose(path.head_direction[moved], head_direction[moved], atol=1e-9)
+
+    # In float32 each step from the exact state before it, so that chaos does not add up.
+    before = jax.tree.map(
+        lambda a, b: jnp.concatenate([jnp.asarray(a)[None], b[:-1]]).astype(jnp.float32),
+        arena.Agent(*first),
+        path,
+    )
+    after = jax.vmap(step)(before, jnp.asarray(noise, jnp.float32))
+    error = np.abs(after.position - position).max(axis=-1)
+    assert np.mean(error > 1e-6) < 0.01  # rounding may decide a bounce
+
+
+def distance_to_walls(environment, positions):
+    """[..., 2] -> [...] (m), on the host."""
+    walls = [shapely.LineString(wall) for wall in environment.walls]
+    points = shapely.points(positions)
+    return np.min([shapely.distance(wall, points) for wall in walls], axis=0)
+
+
+def statistics(environment, position, velocity, dt_s):
+    """Means over time, one for each run. position, velocity [run, time, dim] -> {name: [run]}."""
+    speed = np.linalg.norm(velocity, axis=-1)
+    lag = round(0.5 / dt_s)
+    found = {
+        "speed": speed.mean(1),
+        "speed squared": (speed**2).mean(1),
+        "correlation of velocities": (velocity[:, lag:] * velocity[:, :-lag]).sum(-1).mean(1),
+        "correlation of speeds": (speed[:, lag:] * speed[:, :-lag]).mean(1),
+        "x": position[..., 0].mean(1),
+        "x squared": (position[..., 0] ** 2).mean(1),
+    }
+    if environment.num_dims == 2:
+        away = distance_to_walls(environment, position)
+        angle = np.arctan2(velocity[..., 1], velocity[..., 0])
+        rotation = np.asarray(arena.wrap_angle(np.diff(angle, axis=1))) / dt_s
+        found |= {
+            "rotation squared": (rotation**2).mean(1),
+            "correlation of rotations": (rotation[:, 2:] * rotation[:, :-2]).mean(1),
+            "y": position[..., 1].mean(1),
+            "distance to walls": away.mean(1),
+            "near a wall": (away < 0.05).mean(1),
+        }
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["box", "wall", "ring", "polygon"])
+def test_runs_are_distributed_as_ratinaboxs(name):
+    environment = ENVIRONMENTS[name]
+    motion = arena.motion(speed_mean_mps=0.2, speed_std_mps=0.2)
+    num_runs, num_steps = 24, 200
+    np.random.seed(0)  # noqa: NPY002 (RatInABox draws from it)
+    theirs = []
+    for _ in range(num_runs):
+        agent = their_agent(environment, motion)
+        for _ in range(num_steps):
+            agent.update()
+        history = agent.history
+        theirs.append([np.array(history[key]) for key in ("pos", "vel")])
+    theirs = [np.stack(x) for x in zip(*theirs, strict=True)]
+
+    def run(key):
+        start_key, walk_key = jax.random.split(key)
+        agent = arena.start(start_key, environment=environment, motion=motion)
+        return arena.walk(
+            agent, walk_key, environment=environment, motion=motion, num_steps=num_steps
+        )[1]
+
+    path = jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(1), 1000))
+    velocity = np.asarray(path.measured_velocity)
+    ours = statistics(environment, np.asarray(path.position), velocity, motion.dt_s)
+    # Runs are independent of each other: Student's t of their means, one false alarm in a thousand
+    # over all comparisons together.
+    expected = statistics(environment, *theirs, motion.dt_s)
+    for statistic, values in expected.items():
+        p = scipy.stats.ttest_ind(values, ours[statistic], equal_var=False).pvalue
+        assert p > 1e-3 / (4 * 11), (statistic, values.mean(), ours[statistic].mean(), p)
+
+
+def crosses(walls, before, after):
+    """Whether steps [step, 2] to [step, 2] cross any wall [wall, end, 2], by four orientations."""
+
+    def side(a, b, c):
+        return (b[..., 0] - a[..., 0]) * (c[..., 1] - a[..., 1]) - (b[..., 1] - a[..., 1]) * (
+            c[..., 0] - a[..., 0]
+        )
+
+    crossed = np.zeros(len(before), bool)
+    for a, b in walls:
+        apart = side(before, after, a) * side(before, after, b) <= 0
+        crossed |= apart & (side(a, b, before) * side(a, b, after) <= 0)
+    return crossed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["wall", "polygon"])
+def test_nobody_leaves_or_goes_through_a_wall(name):
+    environment = ENVIRONMENTS[name]
+    motion = arena.motion(speed_mean_mps=1.0, wall_distance_m=0.02, thigmotaxis=0.9)
+
+    def run(agent, key):
+        return arena.walk(agent, key, environment=environment, motion=motion, num_steps=500)
+
+    run = jax.jit(jax.vmap(run))
+    keys = jax.random.split(jax.random.key(5), (11, 1000))
+    agent = jax.vmap(lambda k: arena.start(k, environment=environment, motion=motion))(keys[10])
+    for now in keys[:10]:  # 500,000 steps each
+        last, path = run(agent, now)
+        after = np.asarray(path.position, np.float64)
+        first = np.asarray(agent.position, np.float64)[:, None]
+        before = np.concatenate([first, after[:, :-1]], axis=1)
+        assert bool(arena.contains(environment, path.position).all())
+        assert not crosses(environment.walls, before.reshape(-1, 2), after.reshape(-1, 2)).any()
+        agent = last
+    assert np.mean(np.any(before != after, axis=-1)) > 0.99  # and nobody stands still for long

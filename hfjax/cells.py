@@ -1,17 +1,21 @@
-"""Spatial codes: place cells, head-direction cells, and reading a position back from them."""
+"""Spatial codes: place, grid, head-direction, vector cells, and reading a position back."""
 
 import functools
 import math
 import operator
 from collections.abc import Callable
+from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse.csgraph
+import shapely
 from jax.experimental.buffer_callback import buffer_callback
 
 from hfjax import check
+from hfjax.arena import Environment
 
 # (positions [..., dim], centres [place, dim]) -> squared distances [..., place] (m^2)
 DistanceSq = Callable[[jax.Array, jax.Array], jax.Array]
@@ -44,26 +48,30 @@ def jittered_centres(
 ) -> jax.Array:
     """Centres of place fields on an even lattice, each jittered -> [place, dim] (m).
 
-    On a ring (num_dims 1) or torus of circumference width_m, centred on 0, with n cells along each
-    axis: (i + 1/2 + u) width_m / n - width_m / 2, u uniform in +-jitter.
-    Raises ValueError where num_place is not n^num_dims, jitter is outside [0, 0.5], or width_m is
-    not positive.
-    Source: RatInABox 1.6.3 `Environment.sample_positions`, "uniform_jitter".
+    In a box of width_m along each dimension (ring, torus or walled), centred on 0, with lattice
+    constant delta = width_m / n^(1/dim) for n cells: one in each point of the largest lattice with
+    that constant or more, u uniform in +-jitter delta. If n is not a number to the power of dim,
+    some are left; they lie around centres that are already there, at half the jitter.
+    Raises ValueError where num_place or num_dims is below 1, jitter is outside [0, 0.5], or
+    width_m is not positive.
+    Source: RatInABox `Environment.sample_positions`, "uniform_jitter".
     """
     check.at_least(1, num_place=num_place, num_dims=num_dims)
     check.positive(width_m=width_m)
-    side = round(num_place ** (1 / num_dims))
-    if side**num_dims != num_place:
-        raise ValueError(
-            f"num_place must be a number to the power {num_dims} for a lattice in {num_dims} "
-            f"dimensions, but is {num_place}"
-        )
     if not 0 <= jitter <= 0.5:
         raise ValueError(f"jitter must be between 0 and 0.5 (half a cell), but is {jitter}")
-    axes = jnp.meshgrid(*[jnp.arange(side) + 0.5] * num_dims, indexing="ij")
-    lattice = jnp.stack(axes, axis=-1).reshape(-1, num_dims)
-    u = jax.random.uniform(key, lattice.shape, minval=-jitter, maxval=jitter)
-    return (lattice + u) * (width_m / side) - width_m / 2
+    per_side = num_place ** (1 / num_dims)
+    side = int(per_side + 1e-9)
+    axis = np.linspace(0.5, per_side - 0.5, side) if side > 1 else np.full(1, per_side / 2)
+    axes = np.stack(np.meshgrid(*[axis] * num_dims, indexing="ij"), axis=-1)
+    lattice = jnp.asarray(axes.reshape(-1, num_dims), jnp.float32)
+    centres = lattice + jax.random.uniform(key, lattice.shape, minval=-jitter, maxval=jitter)
+    if left := num_place - len(centres):
+        which_key, near_key = jax.random.split(jax.random.fold_in(key, 1))
+        around = centres[jax.random.choice(which_key, len(centres), (left,))]
+        near = jax.random.uniform(near_key, around.shape, minval=-jitter / 2, maxval=jitter / 2)
+        centres = jnp.concatenate([centres, around + near])
+    return centres * (width_m / per_side) - width_m / 2
 
 
 def _offsets(positions: jax.Array, centres: jax.Array) -> list[jax.Array]:
@@ -174,19 +182,381 @@ def difference_of_gaussians(
     centres: jax.Array,
     *,
     sigma_m: float,
+    ratio: float = math.sqrt(2),
+    peak: float = 0.5,
     distance_sq: DistanceSq = euclidean_sq,
 ) -> jax.Array:
-    """Gaussian centre minus a surround of twice its variance and the same integral.
+    """Gaussian centre minus a surround `ratio` times as wide and with the same integral.
 
-    p = exp(-d^2 / 2 sigma^2) - exp(-d^2 / 4 sigma^2) / 2; peak 1/2, integral over the plane 0.
+    p = a (exp(-d^2 / 2 sigma^2) - exp(-d^2 / 2 (ratio sigma)^2) / ratio^2), where a makes the rate
+    at the centre `peak`; integral over the plane 0.
 
     positions [..., 2], centres [place, 2] (m) -> [..., place]; negative in the surround, and not
-    normalised over cells. Raises ValueError where sigma_m is not positive.
-    Source: Sorscher et al. 2019, the difference of Gaussians of the text, times 2 pi sigma^2.
+    normalised over cells.
+    Raises ValueError where sigma_m or peak is not positive, or ratio not above 1.
+    Source: Sorscher et al. 2019, the difference of Gaussians of the text, times 2 pi sigma^2: ratio
+    sqrt(2), peak 1/2. RatInABox `PlaceCells`, "diff_of_gaussians": ratio 1.5, peak 1.
+    """
+    check.positive(sigma_m=sigma_m, peak=peak)
+    if not ratio > 1:
+        raise ValueError(f"ratio must be above 1, but is {ratio}")
+    d_sq = distance_sq(positions, centres)
+    surround = jnp.exp(d_sq / (-2 * (ratio * sigma_m) ** 2)) / ratio**2
+    return (jnp.exp(d_sq / (-2 * sigma_m**2)) - surround) * (peak / (1 - 1 / ratio**2))
+
+
+def gaussian_threshold(
+    positions: jax.Array,
+    centres: jax.Array,
+    *,
+    sigma_m: float,
+    distance_sq: DistanceSq = euclidean_sq,
+) -> jax.Array:
+    """Gaussian place fields cut off at one sigma: max(0, g - e^-1/2) / (1 - e^-1/2).
+
+    positions [..., dim], centres [place, dim] (m) -> [..., place], peak 1.
+    Raises ValueError where sigma_m is not positive.
+    Source: RatInABox `PlaceCells`, "gaussian_threshold".
+    """
+    level = math.exp(-0.5)
+    g = gaussian(positions, centres, sigma_m=sigma_m, distance_sq=distance_sq)
+    return jnp.maximum(g - level, 0) / (1 - level)
+
+
+def top_hat(
+    positions: jax.Array,
+    centres: jax.Array,
+    *,
+    sigma_m: float,
+    distance_sq: DistanceSq = euclidean_sq,
+) -> jax.Array:
+    """Place cells that fire at 1 nearer than sigma_m, and not at all elsewhere.
+
+    positions [..., dim], centres [place, dim] (m) -> [..., place].
+    Raises ValueError where sigma_m is not positive.
+    Source: RatInABox `PlaceCells`, "top_hat".
     """
     check.positive(sigma_m=sigma_m)
     d_sq = distance_sq(positions, centres)
-    return jnp.exp(d_sq / (-2 * sigma_m**2)) - jnp.exp(d_sq / (-4 * sigma_m**2)) / 2
+    return (d_sq < sigma_m**2).astype(d_sq.dtype)
+
+
+def one_hot(
+    positions: jax.Array,
+    centres: jax.Array,
+    *,
+    distance_sq: DistanceSq = euclidean_sq,
+) -> jax.Array:
+    """Only the cell with the nearest centre fires, at 1; of equals the first.
+
+    positions [..., dim], centres [place, dim] (m) -> [..., place].
+    Source: RatInABox `PlaceCells`, "one_hot".
+    """
+    d_sq = distance_sq(positions, centres)
+    return jax.nn.one_hot(jnp.argmin(d_sq, axis=-1), d_sq.shape[-1], dtype=d_sq.dtype)
+
+
+def _cross(a: jax.Array, b: jax.Array, wall: np.ndarray) -> jax.Array:
+    """Whether the ways from a to b, [..., 2] (m), cross a wall [end, 2], its ends left out."""
+    (x, y), side = wall[0], wall[1] - wall[0]
+    dx, dy = b[..., 0] - a[..., 0], b[..., 1] - a[..., 1]
+    ox, oy = x - a[..., 0], y - a[..., 1]
+    denominator = dx * side[1] - dy * side[0]
+    parallel = denominator == 0
+    denominator = jnp.where(parallel, 1, denominator)
+    on_way = (ox * side[1] - oy * side[0]) / denominator
+    on_wall = (ox * dy - oy * dx) / denominator
+    # The margin keeps a way that ends on the wall, as at its end, from crossing it by rounding.
+    margin = 1e-5
+    inside = (on_way > margin) & (on_way < 1 - margin) & (on_wall > margin) & (on_wall < 1 - margin)
+    return inside & ~parallel
+
+
+def _hidden(positions: jax.Array, centres: jax.Array, walls: np.ndarray) -> jax.Array:
+    """Whether any wall stands between: [..., 2], [place, 2], [wall, end, 2] -> [..., place]."""
+    a = positions[..., None, :]
+    b = centres.reshape((1,) * (positions.ndim - 1) + centres.shape)
+    a, b = jnp.broadcast_arrays(a, b)
+    crossed = jnp.zeros(a.shape[:-1], bool)
+    for wall in walls:
+        crossed |= _cross(a, b, wall)
+    return crossed
+
+
+def _opaque(environment: Environment) -> np.ndarray:
+    """The walls that can stand between two places inside: all but those of a convex boundary."""
+    if environment.num_dims != 2 or environment.periodic:
+        raise ValueError("walls are seen in environments of two dimensions that are not periodic")
+    boundary = shapely.Polygon(environment.boundary)
+    convex = boundary.convex_hull.equals(boundary)
+    return environment.walls[len(environment.boundary) if convex else 0 :]
+
+
+def line_of_sight_sq(environment: Environment) -> DistanceSq:
+    """Squared distances, and 1000 m squared where a wall stands between: for `distance_sq=`.
+
+    Raises ValueError where the environment is periodic or a track.
+    Source: RatInABox, wall geometry "line_of_sight". Deviation: there the first four walls never
+    hide anything, whichever they are; here those of a convex boundary never do.
+    """
+    walls = _opaque(environment)
+
+    def distance_sq(positions: jax.Array, centres: jax.Array) -> jax.Array:
+        hidden = _hidden(positions, centres, walls)
+        return jnp.where(hidden, 1e6, euclidean_sq(positions, centres))
+
+    return distance_sq
+
+
+def geodesic_sq(environment: Environment) -> DistanceSq:
+    """Squared lengths of the shortest ways around walls and holes: for `distance_sq=`.
+
+    A shortest way is straight from corner to corner, where corners are ends of walls and corners of
+    polygons; ways between corners are tabulated once, by Dijkstra's algorithm. Places that cannot
+    be reached are 1000 m away.
+    Raises ValueError where the environment is periodic or a track.
+    Source: RatInABox, wall geometry "geodesic", which knows one wall in a rectangle.
+    """
+    walls = _opaque(environment)
+    boundary = shapely.Polygon(environment.boundary)
+    # A wall's end on the boundary is no corner to go around.
+    corners = np.unique(walls.reshape(-1, 2), axis=0)
+    sides = {tuple(corner) for corner in environment.boundary}
+    ends_inside = shapely.contains(boundary, shapely.points(corners))
+    reflex = np.array([tuple(c) in sides and len(walls) > 0 for c in corners], bool)
+    corners = corners[ends_inside | reflex] if len(corners) else corners
+    if not len(corners):
+        return euclidean_sq
+    ways = [shapely.LineString([a, b]) for a in corners for b in corners]
+    # Through no hole and not along the outside (which _cross, blind to corners, would let pass).
+    free = shapely.Polygon(environment.boundary, environment.holes).buffer(1e-9)
+    open_ = shapely.covers(free, np.array(ways)).reshape(len(corners), -1)
+    with jax.enable_x64(True):
+        open_ &= ~np.asarray(_hidden(jnp.asarray(corners), jnp.asarray(corners), walls))
+    apart = np.linalg.norm(corners[:, None] - corners[None], axis=-1)
+    between = scipy.sparse.csgraph.shortest_path(np.where(open_, apart, 0), directed=False)
+    between = np.minimum(between, 1e3)
+
+    def distance_sq(positions: jax.Array, centres: jax.Array) -> jax.Array:
+        nodes = jnp.asarray(corners, positions.dtype)
+
+        def reach(places):
+            """From places [..., 2] to the corners that are in sight: [..., corner]."""
+            d = jnp.sqrt(euclidean_sq(places, nodes))
+            return jnp.where(_hidden(places, nodes, walls), 1e3, d)
+
+        steps = jnp.asarray(between, positions.dtype)
+        from_centre = jnp.min(reach(centres)[:, :, None] + steps[None], axis=1)  # [place, corner]
+        here = reach(positions)
+        shortest = jnp.where(
+            _hidden(positions, centres, walls), 1e3, jnp.sqrt(euclidean_sq(positions, centres))
+        )
+        for k in range(len(corners)):
+            around = here[..., k, None] + from_centre[:, k].reshape((1,) * (here.ndim - 1) + (-1,))
+            shortest = jnp.minimum(shortest, around)
+        return shortest**2
+
+    return distance_sq
+
+
+class Grid(NamedTuple):
+    """Parameters of grid cells. period_m [cell], orientation [cell] (rad), phase [cell, dim] (rad).
+
+    period_m is the wavelength of the three waves, RatInABox's `gridscale`; in two dimensions fields
+    are 2 / sqrt(3) of it apart.
+    """
+
+    period_m: jax.Array
+    orientation: jax.Array
+    phase: jax.Array
+
+
+def _waves(positions: jax.Array, grid: Grid) -> jax.Array:
+    """Mean of the waves of each cell, 1 at a field's centre: [..., dim] -> [..., cell]."""
+    leading = (1,) * (positions.ndim - 1)
+    row = lambda x: x.reshape((*leading, -1))  # noqa: E731
+    k = 2 * jnp.pi / grid.period_m
+    if positions.shape[-1] == 1:
+        return jnp.cos(row(k) * positions - row(grid.phase))
+    offsets = [positions[..., axis, None] - row(grid.phase[:, axis] / k) for axis in (0, 1)]
+    angles = [grid.orientation + turn for turn in (0, jnp.pi / 3, 2 * jnp.pi / 3)]
+    waves = [
+        jnp.cos(row(k) * (row(jnp.cos(a)) * offsets[0] + row(jnp.sin(a)) * offsets[1]))
+        for a in angles
+    ]
+    return (waves[0] + waves[1] + waves[2]) / 3
+
+
+def rectified_cosines(
+    positions: jax.Array, grid: Grid, *, width_ratio: float = 4 / (3 * math.sqrt(3))
+) -> jax.Array:
+    """Grid cells: the mean c of three plane waves at 60 degrees, above a level: (c - l)+ / (1 - l).
+
+    The level is that of c at half of width_ratio periods from a field's centre, so that fields are
+    that wide: l = (2 cos(sqrt(3) pi r / 2) + 1) / 3; in one dimension one wave and l = cos(pi r).
+
+    positions [..., dim] (m) -> [..., cell], peak 1.
+    Raises ValueError where width_ratio is not above 0 and at most 1.
+    Source: RatInABox `GridCells`, "rectified_cosines".
+    """
+    if not 0 < width_ratio <= 1:
+        raise ValueError(f"width_ratio must be above 0 and at most 1, but is {width_ratio}")
+    if positions.shape[-1] == 1:
+        level = math.cos(math.pi * width_ratio)
+    else:
+        level = (2 * math.cos(math.sqrt(3) * math.pi * width_ratio / 2) + 1) / 3
+    return jnp.maximum(_waves(positions, grid) - level, 0) / (1 - level)
+
+
+def shifted_cosines(positions: jax.Array, grid: Grid) -> jax.Array:
+    """Grid cells without a threshold: 2/3 (c + 1/2), in one dimension (c + 1) / 2.
+
+    positions [..., dim] (m) -> [..., cell], from 0 to 1.
+    Source: Solstad et al. 2006, eq. 2; RatInABox `GridCells`, "shifted_cosines".
+    """
+    c = _waves(positions, grid)
+    return (c + 1) / 2 if positions.shape[-1] == 1 else (c + 0.5) * (2 / 3)
+
+
+def _von_mises(angle: jax.Array, spread: jax.Array) -> jax.Array:
+    """exp((cos(angle) - 1) / spread^2): peak 1, and nearly a Gaussian where spread is small."""
+    return jnp.exp(-2 * (jnp.sin(angle / 2) / spread) ** 2)  # cos - 1 would cancel
+
+
+def head_direction_cells(
+    direction: jax.Array, *, preferred: jax.Array, spread: jax.Array
+) -> jax.Array:
+    """Von Mises tuning, peak 1: exp((cos(theta - mu) - 1) / spread^2).
+
+    direction [..., 2], of any length; preferred, spread [cell] (rad) -> [..., cell].
+    In one dimension, direction [..., 1]: two cells, max(0, sign) and max(0, -sign), and preferred
+    and spread are not used.
+    Source: RatInABox `HeadDirectionCells`, whose directions are even and spreads 45 degrees. For a
+    distribution over cells see `head_direction_code`.
+    """
+    if direction.shape[-1] == 1:
+        sign = jnp.sign(direction)
+        return jnp.maximum(jnp.concatenate([sign, -sign], axis=-1), 0)
+    theta = jnp.arctan2(direction[..., 1], direction[..., 0])[..., None]
+    leading = (1,) * (direction.ndim - 1)
+    return _von_mises(theta - preferred.reshape((*leading, -1)), spread.reshape((*leading, -1)))
+
+
+def velocity_cells(
+    velocity: jax.Array, *, preferred: jax.Array, spread: jax.Array, scale_mps: float
+) -> jax.Array:
+    """Head-direction cells of the direction of movement, times speed / scale_mps.
+
+    velocity [..., dim] (m/s); preferred, spread [cell] (rad) -> [..., cell].
+    Raises ValueError where scale_mps is not positive.
+    Source: RatInABox `VelocityCells`, whose scale is speed_mean + speed_std.
+    """
+    return speed_cell(velocity, scale_mps=scale_mps) * head_direction_cells(
+        velocity, preferred=preferred, spread=spread
+    )
+
+
+def speed_cell(velocity: jax.Array, *, scale_mps: float) -> jax.Array:
+    """A cell whose rate is speed / scale_mps: velocity [..., dim] (m/s) -> [..., 1].
+
+    Raises ValueError where scale_mps is not positive.
+    Source: RatInABox `SpeedCell`, whose scale is speed_mean + speed_std.
+    """
+    check.positive(scale_mps=scale_mps)
+    return jnp.linalg.norm(velocity, axis=-1, keepdims=True) / scale_mps
+
+
+class VectorTuning(NamedTuple):
+    """Tuning of vector cells: to things at a distance and in a direction, all [cell].
+
+    distance, distance_spread (m): Gaussian. angle, angle_spread (rad): von Mises; from the x axis,
+    or where a head direction is given from there.
+    """
+
+    distance: jax.Array
+    distance_spread: jax.Array
+    angle: jax.Array
+    angle_spread: jax.Array
+
+    def rate(self, distance: jax.Array, angle: jax.Array) -> jax.Array:
+        """Response to a thing at each distance (m) and angle (rad): [...] twice -> [..., cell]."""
+        tuning = [x.reshape((1,) * distance.ndim + (-1,)) for x in self]
+        away = (distance[..., None] - tuning[0]) / tuning[1]
+        return jnp.exp(-(away**2) / 2) * _von_mises(angle[..., None] - tuning[2], tuning[3])
+
+
+def _ahead(head_direction: jax.Array | None) -> jax.Array | float:
+    if head_direction is None:
+        return 0.0
+    return jnp.arctan2(head_direction[..., 1], head_direction[..., 0])[..., None]
+
+
+def boundary_vector_cells(
+    positions: jax.Array,
+    tuning: VectorTuning,
+    *,
+    environment: Environment,
+    head_direction: jax.Array | None = None,
+    num_angles: int = 180,
+) -> jax.Array:
+    """Cells that fire where the nearest wall in a direction is at a distance.
+
+    Sum of the tuning over num_angles rays to the first wall in each, over the same sum for walls
+    at the preferred distance all around.
+
+    positions [..., 2] (m), head_direction [..., 2] for egocentric cells -> [..., cell].
+    Raises ValueError where the environment is periodic or a track, or num_angles is below 2.
+    Source: Barry & Burgess 2007; de Cothi & Barry 2020; RatInABox `BoundaryVectorCells`, with the
+    rays that it has: the one along x twice, and none at -360 / num_angles degrees. Kept on purpose.
+    """
+    check.at_least(2, num_angles=num_angles)
+    if environment.num_dims != 2 or environment.periodic:
+        raise ValueError("boundary vector cells need two dimensions that are not periodic")
+    rays = 2 * np.pi / num_angles * np.maximum(np.arange(num_angles) - 1, 0)
+    dx, dy = np.cos(rays), np.sin(rays)
+    x, y = positions[..., 0, None], positions[..., 1, None]
+    row = (1,) * (positions.ndim - 1) + (-1,)
+    nearest = jnp.full((*positions.shape[:-1], num_angles), jnp.inf, positions.dtype)
+    for corner, end in environment.walls:
+        side = end - corner
+        denominator = dx * side[1] - dy * side[0]  # [ray]
+        parallel = np.abs(denominator) < 1e-12
+        inverse = np.where(parallel, 0, 1 / np.where(parallel, 1, denominator))
+        per, ray_x, ray_y = (jnp.asarray(a, x.dtype).reshape(row) for a in (inverse, dx, dy))
+        ox, oy = corner[0] - x, corner[1] - y
+        reach = (ox * side[1] - oy * side[0]) * per
+        on_wall = (ox * ray_y - oy * ray_x) * per
+        met = (reach > 0) & (on_wall >= 0) & (on_wall <= 1) & ~jnp.asarray(parallel).reshape(row)
+        nearest = jnp.where(met, jnp.minimum(nearest, reach), nearest)
+    angles = jnp.asarray(rays, positions.dtype).reshape(row) - _ahead(head_direction)
+    angles = jnp.broadcast_to(angles, nearest.shape)
+    most = jnp.sum(_von_mises(jnp.asarray(rays)[:, None], tuning.angle_spread[None]), axis=0)
+    total = jnp.sum(tuning.rate(nearest, angles), axis=-2)
+    return total / most.reshape(row)
+
+
+def object_vector_cells(
+    positions: jax.Array,
+    objects: jax.Array,
+    tuning: VectorTuning,
+    *,
+    head_direction: jax.Array | None = None,
+    sees: jax.Array | None = None,
+    distance_sq: DistanceSq = euclidean_sq,
+) -> jax.Array:
+    """Cells that fire where an object is at a distance in a direction; a sum over objects.
+
+    positions [..., 2], objects [object, 2] (m), head_direction [..., 2] for egocentric cells,
+    sees [object, cell]: 0 for objects of a type that the cell is not tuned to -> [..., cell].
+    distance_sq: `line_of_sight_sq(environment)` where walls hide objects.
+    Source: Hoydal et al. 2019; RatInABox `ObjectVectorCells`.
+    """
+    offset = [-dx for dx in _offsets(positions, objects)]
+    angle = jnp.arctan2(offset[1], offset[0]) - _ahead(head_direction)
+    rates = tuning.rate(jnp.sqrt(distance_sq(positions, objects)), angle)
+    if sees is not None:
+        rates *= sees.reshape((1,) * (positions.ndim - 1) + sees.shape)
+    return jnp.sum(rates, axis=-2)
 
 
 def decode_position(outputs: jax.Array, centres: jax.Array, *, top: int = 3) -> jax.Array:

@@ -156,6 +156,11 @@ def place_world(box: Box, *, dt_s: float) -> World:
     The other arrays are "positions" and "velocities" [time, dim]; the velocity of a step is the one
     that it draws, for the next move.
     """
+    if round(box.num_place ** (1 / box.num_dims)) ** box.num_dims != box.num_place:
+        raise ValueError(
+            f"num_place must be a number to the power {box.num_dims} in {box.num_dims} dimensions, "
+            f"but is {box.num_place}"
+        )
     motion = {"width_m": box.width_m, "speed_mean_mps": box.speed_mean_mps}
 
     def start(key: jax.Array) -> PlaceWorld:

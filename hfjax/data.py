@@ -176,6 +176,14 @@ _FASHION_MD5 = {
     "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
     "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
 }
+# The file names are the same: the first labels tell which data set it is.
+_FIRST_LABELS = {
+    "mnist": {"train": [5, 0, 4, 1, 9, 2, 1, 3, 1, 4], "t10k": [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]},
+    "fashion_mnist": {
+        "train": [9, 0, 0, 3, 0, 2, 7, 2, 5, 5],
+        "t10k": [9, 2, 1, 1, 6, 1, 4, 6, 5, 7],
+    },
+}
 _CIFAR_URL = "https://www.cs.toronto.edu/~kriz/"
 _CIFAR_ARCHIVE, _CIFAR_MD5 = "cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"
 _CIFAR_FOLDER = "cifar-10-batches-bin"
@@ -293,6 +301,8 @@ def _idx(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray:
     if content[:4] != bytes((0, 0, 8, rank)):
         kind = "images" if shape else "labels"
         raise _wrong(path, f"is not an IDX file of {kind} (it begins with {content[:4].hex()})")
+    if len(content) < 4 + 4 * rank:
+        raise _wrong(path, f"is cut short ({len(content)} bytes, within its header)")
     sizes = tuple(np.frombuffer(content, ">u4", rank, offset=4).tolist())
     if sizes[1:] != shape:
         raise _wrong(path, f"holds images of {sizes[1:]} pixels, not of {shape}")
@@ -314,6 +324,9 @@ def _idx_pair(
         arrays.append(_idx(path, shape))
         if len(arrays[-1]) != len(arrays[0]):
             raise _wrong(path, f"holds {len(arrays[1])} labels for {len(arrays[0])} images")
+    for other, first in _FIRST_LABELS.items():
+        if other != name and arrays[1][:10].tolist() == first[prefix]:
+            raise _wrong(path, f"is that of {other}, whose file names {name} shares")
     return arrays[0][..., None], arrays[1]
 
 

@@ -26,7 +26,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from hfjax import log as logs
 from hfjax import workdir as wd
 from hfjax.config import InputError, check_types, flatten, one_line
-from hfjax.task import Task
+from hfjax.task import Task, Whole
 
 # Parts of a state that init_from leaves as they were initialised.
 NOT_COPIED = ("opt_state", "fresh")
@@ -134,7 +134,9 @@ def make_programs(experiment: Experiment, devices: Sequence[jax.Device]) -> Prog
         jax.eval_shape(task.init, keys[0, 0], experiment.data)
     except ValueError as error:  # sizes that a task can only judge beside its data
         raise InputError(one_line(error)) from error
-    sizes = {seeds} if population else {leaf.shape[0] for leaf in jax.tree.leaves(batch)}
+    whole = isinstance(batch, Whole)
+    parts = () if whole else jax.tree.leaves(batch)
+    sizes = {seeds} if population else {leaf.shape[0] for leaf in parts}
     for size in sizes:
         if size % len(devices):
             raise InputError(
@@ -152,7 +154,7 @@ def make_programs(experiment: Experiment, devices: Sequence[jax.Device]) -> Prog
     def step(state, key, data, index):
         sample_key, step_key = jax.random.split(jax.random.fold_in(key, index))
         batch = task.sample(data, sample_key)
-        if not population:
+        if not (population or whole):
             batch = jax.lax.with_sharding_constraint(batch, divided)
         return task.step(state, batch, step_key)
 

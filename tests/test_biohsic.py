@@ -174,10 +174,10 @@ def test_back_propagation_descends_the_cross_entropy(float64):
 # Working memory --------------------------------------------------------------------------------
 
 
-def blobs(num_train=40, shape=(3,), num_classes=3, dtype=np.float32):
+def blobs(num_train=40, shape=(3,), num_classes=3, dtype=np.float32, num_test=20):
     rng = np.random.default_rng(0)
-    labels = rng.integers(0, num_classes, num_train + 20)
-    inputs = rng.normal(size=(num_train + 20, *shape)) + labels.reshape(-1, *[1] * len(shape))
+    labels = rng.integers(0, num_classes, num_train + num_test)
+    inputs = rng.normal(size=(num_train + num_test, *shape)) + labels.reshape(-1, *[1] * len(shape))
     inputs = inputs.astype(dtype)
     return data.labelled(
         inputs[:num_train],
@@ -438,6 +438,9 @@ def test_networks_refuse_impossible_sizes():
         ({}, {**blobs(), "test_inputs": np.ones((20, 4))}, r"have the shape \(3,\), but test"),
         ({}, {**blobs(), "test_targets": np.ones((20, 2))}, r"have \(3,\) classes, but test"),
         ({}, (), "the task needs labelled data"),
+        ({}, blobs(num_test=3), "HSIC needs at least 4 test samples, but has 3"),
+        ({"encode": biohsic.cifar_pixels}, blobs(shape=(4, 4, 1)), r"3 colours, .* \(4, 4, 1\)"),
+        ({"augment": biohsic.crop_and_flip}, blobs(), r"needs images .* inputs are \(3,\)"),
         ({"network": biohsic.cnn(channels=(4,))}, blobs(), r"need images .* shape \(3,\)"),
         (
             {"network": biohsic.cnn(channels=(4, 4))},
@@ -478,6 +481,7 @@ def test_figures_are_drawn_from_the_readout():
     assert set(drawn) == {"information_plane", "confusion"}
     lines = drawn["information_plane"].axes[0].lines
     assert len(lines[0].get_xdata()) == 3  # epochs done
+    assert readout["epochs_done"].dtype == np.int32  # 65 steps of 1/65 are not 1 in float32
     task, samples = biohsic.task(**LEAKY), blobs(shape=(2,), num_classes=2)
     _, readout = jit(task.evaluate)(
         jit(task.init)(jax.random.key(0), samples), samples, jax.random.key(0)

@@ -154,6 +154,14 @@ def test_a_short_run_leaves_finite_numbers_figures_and_a_checkpoint(
         assert drawn == {*figures, "training"}
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_eight_devices_are_enough_for_any_model(name):
+    config = tiny(name)
+    if "batch_size" in TINY[name]:
+        config.task.batch_size = 8
+    train.make_programs(train.build(config), jax.devices()[:8])
+
+
 @pytest.mark.parametrize("name", [name for name in MODELS if "batch_size" in TINY[name]])
 def test_devices_divide_the_batch_and_change_nothing(name):
     config = tiny(name)

@@ -113,12 +113,27 @@ def test_ten_thousand_digits_are_cut_into_two_sets(tmp_path):
         data.mnist_10k(data_dir=str(tmp_path / "files"), num_train=20)
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_files_of_the_other_data_set_are_told_by_their_labels(tmp_path, packed):
+    write_mnist(tmp_path / "files", packed=packed)
+    path = tmp_path / "files" / (NAMES["test_labels"] + (".gz" if packed else ""))
+    theirs = np.resize(data._FIRST_LABELS["mnist"]["t10k"], 20)
+    path.write_bytes(gzip.compress(idx(theirs)) if packed else idx(theirs))
+    data.mnist(data_dir=str(tmp_path / "files"))
+    with pytest.raises(
+        data.DataFileError, match="is that of mnist, whose file names fashion_mnist"
+    ):
+        data.fashion_mnist(data_dir=str(tmp_path / "files"))
+
+
 REAL = pathlib.Path(__file__).parents[2] / "shared" / "data" / "mnist"
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the files of MNIST lie beside the repository or not")
 def test_the_real_test_digits_of_mnist():
     got = data.mnist_10k(data_dir=str(REAL))
+    with pytest.raises(data.DataFileError, match="is that of mnist, whose file names fashion"):
+        data._idx_pair("t10k", str(REAL), "fashion_mnist", "", data._FASHION_MD5)
     counts = got["train_targets"].sum(axis=0) + got["test_targets"].sum(axis=0)
     # As published with the data set.
     np.testing.assert_array_equal(counts, [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009])
@@ -158,6 +173,10 @@ def repacked(change):
         (
             spoil(NAMES["train_images"], repacked(lambda c: idx(np.zeros((9, 8, 8))))),
             r"train-images.* holds images of \(8, 8\) pixels, not of \(28, 28\)",
+        ),
+        (
+            spoil(NAMES["train_images"], repacked(lambda c: c[:9])),
+            r"train-images.* is cut short \(9 bytes, within its header\)",
         ),
         (
             spoil(NAMES["train_labels"], repacked(lambda c: idx(np.zeros((9, 28, 28))))),

@@ -1,5 +1,6 @@
 """The trainer in this process: keys, chunks, populations, devices, checkpoints, loading."""
 
+import dataclasses
 import json
 
 import fiddle as fdl
@@ -12,6 +13,7 @@ import hfjax
 from hfjax import train
 from hfjax import workdir as wd
 from hfjax.config import InputError
+from hfjax.task import Whole
 from tests import toy
 
 QUIET = {"writers": ("jsonl",)}
@@ -69,6 +71,24 @@ def test_devices_divide_the_work_and_change_nothing(num_devices, seeds):
     weights = state.state["params"]["w"]
     assert len(weights.sharding.device_set) == num_devices
     assert weights.sharding.is_fully_replicated == (seeds == 1)
+    np.testing.assert_allclose(weights, state_one.state["params"]["w"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("seeds", [1, 8])
+def test_a_whole_batch_is_given_to_every_device(seeds):
+    """Of a size, 6, that eight devices cannot divide."""
+    experiment = fdl.build(make(batch_size=6, seeds=seeds)[0])
+    sample, step = experiment.task.sample, experiment.task.step
+    whole = experiment.task._replace(
+        sample=lambda data, key: Whole(sample(data, key)),
+        step=lambda state, batch, key: step(state, batch.data, key),
+    )
+    one = train.make_programs(experiment, jax.devices()[:1])
+    eight = train.make_programs(dataclasses.replace(experiment, task=whole), jax.devices()[:8])
+    state_one, _ = one.chunk(one.init(), 5)
+    state, _ = eight.chunk(eight.init(), 5)
+    weights = state.state["params"]["w"]
+    assert len(weights.sharding.device_set) == 8
     np.testing.assert_allclose(weights, state_one.state["params"]["w"], rtol=1e-4, atol=1e-5)
 
 

@@ -22,7 +22,7 @@ import optax
 from matplotlib.figure import Figure
 
 from hfjax import check, figures, kernels, networks
-from hfjax.task import Task
+from hfjax.task import Task, Whole
 
 EVALUATED_AT_ONCE = 256  # samples; bounds the memory of a convolutional network
 MAP_POINTS = 101  # a decision map of 2-D inputs has so many points in each direction
@@ -377,7 +377,14 @@ def pixels(images: jax.Array) -> jax.Array:
 
 
 def cifar_pixels(images: jax.Array) -> jax.Array:
-    """Bytes [..., 3] -> each colour with mean 0 and variance 1 over CIFAR-10, as published."""
+    """Bytes [..., 3] -> each colour with mean 0 and variance 1 over CIFAR-10, as published.
+
+    Raises ValueError where the last axis is not three colours.
+    """
+    if images.shape[-1:] != (3,):
+        raise ValueError(
+            f"cifar_pixels needs images of 3 colours, but the inputs are {images.shape[1:]}"
+        )
     mean, std = np.array([0.4914, 0.4822, 0.4465]), np.array([0.247, 0.243, 0.261])
     scale = (1 / (255 * std)).reshape((1,) * (images.ndim - 1) + (3,))
     offset = (mean / std).reshape(scale.shape)
@@ -396,8 +403,12 @@ def crop_and_flip(key: jax.Array, images: jax.Array) -> jax.Array:
 
     Zeros come in at the rim. All images of a window are shifted alike, as in the original, which
     pads by 2 in all and crops the batch. The mirror turns the second axis, a row's pixels.
+    Raises ValueError where inputs are not images.
     """
-    chex.assert_rank(images, 4)
+    if images.ndim != 4:
+        raise ValueError(
+            f"crop_and_flip needs images [x, y, channel], but the inputs are {images.shape[1:]}"
+        )
     shift_key, flip_key = jax.random.split(key)
     padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
     row, column = jax.random.randint(shift_key, (2,), 0, 3)
@@ -532,10 +543,14 @@ def task(
         check_data(data)
         param_key, shuffle_key = jax.random.split(key)
         train = training_set(data)
+        for name, targets in (("training", train.targets), ("test", data["test_targets"])):
+            if len(targets) < 4:
+                raise ValueError(f"HSIC needs at least 4 {name} samples, but has {len(targets)}")
         windows_per_step(train.targets.shape[0])
+        seen = jax.eval_shape(lambda inputs: encode(augment(key, inputs)), train.inputs[:window])
         params = net.init(
             param_key,
-            input_shape=train.inputs.shape[1:],
+            input_shape=seen.shape[1:],
             num_classes=train.targets.shape[1],
         )
         return State(
@@ -548,9 +563,9 @@ def task(
             plane=jnp.zeros((history_epochs, len(net.layers), 2)),
         )
 
-    def sample(data: Any, key: jax.Array) -> Samples:
+    def sample(data: Any, key: jax.Array) -> Whole:
         del key
-        return training_set(data)
+        return Whole(training_set(data))
 
     def respond(params: tuple, inputs: jax.Array) -> tuple:
         """Activity of each layer from rest, the mean over the second half of the time steps."""
@@ -574,18 +589,19 @@ def task(
             points.append(jnp.stack([kernels.unbiased_hsic(K, Kz) for K in (Kx, Ky)]))
         return jnp.stack(points)
 
-    def step(state: State, batch: Samples, key: jax.Array) -> tuple[State, dict[str, jax.Array]]:
-        num_samples = batch.targets.shape[0]
+    def step(state: State, batch: Whole, key: jax.Array) -> tuple[State, dict[str, jax.Array]]:
+        train: Samples = batch.data
+        num_samples = train.targets.shape[0]
         num_windows = windows_per_step(num_samples)
         epoch, part = jnp.divmod(state.steps, steps_per_epoch)
         epoch_key = jax.random.fold_in(jax.random.key(state.shuffle_seed), epoch)
         order = jax.random.permutation(epoch_key, num_samples)
         first = part * num_windows
-        contents = remembered.start(state.memory, batch, order, first, **view)
+        contents = remembered.start(state.memory, train, order, first, **view)
 
         def at_window(carry, i):
             params, opt_state, u, contents = carry
-            contents, (inputs, y) = remembered.recall(contents, batch, order, i, **view)
+            contents, (inputs, y) = remembered.recall(contents, train, order, i, **view)
             x = encode(augment(jax.random.fold_in(key, i), inputs))
             Kx = kernels.rbf_kernel(x, sigma=sigma_x)
             Ky = kernels.rbf_kernel(y, sigma=sigma_y)
@@ -610,7 +626,7 @@ def task(
             (state.params, state.opt_state, state.u, contents),
             first + jnp.arange(num_windows),
         )
-        point = information(params, batch)
+        point = information(params, train)
         state = State(
             params,
             opt_state,
@@ -645,7 +661,7 @@ def task(
         confusion = jax.nn.one_hot(jnp.argmax(outputs, axis=1), y.shape[1], axis=0) @ y
         readout = {
             "plane": state.plane,
-            "epochs_done": state.steps / steps_per_epoch,
+            "epochs_done": -(-state.steps // steps_per_epoch),
             "test_plane": point,
             "confusion": confusion.T,
         }
@@ -710,7 +726,7 @@ def draw(readout: dict[str, np.ndarray]) -> dict[str, Figure]:
 
 def _draw_plane(readout: dict[str, np.ndarray]) -> Figure:
     """Each layer's way through the plane of HSIC(x, z) and HSIC(y, z), an epoch a point."""
-    num_epochs = min(int(np.ceil(readout["epochs_done"])), len(readout["plane"]))
+    num_epochs = min(int(readout["epochs_done"]), len(readout["plane"]))
     path = readout["plane"][:num_epochs]
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     ax = figure.subplots()

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from hfjax import check, figures, kernels, networks
 from hfjax.models import biohsic
-from hfjax.task import Task
+from hfjax.task import Task, Whole
 
 NUM_TRACED = 10  # windows whose outputs are kept for the figure
 
@@ -196,9 +196,9 @@ def task(
             late=empty,
         )
 
-    def sample(data: Any, key: jax.Array) -> biohsic.Samples:
+    def sample(data: Any, key: jax.Array) -> Whole:
         del key
-        return samples_of(data)
+        return Whole(samples_of(data))
 
     def uniform(key: jax.Array, size: int, half: float) -> jax.Array | float:
         # Without noise none is drawn: 2000 numbers would take a tenth of the time step.
@@ -265,10 +265,10 @@ def task(
         """Normalised squared error [window, time]."""
         return jnp.mean((outputs - targets[:, None]) ** 2, axis=2) / jnp.mean(targets**2)
 
-    def step(state: State, batch: biohsic.Samples, key: jax.Array):
+    def step(state: State, batch: Whole, key: jax.Array):
         epoch_key = jax.random.fold_in(jax.random.key(state.shuffle_seed), state.steps)
         order = jax.random.permutation(epoch_key, num_samples)
-        readout, u, outputs, targets, _ = epoch(state, batch, order, key, rate=learning_rate)
+        readout, u, outputs, targets, _ = epoch(state, batch.data, order, key, rate=learning_rate)
         errors = errors_of(outputs, targets)
         first = Trace(outputs[:NUM_TRACED], targets[:NUM_TRACED])
         last = Trace(outputs[-NUM_TRACED:], targets[-NUM_TRACED:])

@@ -233,6 +233,53 @@ def walks(repeats: int, quick: bool) -> list[Row]:
     ]
 
 
+def arena_steps(repeats: int, quick: bool) -> list[Row]:
+    """RatInABox's motion, a thousand animals at once, against RatInABox itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from ratinabox.Agent import Agent
+    num_agents, num_steps, num_updates = 1000, 100 if quick else 1000, 100 if quick else 500
+    motion = arena.motion()
+    walls = {
+        "open box": (),
+        "box with an inner wall": [[[0.5, 0.0], [0.5, 0.6]]],
+    }
+    rows = []
+    for name, inner in walls.items():
+        environment = arena.box(1.0, inner_walls=inner)
+        keys = jax.random.split(jax.random.key(0), (2, num_agents))
+        start = partial(arena.start, environment=environment, motion=motion)
+        agents = jax.jit(jax.vmap(start))(keys[0])
+        # Only the last state is kept: what is measured is motion, not writing a gigabyte.
+        walk = partial(arena.walk, environment=environment, motion=motion, num_steps=num_steps)
+        ours = jax.jit(jax.vmap(lambda a, k, walk=walk: walk(a, k)[0]))
+        theirs = Agent(arena.to_ratinabox(environment), {"dt": motion.dt_s})
+
+        def ratinabox(theirs=theirs):
+            for _ in range(num_updates):
+                theirs.update()
+
+        def run(ours=ours, agents=agents, keys=keys):
+            return ours(agents, keys[1])
+
+        times = medians_ms({"ours": run, "ratinabox": ratinabox}, repeats)
+        rate = num_agents * num_steps / times["ours"]  # a millisecond
+        their_rate = num_updates / times["ratinabox"]
+        rows += [
+            Row(
+                f"{name}, {num_agents} animals x {num_steps} steps",
+                times["ours"],
+                f"{rate / 1e3:.1f} M steps/s, {rate / their_rate:,.0f} x RatInABox",
+            ),
+            Row(
+                f"{name}, RatInABox, {num_updates} steps of one",
+                times["ratinabox"],
+                f"{1e3 * their_rate:,.0f} steps/s",
+            ),
+        ]
+    return rows
+
+
 def scipy_grid_score(rate_map: np.ndarray) -> float:
     """The 60-degree ring score of one map as the field's scorers find it: SciPy, one by one."""
     n = len(rate_map)
@@ -477,6 +524,7 @@ SECTIONS: dict[str, tuple[Callable[[int, bool], list[Row]], int, int]] = {
         0,
     ),
     "walks": (walks, 20, 5),
+    "arena": (arena_steps, 5, 3),
     "recurrence": (recurrence, 7, 3),
     "scoring": (scoring, 3, 3),
     "train_256": (partial(train, num_units=256), 30, 7),

@@ -4,6 +4,7 @@ import gzip
 import importlib.util
 import pathlib
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Sequence
 
@@ -15,30 +16,130 @@ import pooch
 from hfjax import arena, check
 
 
+class DataFileError(OSError):
+    """A data file is missing or not what it should be; the message is one sentence for a person."""
+
+
 def sargolini(
     *, num_steps: int = 500, dt_s: float = 0.02, max_gap_s: float = 0.1
 ) -> dict[str, np.ndarray]:
     """A real rat's path through a square arena, cut into pieces of equal length.
 
-    Ten minutes of foraging in a box of 1 m x 1 m, tracked at 50 Hz. Positions are interpolated to
-    one every dt_s; tracking gaps longer than max_gap_s and missing samples cut the path; each
-    stretch between cuts is divided into pieces of num_steps steps, and its remainder dropped.
-
-    -> {"rat_positions": [piece, num_steps + 1, 2]}, float32, in widths of the arena and centred on
-    0, so in [-1/2, 1/2]. A model scales them to the width of its own box. The first position of a
-    piece is its start.
-    Raises ValueError where num_steps is below 1, dt_s or max_gap_s is not positive, or no stretch
-    is long enough for one piece.
+    Ten minutes of foraging in a box of 1 m x 1 m, tracked at 50 Hz. Otherwise as `trajectory`.
     Source: Sargolini et al. 2006 (doi:10.1126/science.1125572), as shipped with RatInABox.
     """
-    check.at_least(1, num_steps=num_steps)
+    # The arena was 1 m wide, so that metres are widths.
+    times_s, positions = _recording(_shipped("sargolini"))
+    return _pieces(times_s, positions - 0.5, num_steps, dt_s, max_gap_s)
+
+
+def tanni(
+    *,
+    num_steps: int = 500,
+    dt_s: float = 0.02,
+    max_gap_s: float = 0.1,
+    length_s: float = 1200.0,
+) -> dict[str, np.ndarray]:
+    """A real rat's path through an arena of 3.5 m x 2.5 m, tracked at 30 Hz.
+
+    The first length_s of two hours. Both coordinates are in widths of 3.5 m, so that the path keeps
+    its shape and fills five sevenths of a square. Otherwise as `trajectory`.
+    Source: Tanni et al. 2022 (doi:10.1016/j.cub.2022.06.046), as shipped with RatInABox.
+    """
+    check.positive(length_s=length_s)
+    times_s, positions = _recording(_shipped("tanni"))
+    first = times_s < times_s[0] + length_s
+    positions = (positions[first] - (1.75, 1.25)) / 3.5
+    return _pieces(times_s[first], positions, num_steps, dt_s, max_gap_s)
+
+
+def trajectory(
+    *,
+    path: str | None = None,
+    width_m: float | None = None,
+    num_steps: int = 500,
+    dt_s: float = 0.02,
+    max_gap_s: float | None = None,
+) -> dict[str, np.ndarray]:
+    """A recorded path from a file, cut into pieces of equal length.
+
+    The file is an npz with the times "t" [sample] (s) and the positions "pos" [sample, 2] (m), as
+    RatInABox has them, or "d", as pynapple saves a TsdFrame. Positions are interpolated to one
+    every dt_s; tracking gaps longer than max_gap_s cut the path, as do missing samples (NaN), and
+    without max_gap_s neither is allowed; each stretch between cuts is divided into pieces of
+    num_steps steps, and its remainder dropped. width_m: of the arena, by default the larger extent
+    of the path.
+
+    -> {"rat_positions": [piece, num_steps + 1, 2]}, float32, in widths of the arena and centred on
+    the path's extent, so in [-1/2, 1/2]. A model scales them to the width of its own box. The first
+    position of a piece is its start.
+    Raises ValueError where times are not finite or do not increase, positions are missing and
+    max_gap_s is not given, a number is not positive, or no stretch is long enough for one piece;
+    DataFileError where the file cannot be read as one.
+    """
+    if path is None:
+        raise ValueError("name the file of the trajectory by --fdl_set=data.path=FILE")
+    times_s, positions = _recording(pathlib.Path(path).expanduser())
+    missing = ~np.isfinite(positions).all(axis=1)
+    if max_gap_s is None:
+        if missing.any():
+            raise ValueError(
+                f"{missing.sum()} of {len(missing)} positions in {path} are NaN, the first in row "
+                f"{np.flatnonzero(missing)[0]}; give max_gap_s to cut the path there"
+            )
+        max_gap_s = np.inf
+    seen = positions[~missing]
+    if not len(seen):
+        raise ValueError(f"{path} holds no position that is not NaN")
+    low, high = seen.min(axis=0), seen.max(axis=0)
+    width_m = float((high - low).max()) if width_m is None else width_m
+    check.positive(width_m=width_m)
+    return _pieces(times_s, (positions - (low + high) / 2) / width_m, num_steps, dt_s, max_gap_s)
+
+
+def _shipped(name: str) -> pathlib.Path:
+    """A recording that comes with RatInABox."""
     # Found, not imported: the file is all that is needed, and the import takes seconds.
     package = importlib.util.find_spec("ratinabox")
     if package is None or package.origin is None:
-        raise ModuleNotFoundError("the rat's path comes with the package ratinabox: install it")
-    with np.load(pathlib.Path(package.origin).parent / "data" / "sargolini.npz") as recording:
-        # The arena was 1 m wide, so that metres are widths.
-        times_s, positions = recording["t"], recording["pos"] - 0.5
+        raise ModuleNotFoundError("the rats' paths come with the package ratinabox: install it")
+    return pathlib.Path(package.origin).parent / "data" / f"{name}.npz"
+
+
+def _recording(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+    """Times [sample] (s), finite and increasing, and positions [sample, 2] of an npz."""
+    try:
+        with np.load(path) as file:
+            arrays = dict(file)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        if isinstance(error, FileNotFoundError):
+            raise DataFileError(f"there is no file {path}") from error
+        raise DataFileError(f"{path} is not an npz of arrays ({type(error).__name__})") from error
+    positions = arrays.get("pos", arrays.get("d"))
+    if "t" not in arrays or positions is None:
+        raise DataFileError(
+            f'{path} must hold "t" and "pos" (or "d"), but holds {", ".join(sorted(arrays))}'
+        )
+    times_s = arrays["t"]
+    if times_s.ndim != 1 or positions.shape != (len(times_s), 2):
+        raise DataFileError(
+            f"{path} must hold t [sample] and positions [sample, 2], but they are {times_s.shape} "
+            f"and {positions.shape}"
+        )
+    later = np.diff(times_s) > 0
+    if not (np.isfinite(times_s).all() and later.all()):
+        raise ValueError(
+            f"times in {path} must be finite and increase, but do not at row "
+            f"{np.flatnonzero(~(np.append(later, True) & np.isfinite(times_s)))[0]}"
+        )
+    return times_s.astype(float), positions.astype(float)
+
+
+def _pieces(
+    times_s: np.ndarray, positions: np.ndarray, num_steps: int, dt_s: float, max_gap_s: float
+) -> dict[str, np.ndarray]:
+    """Stretches of a path, in widths of the arena, cut into pieces; see `trajectory`."""
+    check.at_least(1, num_steps=num_steps)
     stretches = arena.resample_trajectory(times_s, positions, dt_s=dt_s, max_gap_s=max_gap_s)
     pieces = [
         stretch[first : first + num_steps + 1]
@@ -52,6 +153,34 @@ def sargolini(
             f"but is {num_steps}"
         )
     return {"rat_positions": np.stack(pieces).astype(np.float32)}
+
+
+def save_series(
+    path: str | pathlib.Path, times_s: np.ndarray, values: np.ndarray, *, columns: Sequence[str]
+) -> None:
+    """Write positions, velocities or rates over time as an npz that pynapple opens as a TsdFrame.
+
+    times_s [time] (s), values [time, column], columns: their names, as ("x", "y").
+    `pynapple.load_file(path)` gives it back; without pynapple: "t", "d" and "columns" are these
+    arrays, "start" and "end" [1] the ends of the recording, "type" says TsdFrame. `trajectory`
+    reads it too. Raises ValueError where shapes do not fit or times do not increase.
+    """
+    times_s, values = np.asarray(times_s, float), np.asarray(values)
+    if values.shape != (len(times_s), len(columns)):
+        raise ValueError(
+            f"values must be [{len(times_s)} times, {len(columns)} columns], but are {values.shape}"
+        )
+    if len(times_s) == 0 or not np.all(np.diff(times_s) > 0):
+        raise ValueError("times_s must increase from sample to sample, but do not")
+    np.savez_compressed(
+        path,
+        t=times_s,
+        d=values,
+        start=times_s[:1],
+        end=times_s[-1:],
+        columns=np.asarray(columns),
+        type=np.array(["TsdFrame"]),
+    )
 
 
 # Labelled samples ------------------------------------------------------------------------------
@@ -189,10 +318,6 @@ _CIFAR_ARCHIVE, _CIFAR_MD5 = "cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883
 _CIFAR_FOLDER = "cifar-10-batches-bin"
 _CIFAR_TRAIN = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 _CIFAR_RECORDS, _CIFAR_BYTES = 10_000, 1 + 3 * 32 * 32  # in a file, and in a record
-
-
-class DataFileError(OSError):
-    """A data file is missing or not what it should be; the message is one sentence for a person."""
 
 
 def mnist(*, data_dir: str | None = None) -> dict[str, np.ndarray]:

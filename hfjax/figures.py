@@ -10,6 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hfjax.arena import Environment
+
 SIMULATED, RAT, GREY = "#2a6fbb", "#d1603d", "#8a8a8a"
 COLOURS = (SIMULATED, RAT, "#3c9d6d", "#8b5fbf")
 
@@ -643,4 +645,67 @@ def points_with_spread(
     ax.set_ylabel(y_label)
     ax.set_title(title, fontsize=11)
     ax.legend(fontsize=8)
+    return figure
+
+
+def arenas(
+    walks: Mapping[str, tuple[Environment, np.ndarray]],
+    *,
+    dt_s: float,
+    centres: np.ndarray | None = None,
+    num_bins: int = 30,
+    title: str,
+) -> Figure:
+    """Paths in their environments and, below, how long the animal was where; a column each.
+
+    walks {label: (environment, positions [time, 2] (m))}, dt_s between positions; a path may be
+    cut by NaN. centres [place, 2] (m): of firing fields, drawn in all environments. Occupancy is
+    the time in a bin over the mean of all bins, the longer side being num_bins wide.
+    """
+    figure = Figure(figsize=(0.9 + 3.0 * len(walks), 6.4), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    axes = figure.subplots(2, len(walks), squeeze=False)
+    for (label, (environment, positions)), (above, below) in zip(
+        walks.items(), axes.T, strict=True
+    ):
+        (left, right), (bottom, top) = environment.extent
+        jumps = np.abs(np.diff(positions, axis=0)).max(axis=1) > max(right - left, top - bottom) / 2
+        path = np.insert(positions, np.flatnonzero(jumps) + 1, np.nan, axis=0)
+        above.plot(*path.T, color=SIMULATED, linewidth=0.5, alpha=0.7)
+        above.plot(*positions[0], "o", color=RAT, markersize=5, label="start")
+        if centres is not None:
+            above.plot(*centres.T, "+", color=GREY, markersize=5, label="centres of fields")
+        above.set_title(f"{label}\n{dt_s * (len(positions) - 1) / 60:.3g} min", fontsize=9)
+
+        seen = positions[np.isfinite(positions).all(axis=1)]
+        side = max(right - left, top - bottom) / num_bins
+        edges = [
+            np.linspace(low, high, 1 + max(1, round((high - low) / side)))
+            for low, high in environment.extent
+        ]
+        counts, *_ = np.histogram2d(seen[:, 0], seen[:, 1], bins=edges)
+        share = counts / max(counts.mean(), 1e-30)
+        image = below.imshow(
+            share.T,
+            origin="lower",
+            extent=(left, right, bottom, top),
+            vmin=0,
+            vmax=max(2.0, float(np.quantile(share, 0.99))),
+            cmap="magma",
+        )
+        bar = figure.colorbar(image, ax=below, shrink=0.75)
+        bar.ax.tick_params(labelsize=7)
+        for ax, wall_colour in ((above, "black"), (below, "white")):
+            for wall in environment.walls:
+                ax.plot(*wall.T, color=wall_colour, linewidth=1.5, solid_capstyle="round")
+            margin = 0.03 * max(right - left, top - bottom)
+            ax.set_xlim(left - margin, right + margin)
+            ax.set_ylim(bottom - margin, top + margin)
+            ax.set_aspect("equal")
+            ax.tick_params(labelsize=7)
+            ax.set_xlabel("x (m)", fontsize=8)
+    bar.set_label("time in a bin / mean of all", fontsize=8)
+    for row in axes:
+        row[0].set_ylabel("y (m)", fontsize=8)
+    axes[0, 0].legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=2)
     return figure

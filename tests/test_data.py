@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -44,3 +46,85 @@ def test_gaps_cut_the_path_and_short_stretches_are_dropped(monkeypatch):
 def test_impossible_length():
     with pytest.raises(ValueError, match="num_steps must be at least 1, but is 0"):
         data.sargolini(num_steps=0)
+
+
+def test_tanni_keeps_the_shape_of_its_arena():
+    paths = data.tanni(num_steps=100, length_s=300.0)["rat_positions"]
+    assert np.abs(paths[..., 0]).max() < 0.52
+    assert np.abs(paths[..., 1]).max() < 0.5 * 2.6 / 3.5
+    assert 100 <= len(paths) <= 150  # 2 s each, of 300 s less the gaps
+    speed_mps = 3.5 * np.linalg.norm(np.diff(paths, axis=1), axis=-1) / 0.02
+    assert 0.05 < np.median(speed_mps) < 0.5
+
+
+def write(path, times_s, positions, **names):
+    np.savez(path, **{names.get("t", "t"): times_s, names.get("pos", "pos"): positions})
+    return str(path)
+
+
+TIMES_S = 0.1 * np.arange(21)
+POSITIONS = np.stack([TIMES_S, 5 + TIMES_S**2], axis=1)  # 2 m and 4 m wide
+
+
+def test_a_file_of_ones_own(tmp_path):
+    path = write(tmp_path / "rat.npz", TIMES_S, POSITIONS)
+    paths = data.trajectory(path=path, num_steps=10, dt_s=0.1)["rat_positions"]
+    expected = (POSITIONS - (1, 7)) / 4
+    np.testing.assert_allclose(paths, np.stack([expected[:11], expected[10:]]), atol=1e-6)
+    wide = data.trajectory(path=path, num_steps=10, dt_s=0.1, width_m=8.0)["rat_positions"]
+    np.testing.assert_allclose(wide, paths / 2, atol=1e-6)
+    lost = POSITIONS.copy()
+    lost[8:12, 0] = np.nan
+    path = write(tmp_path / "lost.npz", TIMES_S, lost)
+    cut = data.trajectory(path=path, num_steps=7, dt_s=0.1, max_gap_s=0.2)["rat_positions"]
+    np.testing.assert_allclose(cut, np.stack([expected[:8], expected[12:20]]), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("times_s", "positions", "message"),
+    [
+        (TIMES_S, np.where(POSITIONS[3] == POSITIONS, np.nan, POSITIONS), "1 of 21 positions"),
+        (TIMES_S[::-1], POSITIONS, "must be finite and increase, but do not at row 0"),
+        (np.where(TIMES_S[5] == TIMES_S, np.nan, TIMES_S), POSITIONS, "but do not at row 4"),
+        (TIMES_S, POSITIONS[:5], r"they are \(21,\) and \(5, 2\)"),
+        (TIMES_S, np.full((21, 2), np.nan), "21 of 21 positions"),
+    ],
+)
+def test_a_bad_trajectory_is_told_in_a_sentence(tmp_path, times_s, positions, message):
+    path = write(tmp_path / "rat.npz", times_s, positions)
+    with pytest.raises((ValueError, OSError), match=message) as caught:
+        data.trajectory(path=path, num_steps=3, dt_s=0.1)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_trajectory_is_told_in_a_sentence(tmp_path):
+    (tmp_path / "text.npz").write_text("t,x,y")
+    other = write(tmp_path / "other.npz", TIMES_S, POSITIONS, pos="position")
+    for path, message in (
+        (tmp_path / "none.npz", "there is no file"),
+        (tmp_path / "text.npz", "is not an npz of arrays"),
+        (other, re.escape('must hold "t" and "pos" (or "d"), but holds position, t')),
+    ):
+        with pytest.raises(data.DataFileError, match=message):
+            data.trajectory(path=str(path))
+    with pytest.raises(ValueError, match="name the file"):
+        data.trajectory()
+
+
+def test_a_series_is_laid_out_as_pynapples_frames_are_and_read_again(tmp_path):
+    data.save_series(tmp_path / "series.npz", TIMES_S, POSITIONS, columns=("x", "y"))
+    with np.load(tmp_path / "series.npz") as file:
+        # The names that pynapple 0.11 looks for: EXPECTED_ENTRIES["TsdFrame"] of its interface_npz.
+        assert set(file) == {"t", "d", "start", "end", "columns", "type"}
+        assert file["type"].tolist() == ["TsdFrame"]
+        assert (file["start"], file["end"]) == (TIMES_S[0], TIMES_S[-1])
+        assert file["columns"].tolist() == ["x", "y"]
+        np.testing.assert_array_equal(file["d"], POSITIONS)
+    paths = data.trajectory(path=str(tmp_path / "series.npz"), num_steps=20, dt_s=0.1)
+    np.testing.assert_allclose(paths["rat_positions"][0], (POSITIONS - (1, 7)) / 4, atol=1e-6)
+    for times_s, columns, message in (
+        (TIMES_S, ("x",), "values must be"),
+        (TIMES_S[::-1], ("x", "y"), "times_s must increase"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            data.save_series(tmp_path / "bad.npz", times_s, POSITIONS, columns=columns)

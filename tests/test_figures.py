@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from hfjax import figures
+from hfjax import arena, figures
 
 
 def drawn(figure, tmp_path):
@@ -128,3 +128,29 @@ def test_low_dimensional_structure_without_recurrent_weights(tmp_path):
     readout = structure(12)
     del readout["module_power"], readout["module_weights"]
     assert "on the torus" in texts(drawn(figures.low_dimensional_structure(readout), tmp_path))
+
+
+def test_arenas_show_paths_walls_and_how_long_the_animal_was_where(tmp_path):
+    wide = arena.box(2.0, 1.0, inner_walls=[[[1.0, 0.0], [1.0, 0.5]]])
+    # Nine samples in one corner, one far away, after a cut, and a jump through the seam.
+    positions = np.array([[0.1, 0.1]] * 9 + [[np.nan, np.nan], [1.9, 0.9]])
+    figure = drawn(
+        figures.arenas(
+            {"walled": (wide, positions), "torus": (arena.box(1.0, periodic=True), positions / 2)},
+            dt_s=6.0,
+            centres=np.array([[0.5, 0.5]]),
+            num_bins=10,
+            title="Paths",
+        ),
+        tmp_path,
+    )
+    above, _, below, torus = figure.axes[:4]
+    assert above.get_title() == "walled\n1 min"
+    walls = [line for line in above.lines if len(line.get_xdata()) == 2]
+    assert len(walls) == 5
+    assert sum(len(line.get_xdata()) == 2 for line in torus.lines) == 0
+    occupancy = below.get_images()[0].get_array()  # [y, x], of 5 x 10 bins
+    assert occupancy.shape == (5, 10)
+    np.testing.assert_allclose([occupancy[0, 0], occupancy[4, 9]], [45, 5])  # 10 samples, 50 bins
+    assert "x (m)" in texts(figure)
+    assert "centres of fields" in texts(figure)

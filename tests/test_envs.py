@@ -1,0 +1,116 @@
+"""Environments as functions, and behind gymnasium's interface."""
+
+import functools
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hfjax import arena, cells, envs
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from gymnasium.utils.env_checker import check_env
+
+    from hfjax import gym
+
+ROOM = arena.box(1.0)
+GOAL = functools.partial(
+    envs.arena_with_goal, environment=ROOM, motion=arena.motion(dt_s=0.1), goal=(0.5, 0.5)
+)
+
+
+def rollouts(env, policy, *, count, num_steps):
+    """States [time, rollout, ...], rewards and terminals [time, rollout] of a policy(state)."""
+
+    @jax.jit
+    def run(key):
+        def move(carry, key):
+            state, done = carry
+            new, reward, terminal = jax.vmap(env.step)(
+                state, jax.vmap(policy)(state), jax.random.split(key, count)
+            )
+            return (new, done | terminal), (new, reward, terminal)
+
+        start_key, key = jax.random.split(key)
+        state = jax.vmap(env.reset)(jax.random.split(start_key, count))
+        _, path = jax.lax.scan(
+            move, (state, jnp.zeros(count, bool)), jax.random.split(key, num_steps)
+        )
+        return state, path
+
+    return run(jax.random.key(0))
+
+
+def test_an_animal_that_is_driven_to_the_goal_gets_there_and_stays():
+    env = GOAL(held_steps=2)
+    start, (state, reward, terminal) = rollouts(
+        env,
+        lambda agent: 5 * (0.5 - agent.position) / jnp.linalg.norm(agent.position - 0.5),
+        count=100,
+        num_steps=60,
+    )
+    distance = np.linalg.norm(start.position - 0.5, axis=-1)
+    assert distance.min() >= 0.1
+    assert distance.max() > 0.55
+    assert terminal[-1].all()
+    np.testing.assert_array_equal(reward, terminal)
+    first = np.argmax(terminal, axis=0)
+    assert (np.diff(terminal.astype(int), axis=0) >= 0).all()
+    # At 0.2 m/s or a bit more: a clipped action, and 0.2 s in a step.
+    shortest = (distance - 0.1) / (0.2 * 0.2)
+    assert np.median((first + 1) / shortest) < 1.6
+    assert np.quantile((first + 1) / shortest, 0.1) > 0.5
+    after = np.asarray(state.position)[-1]
+    np.testing.assert_array_equal(after, np.asarray(state.position)[first, np.arange(100)])
+
+
+def test_without_an_action_it_gets_there_seldom():
+    _, (_, _, terminal) = rollouts(GOAL(), lambda agent: jnp.zeros(2), count=100, num_steps=60)
+    assert terminal[-1].mean() < 0.3
+
+
+def test_observations_are_positions_or_rates():
+    agent = jax.jit(GOAL().reset)(jax.random.key(1))
+    np.testing.assert_array_equal(GOAL().observe(agent), agent.position)
+    centres = jnp.array([[0.2, 0.2], [0.8, 0.3]])
+    code = functools.partial(cells.gaussian, centres=centres, sigma_m=0.2)
+    env = GOAL(code=code, num_cells=2)
+    expected = np.exp(
+        -(np.linalg.norm(np.asarray(agent.position) - np.asarray(centres), axis=1) ** 2) / 0.08
+    )
+    np.testing.assert_allclose(env.observe(agent), expected, rtol=1e-5)
+    assert env.observation_high.tolist() == [1, 1]
+
+
+def test_impossible_arenas_are_refused():
+    for settings, message in (
+        ({"goal": (1.5, 0.5)}, "must be a place inside the environment"),
+        ({"goal": (0.5,)}, "must be a place inside the environment"),
+        ({"radius_m": 0.0}, "radius_m must be positive"),
+        ({"held_steps": 0}, "held_steps must be at least 1"),
+        ({"num_cells": 3}, "given together"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            GOAL(**settings)
+
+
+def test_gymnasiums_own_checker_finds_nothing():
+    env = gym.GymEnv(GOAL(), max_steps=7)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*render.*|.*spec.*")
+        check_env(env, skip_render_check=True)
+    first, _ = env.reset(seed=3)
+    again, info = env.reset(seed=3)
+    np.testing.assert_array_equal(first, again)
+    path = [env.step(np.array([1.0, 0.0])) for _ in range(7)]
+    assert [truncated for *_, truncated, _ in path] == [False] * 6 + [True]
+    assert path[-1][0][0] > first[0]
+    np.testing.assert_allclose(path[-1][4]["state"].position, path[-1][0], rtol=1e-6)
+    assert isinstance(info["state"], arena.Agent)
+    with pytest.raises(ValueError, match="max_steps must be at least 1"):
+        gym.GymEnv(GOAL(), max_steps=0)
+    with pytest.raises(RuntimeError, match="call reset"):
+        gym.GymEnv(GOAL(), max_steps=1).step(np.zeros(2))

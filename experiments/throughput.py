@@ -33,6 +33,7 @@ from hfjax.models import (
     helmholtz,
     helmholtz_path_integration,
     reservoir,
+    topo_grid,
 )
 from hfjax.task import Task
 
@@ -154,6 +155,35 @@ def train(repeats: int, quick: bool, *, num_units: int) -> list[Row]:
             times["plain"],
             f"{times['plain'] / times['step']:.2f} x the training step",
         ),
+    ]
+
+
+def train_sheet(repeats: int, quick: bool, *, num_units: int) -> list[Row]:
+    """The training step of topo_grid with learned time constants, and its batch by itself."""
+    del quick
+    task = topo_grid.task(
+        num_units=num_units, units=topo_grid.leaky_units(), penalty=topo_grid.unlike_tau
+    )
+    weights_task = topo_grid.task(num_units=num_units, penalty=topo_grid.unlike_weights)
+    sample, key = jax.jit(task.sample), jax.random.key(0)
+    calls = products(num_units)
+    times = medians_ms(
+        {
+            "tau": training_step(task),
+            "weights": training_step(weights_task),
+            "batch": lambda: sample((), key),
+            **{name: function for name, (function, _, _) in calls.items()},
+        },
+        repeats,
+    )
+    floor_ms = sum(count * times[name] for name, (_, count, _) in calls.items())
+    share = {name: f"{floor_ms / times[name]:.0%}" for name in ("tau", "weights")}
+    rate = "of the rate of its products alone"
+    return [
+        Row("step of topo_grid, sampling included", times["tau"], f"{share['tau']} {rate}"),
+        Row("step of topo_grid_topoloss", times["weights"], f"{share['weights']} {rate}"),
+        Row("its matrix products (floor)", floor_ms),
+        Row(f"a batch of {BATCH_SIZE} walks of {NUM_STEPS} steps", times["batch"]),
     ]
 
 
@@ -530,6 +560,8 @@ SECTIONS: dict[str, tuple[Callable[[int, bool], list[Row]], int, int]] = {
     "train_256": (partial(train, num_units=256), 30, 7),
     "train_1024": (partial(train, num_units=1024), 10, 3),
     "train_4096": (partial(train, num_units=4096), 5, 0),
+    "sheet_1024": (partial(train_sheet, num_units=1024), 10, 3),
+    "sheet_4096": (partial(train_sheet, num_units=4096), 3, 0),
     "biohsic_mlp": (
         partial(
             windows,

@@ -10,6 +10,7 @@ from fdl_configs import biohsic as _biohsic
 from fdl_configs import grid_lstm as _grid_lstm
 from fdl_configs import grid_rnn as _grid_rnn
 from fdl_configs import reservoir as _reservoir
+from fdl_configs import topo_grid as _topo_grid
 from fdl_configs.biohsic import (
     back_propagation,
     biohsic,
@@ -50,6 +51,20 @@ from fdl_configs.pattern_formation import (
     tanh_maps,
 )
 from fdl_configs.reservoir import noise, reservoir
+from fdl_configs.topo_grid import (
+    equal_tau,
+    fixed_tau,
+    gradient_tau,
+    radial_tau,
+    ramp_tau,
+    recorded,
+    sorscher,
+    striped_tau,
+    tanni,
+    topo_grid,
+    topo_grid_plain,
+    topo_grid_topoloss,
+)
 
 __all__ = [
     "back_propagation",
@@ -60,8 +75,11 @@ __all__ = [
     "cpu_grids",
     "digits",
     "dog",
+    "equal_tau",
     "fashion_mnist",
+    "fixed_tau",
     "gaussian",
+    "gradient_tau",
     "grid_lstm",
     "grid_rnn",
     "helmholtz",
@@ -79,14 +97,23 @@ __all__ = [
     "online",
     "pattern_formation",
     "periodic",
+    "radial_tau",
+    "ramp_tau",
+    "recorded",
     "reservoir",
     "reset",
     "ridge_only",
     "saturated_maps",
     "sine_gate",
     "single_layer",
+    "sorscher",
+    "striped_tau",
     "tanh",
     "tanh_maps",
+    "tanni",
+    "topo_grid",
+    "topo_grid_plain",
+    "topo_grid_topoloss",
     "torus",
     "unscaled",
     "xor",
@@ -97,6 +124,7 @@ _LAPTOP = {
     _grid_lstm.model.task: _grid_lstm.laptop,
     _grid_rnn.model.task: _grid_rnn.laptop,
     _reservoir.model.task: _reservoir.laptop,
+    _topo_grid.model.task: _topo_grid.laptop,
 }
 
 
@@ -105,7 +133,7 @@ def laptop(cfg: fdl.Config) -> None:
     task = fdl.get_callable(cfg.task)
     if task not in _LAPTOP:
         raise ValueError(
-            "the fiddler laptop changes grid_rnn and grid_lstm, biohsic and reservoir, and no "
-            "other config"
+            "the fiddler laptop changes grid_rnn, grid_lstm, topo_grid..., biohsic and reservoir, "
+            "and no other config"
         )
     _LAPTOP[task](cfg)

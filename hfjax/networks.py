@@ -26,6 +26,14 @@ class RNNParams(NamedTuple):
     recurrent: jax.Array
 
 
+class LeakyRNNParams(NamedTuple):
+    """inputs [in, unit], recurrent [unit, unit] (from, to), log_tau [unit] (tau in steps)."""
+
+    inputs: jax.Array
+    recurrent: jax.Array
+    log_tau: jax.Array
+
+
 class LSTMParams(NamedTuple):
     """inputs [in, 4 unit], recurrent [unit, 4 unit], bias [4 unit]; gates i, f, g, o in order."""
 
@@ -102,6 +110,16 @@ def linear_init(key: jax.Array, *, num_in: int, num_out: int) -> jax.Array:
     """
     check.at_least(1, num_in=num_in, num_out=num_out)
     return _uniform(key, (num_in, num_out), num_in**-0.5)
+
+
+def glorot_init(key: jax.Array, *, num_in: int, num_out: int) -> jax.Array:
+    """Weights uniform in +-sqrt(6 / (num_in + num_out)) -> [in, out].
+
+    Raises ValueError where a size is below 1. Source: Glorot & Bengio 2010; PyTorch
+    `xavier_uniform_`.
+    """
+    check.at_least(1, num_in=num_in, num_out=num_out)
+    return _uniform(key, (num_in, num_out), math.sqrt(6 / (num_in + num_out)))
 
 
 def linear(weights: jax.Array, x: jax.Array) -> jax.Array:
@@ -249,6 +267,88 @@ def rnn_plain(
         return h_t, h_t
 
     return jax.lax.scan(step, h0, inputs.swapaxes(0, 1))[1].swapaxes(0, 1)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _leaky_rnn(f, params, alpha, h0, v):
+    """`leaky_rnn`, with the gradient of W_h in one product over batch and time, as in `_rnn`.
+
+    With g_t the gradient of h_t from outside, e_t = g_t + dh_t and d_t = alpha f'(a_t) e_t,
+        dh_tm1 = (1 - alpha) e_t + d_t W_h^T,   dalpha = sum_t e_t (f(a_t) - h_tm1).
+    """
+    return _leaky_rnn_forward(f, params, alpha, h0, v)[0]
+
+
+def _leaky_rnn_forward(f, params, alpha, h0, v):
+    row = alpha[None]
+
+    def step(h_tm1, v_t):
+        a_t = v_t @ params.inputs + h_tm1 @ params.recurrent
+        h_t = (1 - row) * h_tm1 + row * f(a_t)
+        return h_t, (h_t, a_t)
+
+    _, (h, a) = jax.lax.scan(step, h0, v.swapaxes(0, 1))
+    h = h.swapaxes(0, 1)
+    return h, (params, alpha, h0, v, h, a)
+
+
+def _leaky_rnn_backward(f, residuals, g):
+    params, alpha, h0, v, h, a = residuals
+    row = alpha[None]
+    h_tm1 = jnp.concatenate([h0[:, None], h[:, :-1]], axis=1)
+
+    def step(carry, now):
+        dh_t, dalpha = carry
+        g_t, a_t, h_before = now
+        e_t = g_t + dh_t
+        f_t, back = jax.vjp(f, a_t)
+        (d_t,) = back(row * e_t)
+        dalpha += jnp.sum(e_t * (f_t - h_before), axis=0)
+        return ((1 - row) * e_t + d_t @ params.recurrent.T, dalpha), d_t
+
+    (dh_0, dalpha), d = jax.lax.scan(
+        step,
+        (jnp.zeros_like(h0), jnp.zeros_like(alpha)),
+        (g.swapaxes(0, 1), a, h_tm1.swapaxes(0, 1)),
+        reverse=True,
+    )
+    d = d.swapaxes(0, 1)
+    gradient = RNNParams(inputs=_flat(v).T @ _flat(d), recurrent=_flat(h_tm1).T @ _flat(d))
+    return gradient, dalpha, dh_0, linear(params.inputs.T, d)
+
+
+_leaky_rnn.defvjp(_leaky_rnn_forward, _leaky_rnn_backward)
+
+
+def time_constants(log_tau: jax.Array, *, tau_min: float, tau_max: float) -> jax.Array:
+    """tau = exp(log_tau), held within [tau_min, tau_max] (steps): any shape, the same.
+
+    As in PyTorch's `clamp`, the gradient is whole on the bounds and 0 beyond.
+    """
+    tau = jnp.exp(log_tau)
+    return jnp.where((tau >= tau_min) & (tau <= tau_max), tau, jnp.clip(tau, tau_min, tau_max))
+
+
+def leaky_rnn(
+    params: LeakyRNNParams,
+    h0: jax.Array,
+    inputs: jax.Array,
+    *,
+    nonlinearity: Nonlinearity,
+    tau_min: float,
+    tau_max: float,
+) -> jax.Array:
+    """RNN of units with their own time constants, which are learned:
+    h_t = (1 - 1/tau) h_tm1 + (1/tau) f(v_t W_i + h_tm1 W_h), tau = `time_constants`.
+
+    h0 [batch, unit], inputs v [batch, time, in] -> hidden [batch, time, unit]. Gradients by
+    `_leaky_rnn`, equal to those of a plain scan; first order and reverse mode only.
+    Source: TopographicGridCells `TauRNN`.
+    """
+    _check_recurrent(inputs, h0, params)
+    alpha = 1 / time_constants(params.log_tau, tau_min=tau_min, tau_max=tau_max)
+    weights = RNNParams(params.inputs, params.recurrent)
+    return _leaky_rnn(nonlinearity, weights, alpha, h0, inputs)
 
 
 def lstm(params: LSTMParams, h0: jax.Array, c0: jax.Array, inputs: jax.Array) -> jax.Array:

@@ -740,23 +740,37 @@ def grid_phases(
     return _over_blocks(phase, maps)
 
 
-def fourier_scales(maps: jax.Array, *, bin_width_m: float) -> jax.Array:
-    """Wavelength of each map's strongest plane wave, in metres.
+class PlaneWaves(NamedTuple):
+    """Each map's strongest wave cos(k.x - phase), x from the map's middle, all [unit].
+
+    wavelength 2 pi / |k| (m), direction of k (rad, in [0, pi)), phase (rad, in [-pi, pi)).
+    """
+
+    wavelength: jax.Array
+    direction: jax.Array
+    phase: jax.Array
+
+
+def plane_waves(maps: jax.Array, *, bin_width_m: float) -> PlaneWaves:
+    """The strongest plane wave of each map.
 
     The mean is taken off (unvisited bins count as the mean), the map is padded to four times its
     width, and the highest peak of the power spectrum is placed between modes by a parabola. The
-    spacing of a hexagonal grid is 2/sqrt(3) times this wavelength.
+    spacing of a hexagonal grid is 2/sqrt(3) times the wavelength, and its fields lie 30 degrees off
+    the direction.
 
-    maps [unit, x, y], bin_width_m -> [unit]; infinite for a map without variance.
+    maps [unit, x, y], bin_width_m -> PlaneWaves; for a map without variance the wavelength is
+    infinite.
     """
     maps = _floating(maps)
     chex.assert_rank(maps, 3)
     size = [4 * n for n in maps.shape[1:]]
 
-    def scale(block: jax.Array) -> jax.Array:
+    def wave(block: jax.Array) -> PlaneWaves:
         visited = jnp.isfinite(block)
         mean = jnp.mean(block, axis=(1, 2), keepdims=True, where=visited)
-        power = jnp.abs(jnp.fft.fft2(jnp.where(visited, block - mean, 0), s=size)) ** 2
+        centred = jnp.where(visited, block - mean, 0)
+        power = jnp.abs(jnp.fft.fft2(centred, s=size)) ** 2
         best = jnp.argmax(power[:, :, : size[1] // 2 + 1].reshape(block.shape[0], -1), axis=1)
         index = jnp.unravel_index(best, (size[0], size[1] // 2 + 1))
         unit = jnp.arange(block.shape[0])
@@ -772,9 +786,21 @@ def fourier_scales(maps: jax.Array, *, bin_width_m: float) -> jax.Array:
             signed = jnp.where(i > length // 2, i - length, i).astype(block.dtype)
             frequency.append((signed + offset) / (length * bin_width_m))
         flat = jnp.max(power, axis=(1, 2)) == 0
-        return jnp.where(flat, jnp.inf, 1 / jnp.hypot(*frequency))
+        wavelength = jnp.where(flat, jnp.inf, 1 / jnp.hypot(*frequency))
+        # k and -k are one wave: the half plane of directions from 0 to pi.
+        sign = jnp.where((frequency[1] < 0) | ((frequency[1] == 0) & (frequency[0] < 0)), -1, 1)
+        k = [sign * f for f in frequency]
+        x, y = (
+            bin_width_m * (jnp.arange(n, dtype=block.dtype) - (n - 1) / 2) for n in block.shape[1:]
+        )
+        turns = k[0][:, None, None] * x[None, :, None] + k[1][:, None, None] * y[None, None, :]
+        along, across = (
+            jnp.sum(centred * f(2 * np.pi * turns), axis=(1, 2)) for f in (jnp.cos, jnp.sin)
+        )
+        direction = jnp.mod(jnp.arctan2(k[1], k[0]), np.pi)
+        return PlaneWaves(wavelength, direction, jnp.arctan2(across, along))
 
-    return _over_blocks(scale, maps)
+    return _over_blocks(wave, maps)
 
 
 # ---------------------------------------------------------------------------------------------

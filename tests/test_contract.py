@@ -14,7 +14,7 @@ from fiddle.experimental import serialization
 from matplotlib.figure import Figure
 
 import hfjax
-from hfjax import log, train
+from hfjax import data, log, train
 from hfjax.__main__ import _configs, _fiddlers
 from tests import images
 
@@ -52,6 +52,9 @@ TINY = {
     "helmholtz_path_integration": {**_PLACES, "mode_s": 2.0, "between_s": 0.2},
     "helmholtz_remapping": {**_PLACES, "pretraining_s": 1.0},
     "reservoir": {"num_units": 20, "num_samples": 24, "window": 5, "time_steps": 3},
+    "topo_grid": {**_WALKS, "num_units": 16},
+    "topo_grid_plain": {**_WALKS, "num_units": 16},
+    "topo_grid_topoloss": {**_WALKS, "num_units": 16},
     "pattern_formation": {"num_maps": 4, "num_bins": 21, "num_noise_maps": 8},
 }
 
@@ -66,6 +69,8 @@ def tiny(name, *fiddlers):
             return None
     if hasattr(config.data, "data_dir"):  # files that are not here
         config.data = fdl.Config(images.noise)
+    if hasattr(config.data, "path"):
+        config.data.path = str(data._shipped("sargolini"))
     for path, value in TINY[name].items():
         *parents, field = path.split(".")
         setattr(functools.reduce(getattr, parents, config.task), field, value)

@@ -174,5 +174,5 @@ def test_configs_survive_json_and_build(fiddlers):
 
 
 def test_laptop_refuses_configs_it_does_not_know():
-    with pytest.raises(ValueError, match="the fiddler laptop changes grid_rnn and grid_lstm"):
+    with pytest.raises(ValueError, match="the fiddler laptop changes grid_rnn, grid_lstm"):
         fdl_configs.laptop(fdl_configs.pattern_formation())

@@ -370,7 +370,7 @@ def test_moser_score_is_nan_where_there_is_no_central_field():
 # --- spacing, orientation, phase
 
 spacing_orientation = jit(ratemaps.spacing_orientation, bin_width_m=2.2 / 32)
-fourier_scales = jit(ratemaps.fourier_scales, bin_width_m=2.2 / 32)
+plane_waves = jit(ratemaps.plane_waves, bin_width_m=2.2 / 32)
 MODULES = [(0.35, 0.1), (0.5, 0.5), (0.62, 1.0), (0.8, 0.02)]
 
 
@@ -385,7 +385,7 @@ def test_spacing_and_orientation_are_recovered():
         error = np.angle(np.exp(6j * (found.orientation - orientation))) / 6
         np.testing.assert_allclose(error, 0, atol=np.radians(1.5))
         assert np.all((found.orientation >= 0) & (found.orientation < np.pi / 3))
-    wavelength = fourier_scales(maps)
+    wavelength = plane_waves(maps).wavelength
     np.testing.assert_allclose(wavelength * 2 / np.sqrt(3), spacing, rtol=0.03)
 
 
@@ -394,7 +394,7 @@ def test_no_spacing_without_three_peaks():
     found = spacing_orientation(maps)
     assert np.isnan(found.spacing).all()
     assert np.isnan(found.orientation).all()
-    wavelength = fourier_scales(maps)
+    wavelength = plane_waves(maps).wavelength
     np.testing.assert_array_equal(wavelength[1:], np.inf)
 
 

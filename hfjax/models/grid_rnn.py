@@ -176,8 +176,13 @@ def task(
     readout_decay: float = 0.0,
     activity_decay: float = 0.0,
     encoder_gain: float = 1.0,
+    max_gradient_norm: float | None = None,
     network: Network | None = None,
     box: Box | None = None,
+    motion: Callable[..., arena.Walk] = arena.sorscher_walk,
+    encoder_init: Callable[..., jax.Array] = networks.linear_init,
+    decoder_init: Callable[..., jax.Array] = networks.linear_init,
+    penalty: Callable[[Any], tuple[jax.Array, dict[str, jax.Array]]] | None = None,
     place_centres: Callable[..., jax.Array] = cells.place_centres,
     place_code: Callable[..., jax.Array] = cells.softmax_surround,
     objective: Callable[[jax.Array, jax.Array], jax.Array] = cross_entropy,
@@ -199,16 +204,21 @@ def task(
     num_grid: hidden units. sigma_m: width of place fields. num_steps, dt_s: length of a training
     walk. learning_rate: a number, or an optax schedule. place_centres, place_code: of `cells`.
     objective (outputs, code) -> [...]. network defaults to `vanilla()`, box to `walled_box()`.
+    motion: as `arena.sorscher_walk`. encoder_init, decoder_init: as `networks.linear_init`.
+    penalty (the network's own params) -> (what to add to the loss, its scalars by name).
+    max_gradient_norm: a longer gradient, of all parameters together, is cut to this norm.
     Evaluation, see `evaluation`: eval_steps, rollout_steps, num_rollouts, num_map_walks, num_bins,
     num_noise_maps. `data` is () or what `data.sargolini` returns.
 
-    step's scalars: loss; code_loss, the loss without the decays; error_cm, the mean distance
-    between true and decoded positions (at five steps evenly spread, of walks of ten or more).
+    step's scalars: loss; code_loss, the loss without decays and penalty; those of the penalty;
+    error_cm, the mean distance between true and decoded positions (at five steps evenly spread, of
+    walks of ten or more).
     Raises ValueError where a size is below 1, or a width, a time, a rate or a gain is not
     positive, or a decay is negative.
 
     Source: grid-pattern-formation `main`, `model`, `trainer`; the defaults are its published
-    values; readout_decay and activity_decay, which it does not have, are 0. Deviations: place
+    values; readout_decay and activity_decay, which it does not have, are 0. Penalty and
+    max_gradient_norm are for `topo_grid`. Deviations: place
     centres are uniform with another generator, and differ between seeds; evaluation walks are held
     out by their keys.
     """
@@ -226,6 +236,8 @@ def task(
     check.positive(sigma_m=sigma_m, dt_s=dt_s, encoder_gain=encoder_gain)
     if not callable(learning_rate):
         check.positive(learning_rate=learning_rate)
+    if max_gradient_norm is not None:
+        check.positive(max_gradient_norm=max_gradient_norm)
     if num_place < 3:
         raise ValueError(f"num_place must be at least 3 for decoding, but is {num_place}")
     check.not_negative(
@@ -234,10 +246,12 @@ def task(
     net = vanilla() if network is None else network
     space = walled_box() if box is None else box
     optimizer = optax.adam(learning_rate)
+    if max_gradient_norm is not None:
+        optimizer = optax.chain(optax.clip_by_global_norm(max_gradient_norm), optimizer)
     code = partial(place_code, sigma_m=sigma_m, distance_sq=space.distance_sq)
 
     def walks(key: jax.Array, count: int, length: int) -> arena.Walk:
-        return arena.sorscher_walk(
+        return motion(
             key,
             batch_size=count,
             num_steps=length,
@@ -251,11 +265,9 @@ def task(
         encoder_key, network_key, decoder_key, place_key = jax.random.split(key, 4)
         params = Params(
             encoder=encoder_gain
-            * networks.linear_init(
-                encoder_key, num_in=num_place, num_out=net.num_starts * num_grid
-            ),
+            * encoder_init(encoder_key, num_in=num_place, num_out=net.num_starts * num_grid),
             network=net.init(network_key, num_in=2, num_units=num_grid),
-            decoder=networks.linear_init(decoder_key, num_in=num_grid, num_out=num_place),
+            decoder=decoder_init(decoder_key, num_in=num_grid, num_out=num_place),
         )
         centres = place_centres(place_key, num_place=num_place, width_m=space.width_m)
         return State(params, optimizer.init(params), centres)
@@ -277,12 +289,16 @@ def task(
             total += readout_decay * jnp.sum(params.decoder**2)
         if activity_decay:
             total += activity_decay * jnp.mean(hidden**2)
-        return total, (code_loss, y)
+        reports: dict[str, jax.Array] = {}
+        if penalty is not None:
+            added, reports = penalty(params.network)
+            total += added
+        return total, (code_loss, y, reports)
 
     def step(state: State, batch: arena.Walk, key: jax.Array):
         del key
         params, opt_state, centres = state
-        (total, (code_loss, y)), gradient = jax.value_and_grad(loss, has_aux=True)(
+        (total, (code_loss, y, reports)), gradient = jax.value_and_grad(loss, has_aux=True)(
             params, centres, batch
         )
         updates, opt_state = optimizer.update(gradient, opt_state, params)
@@ -292,6 +308,7 @@ def task(
         offset = space.offset(batch.positions[:, some], space.decode(y[:, some], centres))
         error_m = jnp.linalg.norm(offset, axis=-1)
         scalars = {"loss": total, "code_loss": code_loss, "error_cm": 100 * jnp.mean(error_m)}
+        scalars |= reports
         return State(optax.apply_updates(params, updates), opt_state, centres), scalars
 
     evaluate = evaluation(

@@ -1,0 +1,402 @@
+"""Units on a sheet: halving and restoring, penalties, time constants, order of the sheet."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from hfjax import arena, cells, networks
+from hfjax.models import grid_rnn, topo_grid
+
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+@pytest.fixture
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+# The sheet -------------------------------------------------------------------------------------
+
+# PyTorch 2.15.0: x = torch.arange(n * n, dtype=float64).reshape(1, 1, n, n) ** 2 / 10, then
+# F.interpolate(F.interpolate(x, scale_factor=0.5, mode="bilinear", align_corners=False),
+# size=(n, n), mode="bilinear", align_corners=False), for n = 4 and n = 5.
+RESTORED_4 = [
+    [1.05, 1.4, 2.1, 2.45],
+    [3.65, 4.2, 5.3, 5.85],
+    [8.85, 9.8, 11.7, 12.65],
+    [11.45, 12.6, 14.9, 16.05],
+]
+RESTORED_5 = [
+    [1.55, 1.71, 2.35, 2.99, 3.15],
+    [3.15, 3.35, 4.15, 4.95, 5.15],
+    [9.55, 9.91, 11.35, 12.79, 13.15],
+    [15.95, 16.47, 18.55, 20.63, 21.15],
+    [17.55, 18.11, 20.35, 22.59, 23.15],
+]
+
+
+def test_halving_and_restoring_equals_pytorchs_interpolate(float64):
+    for side, golden in ((4, RESTORED_4), (5, RESTORED_5)):
+        values = jnp.arange(side * side, dtype=float) ** 2 / 10
+        found = topo_grid.restored(values, side=side)
+        np.testing.assert_allclose(found.reshape(side, side), golden, rtol=1e-12, atol=1e-12)
+
+
+def test_a_plane_is_restored_inside_and_every_feature_by_itself(float64):
+    row, column = jnp.meshgrid(jnp.arange(6.0), jnp.arange(6.0), indexing="ij")
+    plane = (2 * row + 3 * column).reshape(-1)
+    found = topo_grid.restored(jnp.stack([plane, -plane], axis=1), side=6)
+    inside = (slice(1, -1), slice(1, -1))
+    np.testing.assert_allclose(
+        found[:, 0].reshape(6, 6)[inside], plane.reshape(6, 6)[inside], rtol=1e-12
+    )
+    np.testing.assert_allclose(found[:, 1], -found[:, 0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("num_units", [0, 1, 8, 15, -4])
+def test_units_that_are_no_square_are_refused(num_units):
+    with pytest.raises(ValueError, match=f"square of 2 or more.* but is {num_units}"):
+        topo_grid.task(num_units=num_units)
+
+
+def test_morans_i_worked_by_hand():
+    morans_i = jit(functools.partial(topo_grid.morans_i, side=2, num_shuffles=50))
+    everyone = jnp.ones(4, bool)
+    # Rows of 1 and -1: two pairs alike, two opposite. Columns likewise; a chessboard: all opposite.
+    for values, expected in (([1, 1, -1, -1], 0.0), ([1, -1, 1, -1], 0.0), ([1, -1, -1, 1], -1.0)):
+        found = morans_i(jnp.array(values, float)[:, None], everyone, jax.random.key(0))
+        np.testing.assert_allclose(found.statistic, expected, atol=1e-6)
+    # Three that count, in an L: mean 2, deviations 1, -1, 0; pairs (1)(-1) and (1)(0).
+    # 3 / 2 * (-1 + 0) / (1 + 1 + 0) = -3/4, whatever the fourth is.
+    among = jnp.array([True, True, True, False])
+    found = morans_i(jnp.array([[3.0], [1.0], [2.0], [99.0]]), among, jax.random.key(0))
+    np.testing.assert_allclose(found.statistic, -0.75, rtol=1e-6)
+    assert float(morans_i(jnp.ones((4, 1)), everyone, jax.random.key(0)).statistic) == 0
+    alone = jnp.array([True, False, False, True])
+    assert float(morans_i(jnp.eye(4)[:, :1], alone, jax.random.key(0)).statistic) == 0
+
+
+def test_shuffles_deal_the_values_among_those_that_count():
+    side = 12
+    row = jnp.repeat(jnp.arange(side, dtype=float), side)
+    among = jax.random.bernoulli(jax.random.key(1), 0.7, (side**2,))
+    values = jnp.where(among, row, 1e6)[:, None]
+    found = jit(functools.partial(topo_grid.morans_i, side=side))(values, among, jax.random.key(0))
+    assert 0.8 < found.statistic < 1.1
+    count = int(among.sum())
+    # Its mean under permutation is -1/(N - 1), its variance about 1 / number of pairs.
+    m = np.asarray(among).reshape(side, side)
+    pairs = (m[1:] & m[:-1]).sum() + (m[:, 1:] & m[:, :-1]).sum()
+    np.testing.assert_allclose(found.shuffled_std, pairs**-0.5, rtol=0.2)
+    np.testing.assert_allclose(
+        found.shuffled_mean, -1 / (count - 1), atol=4 * pairs**-0.5 / 200**0.5
+    )
+
+
+def test_spearman_equals_scipys_with_ties_and_left_outs():
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 8, 60).astype(float), rng.normal(size=60)
+    b += 0.3 * a
+    among = rng.uniform(size=60) < 0.7
+    expected = scipy.stats.spearmanr(a[among], b[among]).statistic
+    found = jit(topo_grid.spearman)(jnp.asarray(a), jnp.asarray(b), jnp.asarray(among))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert float(topo_grid.spearman(jnp.ones(60), jnp.asarray(b), jnp.asarray(among))) == 0
+
+
+# Time constants --------------------------------------------------------------------------------
+
+
+def test_first_time_constants():
+    make = {"side": 5, "tau_min": 1.0, "tau_max": 9.0}
+    key = jax.random.key(0)
+    rows = topo_grid.gradient_tau(key, **make).reshape(5, 5)
+    np.testing.assert_allclose(rows, np.repeat([[1], [3], [5], [7], [9]], 5, axis=1))
+    radial = topo_grid.radial_tau(key, **make).reshape(5, 5)
+    np.testing.assert_allclose(radial[[0, 2, 2], [0, 2, 4]], [9, 1, 1 + 8 / 2**0.5], rtol=1e-6)
+    stripes = topo_grid.striped_tau(key, **make, num_stripes=2).reshape(5, 5)
+    np.testing.assert_allclose(stripes[:, 0], [1, 1, 9, 9, 9])  # the row that is left: the last
+    np.testing.assert_allclose(topo_grid.equal_tau(key, **make), 5)
+    random = topo_grid.random_tau(key, side=50, tau_min=1.0, tau_max=9.0)
+    assert scipy.stats.kstest(random, "uniform", (1, 8)).pvalue > 1e-3
+    with pytest.raises(ValueError, match="num_stripes must be at most 5"):
+        topo_grid.striped_tau(key, **make, num_stripes=6)
+
+
+@pytest.mark.parametrize(("low", "high"), [(5.0, 2.0), (0.5, 50.0), (-1.0, 3.0), (1.0, np.inf)])
+def test_bounds_of_tau_that_make_no_sense_are_refused(low, high):
+    with pytest.raises(ValueError, match="1 <= tau_min <= tau_max must hold"):
+        topo_grid.leaky_units(tau_min=low, tau_max=high)
+
+
+def leaky_setting(num_units=5, batch=3, time=6):
+    keys = jax.random.split(jax.random.key(0), 4)
+    params = networks.LeakyRNNParams(
+        inputs=jax.random.normal(keys[0], (2, num_units)),
+        recurrent=0.7 * jax.random.normal(keys[1], (num_units, num_units)),
+        # In the middle, below and above the bounds 1 and 8, and on both.
+        log_tau=jnp.log(jnp.array([3.0, 0.5, 20.0, 1.0, 8.0])),
+    )
+    h0 = jax.random.normal(keys[2], (batch, num_units))
+    return params, h0, jax.random.normal(keys[3], (batch, time, 2))
+
+
+BOUNDS = {"tau_min": 1.0, "tau_max": 8.0}
+
+
+def plain(params, h0, inputs, nonlinearity):
+    """The equation as a loop, differentiated by JAX."""
+    tau = jnp.clip(jnp.exp(params.log_tau), 1.0, 8.0)[None]
+    h, hidden = h0, []
+    for v in inputs.swapaxes(0, 1):
+        f = nonlinearity(v @ params.inputs + h @ params.recurrent)
+        h = (1 - 1 / tau) * h + f / tau
+        hidden.append(h)
+    return jnp.stack(hidden, axis=1)
+
+
+@pytest.mark.parametrize("nonlinearity", [networks.relu, networks.tanh])
+def test_leaky_units_and_all_their_gradients_equal_a_plain_loop(float64, nonlinearity):
+    params, h0, inputs = leaky_setting()
+    above = jax.random.normal(jax.random.key(7), (3, 6, 5))
+    ours = functools.partial(networks.leaky_rnn, nonlinearity=nonlinearity, **BOUNDS)
+    np.testing.assert_allclose(
+        jit(ours)(params, h0, inputs), plain(params, h0, inputs, nonlinearity), rtol=1e-12
+    )
+
+    def gradients(function):
+        return jit(jax.grad(lambda *a: jnp.sum(above * function(*a)), argnums=(0, 1, 2)))(
+            params, h0, inputs
+        )
+
+    found = gradients(ours)
+    expected = gradients(functools.partial(plain, nonlinearity=nonlinearity))
+    for got, wanted in zip(jax.tree.leaves(found[1:]), jax.tree.leaves(expected[1:]), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-10, atol=1e-12)
+    for name in ("inputs", "recurrent"):
+        got, wanted = (getattr(x[0], name) for x in (found, expected))
+        np.testing.assert_allclose(got, wanted, rtol=1e-10, atol=1e-12)
+    # jnp.clip halves the gradient on a bound (exp(log 1)); PyTorch's clamp and ours do not.
+    wanted = np.array(expected[0].log_tau) * [1, 0, 0, 2, 1]
+    assert np.abs(wanted[[0, 3, 4]]).min() > 1e-3
+    np.testing.assert_allclose(found[0].log_tau, wanted, rtol=1e-9, atol=1e-12)
+    # And against differences of the loss itself.
+    step = 1e-6
+    moved = [params._replace(log_tau=params.log_tau.at[0].add(sign * step)) for sign in (1, -1)]
+    up, down = (float(jnp.sum(above * jit(ours)(p, h0, inputs))) for p in moved)
+    np.testing.assert_allclose(found[0].log_tau[0], (up - down) / (2 * step), rtol=1e-6)
+
+
+def test_units_that_do_not_learn_their_tau_have_no_gradient_in_it():
+    for learned in (True, False):
+        units = topo_grid.leaky_units(tau_max=8.0, learned=learned)
+        params, h0, inputs = leaky_setting(num_units=4 + 1)
+
+        def loss(params, units=units, h0=h0, inputs=inputs):
+            return jnp.sum(units.network.apply(params, h0, inputs)) + jnp.sum(units.tau(params))
+
+        assert bool(jnp.any(jax.grad(loss)(params).log_tau != 0)) == learned
+
+
+# Penalties -------------------------------------------------------------------------------------
+
+
+def test_unlike_weights_is_one_minus_the_mean_cosine(float64):
+    side = 4
+    params, *_ = leaky_setting()
+    w = jax.random.normal(jax.random.key(3), (16, 16))
+    loss, scalars = topo_grid.unlike_weights(
+        params._replace(recurrent=w), None, side=side, weight=2.0
+    )
+    incoming = np.asarray(w).T  # of unit u, as a row
+    blurred = np.asarray(topo_grid.restored(jnp.asarray(incoming), side=side))
+    cosine = [
+        a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+        for a, b in zip(incoming, blurred, strict=True)
+    ]
+    np.testing.assert_allclose(scalars["topographic_loss"], 1 - np.mean(cosine), rtol=1e-12)
+    np.testing.assert_allclose(loss, 2 * (1 - np.mean(cosine)), rtol=1e-12)
+    alike = params._replace(recurrent=jnp.ones((16, 1)) * jnp.ones((1, 16)))
+    np.testing.assert_allclose(topo_grid.unlike_weights(alike, None, side=side)[0], 0, atol=1e-12)
+
+
+def test_unlike_tau_both_ways(float64):
+    tau = jnp.array([1.0, 4.0, 2.0, 9.0])  # a sheet of 2 x 2 is restored to its mean, 4
+    roughness = (9 + 0 + 4 + 25) / 4
+    variance = (9 + 0 + 4 + 25) / 3
+    loss, scalars = topo_grid.unlike_tau(None, tau, side=2)
+    np.testing.assert_allclose(loss, roughness - 0.1 * variance, rtol=1e-12)
+    np.testing.assert_allclose(scalars["tau_roughness"], roughness, rtol=1e-12)
+    # Sorted 1 2 4 9 against 1 11/3 19/3 9.
+    ramp = ((5 / 3) ** 2 + (7 / 3) ** 2) / 4
+    spread = {"smoothness": 0.5, "spread": 2.0, "spread_term": topo_grid.off_the_ramp}
+    loss, _ = topo_grid.unlike_tau(None, tau, side=2, **spread)
+    np.testing.assert_allclose(loss, 0.5 * roughness + 2 * ramp, rtol=1e-12)
+    # No gradient through the ends: of 1 and 9 only what their own distance, 0, gives.
+    gradient = jax.grad(topo_grid.off_the_ramp)(tau)
+    np.testing.assert_allclose(gradient, [0, -7 / 6, -5 / 6, 0], rtol=1e-9, atol=1e-12)
+    with pytest.raises(ValueError, match="needs units with time constants"):
+        topo_grid.task(num_units=16, penalty=topo_grid.unlike_tau)
+
+
+def test_the_floor_bounds_what_a_negative_code_can_gain(float64):
+    code = jnp.array([1.0, -0.2])
+    outputs = jnp.array([2.0, -1.0])
+    p = np.exp([2, -1]) / np.exp([2, -1]).sum()
+    found = topo_grid.floored_cross_entropy(outputs, code)
+    np.testing.assert_allclose(found, -np.log(p[0] + 1e-10) + 0.2 * np.log(p[1] + 1e-10), rtol=1e-9)
+    far = topo_grid.floored_cross_entropy(jnp.array([2.0, -1e4]), code)
+    np.testing.assert_allclose(far, 0.2 * np.log(1e-10), rtol=1e-6)
+    # Where the code is not negative it is that of grid_rnn.
+    positive = jnp.abs(code)
+    np.testing.assert_allclose(
+        topo_grid.floored_cross_entropy(outputs, positive),
+        grid_rnn.cross_entropy(outputs, positive),
+        rtol=1e-7,
+    )
+
+
+# The task --------------------------------------------------------------------------------------
+
+SMALL = {
+    "num_units": 16,
+    "num_place": 16,
+    "batch_size": 4,
+    "num_steps": 5,
+    "num_map_walks": 200,
+    "num_rollouts": 4,
+    "rollout_steps": 20,
+    "num_bins": 12,
+    "num_noise_maps": 8,
+}
+
+
+def test_walks_are_ratinaboxs_and_as_fast_as_sorschers():
+    def walk(width_m, boundary, num_steps):
+        made = functools.partial(
+            topo_grid.rat_walk,
+            batch_size=300,
+            num_steps=num_steps,
+            width_m=width_m,
+            dt_s=0.02,
+            boundary=boundary,
+        )
+        return jit(made)(jax.random.key(0))
+
+    walled = walk(2.2, arena.avoid_walls, 100)
+    assert np.abs(walled.positions).max() <= 1.1
+    steps = np.diff(np.concatenate([walled.start[:, None], walled.positions], axis=1), axis=1)
+    np.testing.assert_allclose(steps, walled.displacements, atol=1e-6)
+    around = walk(2.2, arena.wrap_around, 100)
+    assert (np.abs(np.diff(around.positions, axis=1)).max(axis=-1) > 1.1).any()
+    assert np.abs(around.displacements).max() < 0.2
+    # Where no wall is met all start at 1.02 m/s, and after some coherence times of 0.5 s have
+    # Rayleigh speeds of that scale.
+    speed = np.linalg.norm(walk(1e3, arena.avoid_walls, 200).displacements, axis=-1) / 0.02
+    np.testing.assert_allclose(np.median(speed[:, 0]), 1.02, rtol=0.05)
+    np.testing.assert_allclose(np.sqrt((speed[:, 150:] ** 2).mean()), 2**0.5 * 1.02, rtol=0.05)
+    assert scipy.stats.kstest(speed[:, -1], "rayleigh", (0, 1.02)).pvalue > 1e-3
+
+
+def test_one_step_of_adam_on_the_clipped_gradient():
+    """With the loss written out again."""
+    task = topo_grid.task(
+        **SMALL, units=topo_grid.leaky_units(), penalty=topo_grid.unlike_tau, weight_decay=1e-2
+    )
+    state = jit(task.init)(jax.random.key(0), ())
+    batch = jit(task.sample)((), jax.random.key(1))
+    after, scalars = jit(task.step)(state, batch, jax.random.key(2))
+    code = functools.partial(
+        topo_grid.difference_of_gaussians, centres=state.place_centres, sigma_m=0.12
+    )
+
+    def loss(params):
+        h0 = code(batch.start) @ params.encoder
+        leaky = params.network
+        hidden = networks.leaky_rnn(
+            leaky, h0, batch.displacements, nonlinearity=networks.relu, tau_min=1.0, tau_max=50.0
+        )
+        y = networks.linear(params.decoder, hidden)
+        total = jnp.mean(topo_grid.floored_cross_entropy(y, code(batch.positions)))
+        tau = jnp.clip(jnp.exp(leaky.log_tau), 1, 50)
+        total += 1e-2 * jnp.sum(leaky.recurrent**2)
+        total += jnp.mean((tau - topo_grid.restored(tau, side=4)) ** 2)
+        return total - 0.1 * jnp.var(tau, ddof=1)
+
+    value, gradient = jit(jax.value_and_grad(loss))(state.params)
+    np.testing.assert_allclose(scalars["loss"], value, rtol=1e-5)
+    norm = np.sqrt(sum(np.sum(np.asarray(g) ** 2) for g in jax.tree.leaves(gradient)))
+    assert norm > 1
+    # The first step of Adam is the sign of the gradient times the rate, but for its epsilon.
+    for before, now, g in zip(
+        *map(jax.tree.leaves, (state.params, after.params, gradient)), strict=True
+    ):
+        clipped = np.asarray(g) / norm
+        expected = -1e-4 * clipped / (np.abs(clipped) + 1e-8)
+        np.testing.assert_allclose(now - before, expected, rtol=2e-2, atol=2e-6)
+
+
+def test_what_lies_where_on_a_sheet_made_by_hand():
+    """Maps of waves whose wavelength follows the rows, whose direction the columns, and tau."""
+    side, num_bins = 8, 32
+    row, column = np.divmod(np.arange(side**2), side)
+    wavelength, direction = 0.3 + 0.05 * row, 0.1 + 0.06 * column
+    phase = np.random.default_rng(0).uniform(-np.pi, np.pi, side**2)
+    x = (np.arange(num_bins) + 0.5) / num_bins * 2.2 - 1.1
+    maps = np.stack(
+        [
+            np.cos(2 * np.pi / w * (np.cos(d) * x[:, None] + np.sin(d) * x[None]) - p)
+            for w, d, p in zip(wavelength, direction, phase, strict=True)
+        ]
+    ).astype(np.float32)
+    score = np.where(np.arange(side**2) == 5, 0.1, 1.0).astype(np.float32)
+    measure = jit(functools.partial(topo_grid.on_the_sheet, side=side, width_m=2.2))
+    scalars, readout = measure(maps, score, jnp.asarray(row, float), jax.random.key(0))
+    np.testing.assert_allclose(readout["scale_m"], wavelength, rtol=0.03)
+    error = np.angle(np.exp(2j * (readout["wave_direction_rad"] - direction))) / 2
+    assert np.abs(error).max() < 0.03
+    turned = np.angle(np.exp(1j * (readout["wave_phase_rad"] - phase)))
+    assert np.abs(turned).max() < 0.3
+    assert scalars["grid_units"] == 63
+    for name in ("scale", "orientation", "tau"):
+        assert scalars[f"moran_{name}"] > 0.8, name
+        assert scalars[f"moran_{name}_z"] > 5, name
+    assert abs(scalars["moran_phase_z"]) < 3
+    assert scalars["tau_scale_correlation"] > 0.98
+    np.testing.assert_allclose(
+        scalars["tau_scale_z"], scalars["tau_scale_correlation"] * 62**0.5, rtol=1e-5
+    )
+
+
+@pytest.mark.slow
+def test_figures_of_the_sheet_are_drawn_from_the_readout():
+    for units in (topo_grid.plain_units(), topo_grid.leaky_units()):
+        task = topo_grid.task(**SMALL, units=units)
+        state = jit(task.init)(jax.random.key(0), ())
+        scalars, readout = jit(task.evaluate)(state, (), jax.random.key(1))
+        drawn = topo_grid.draw(jax.tree.map(np.asarray, readout))
+        panels = [ax.get_title() for ax in drawn["sheet"].axes if ax.get_images()]
+        leaky = units.tau is not None
+        assert ("tau_and_scale" in drawn) == leaky == ("moran_tau" in scalars)
+        assert len(panels) - leaky == 4
+        assert panels[0] == "grid score"
+        image = drawn["sheet"].axes[0].get_images()[0].get_array()
+        np.testing.assert_allclose(image, np.reshape(readout["grid_score_60"], (4, 4)))
+
+
+def test_place_cells_are_ratinaboxs():
+    centres = topo_grid.jittered_lattice(jax.random.key(0), num_place=512, width_m=2.2)
+    assert centres.shape == (512, 2)
+    assert np.abs(centres).max() <= 1.1
+    at = jnp.array([[0.3, -0.2]])
+    np.testing.assert_allclose(
+        topo_grid.difference_of_gaussians(at, centres, sigma_m=0.12),
+        cells.difference_of_gaussians(at, centres, sigma_m=0.12, ratio=1.5, peak=1.0),
+    )
+    peak = topo_grid.difference_of_gaussians(centres[:3], centres[:3], sigma_m=0.12)
+    np.testing.assert_allclose(np.diagonal(peak), 1, rtol=1e-5)

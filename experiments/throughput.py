@@ -159,7 +159,13 @@ def train(repeats: int, quick: bool, *, num_units: int) -> list[Row]:
 
 
 def train_sheet(repeats: int, quick: bool, *, num_units: int) -> list[Row]:
-    """The training step of topo_grid with learned time constants, and its batch by itself."""
+    """The training step of topo_grid with learned time constants, and its batch by itself.
+
+    The batch is that of the original: an agent of RatInABox for each walk.
+    """
+    from ratinabox.Agent import Agent
+    from ratinabox.Environment import Environment
+
     del quick
     task = topo_grid.task(
         num_units=num_units, units=topo_grid.leaky_units(), penalty=topo_grid.unlike_tau
@@ -171,11 +177,23 @@ def train_sheet(repeats: int, quick: bool, *, num_units: int) -> list[Row]:
         {
             "tau": training_step(task),
             "weights": training_step(weights_task),
-            "batch": lambda: sample((), key),
             **{name: function for name, (function, _, _) in calls.items()},
         },
         repeats,
     )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        room, num_theirs = Environment({"scale": 2.2}), 10
+        settings = {"dt": 0.02, "speed_mean": 1.02, "speed_coherence_time": 0.5}
+
+        def ratinabox():
+            for _ in range(num_theirs):
+                agent = Agent(room, settings)
+                for _ in range(NUM_STEPS):
+                    agent.update()
+
+        times |= medians_ms({"batch": lambda: sample((), key), "ratinabox": ratinabox}, 10)
+    their_ms = times["ratinabox"] * BATCH_SIZE / num_theirs
     floor_ms = sum(count * times[name] for name, (_, count, _) in calls.items())
     share = {name: f"{floor_ms / times[name]:.0%}" for name in ("tau", "weights")}
     rate = "of the rate of its products alone"
@@ -184,6 +202,11 @@ def train_sheet(repeats: int, quick: bool, *, num_units: int) -> list[Row]:
         Row("step of topo_grid_topoloss", times["weights"], f"{share['weights']} {rate}"),
         Row("its matrix products (floor)", floor_ms),
         Row(f"a batch of {BATCH_SIZE} walks of {NUM_STEPS} steps", times["batch"]),
+        Row(
+            "the same by RatInABox",
+            their_ms,
+            f"{their_ms / times['batch']:,.0f} x (scaled up from {num_theirs} walks)",
+        ),
     ]
 
 

@@ -32,7 +32,7 @@ def topo_grid_plain() -> fdl.Config:
             learning_rate=1e-4,
             weight_decay=1e-4,
             max_gradient_norm=1.0,
-            units=fdl.Config(model.plain_units),
+            units=fdl.Config(model.plain_units, recurrent_init=networks.uniform_fan_in),
             penalty=model.no_penalty,
             box=fdl.Config(grid_rnn.walled_box, width_m=2.2),
             motion=fdl.Partial(model.rat_walk, thigmotaxis=0.5),
@@ -125,15 +125,20 @@ def sorscher(cfg: fdl.Config) -> None:
 
 
 def laptop(cfg: fdl.Config) -> None:
-    """topo_grid for two CPU cores: 256 units on a sheet of 16 x 16.
+    """topo_grid for two CPU cores: 256 units on a sheet of 16 x 16 that start by remembering.
 
     python -m hfjax --fdl_config=topo_grid --fiddler=laptop --workdir=runs/topo_grid_laptop
+
+    With `sorscher`, give that first. Two minutes; see experiments/topo_grid/RESULTS.md.
     """
     _topo_grid_only(cfg, "laptop")
     task = cfg.task
-    task.num_units, task.num_place, task.batch_size = 256, 256, 100
-    task.num_map_walks = 2_000
-    task.encoder_gain = 10.0
+    task.num_units, task.batch_size, task.num_map_walks = 256, 100, 5_000
+    task.weight_decay = 1e-5
+    # Both codes then drive units about as much: one sums to 1 over the cells, one is 1 at its peak.
+    task.encoder_gain = 100.0 if task.place_code is cells.softmax_surround else 10.0
+    if fdl.get_callable(task.units) is model.plain_units:
+        task.units.recurrent_init = fdl.Partial(networks.near_identity, gain=1.0, scale=0.1)
     cfg.num_steps, cfg.chunk, cfg.eval_every, cfg.save_every = 8_000, 100, 4_000, 1_000
     task.learning_rate = fdl.Config(
         optax.cosine_decay_schedule, init_value=2e-3, decay_steps=cfg.num_steps

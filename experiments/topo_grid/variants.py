@@ -27,12 +27,12 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "plain": ("topo_grid_plain", ()),
     "topoloss": ("topo_grid_topoloss", ()),
     "tau": ("topo_grid", ()),
-    "tau, ramp": ("topo_grid", ("ramp_tau",)),
-    "tau, from a gradient": ("topo_grid", ("gradient_tau",)),
-    "tau fixed, random": ("topo_grid", ("fixed_tau",)),
-    "tau fixed, gradient": ("topo_grid", ("gradient_tau", "fixed_tau")),
+    "tau fixed": ("topo_grid", ("fixed_tau",)),
     "plain, Sorscher's code": ("topo_grid_plain", ("sorscher",)),
     "tau, Sorscher's code": ("topo_grid", ("sorscher",)),
+    "topoloss, Sorscher's code": ("topo_grid_topoloss", ("sorscher",)),
+    "tau, ramp": ("topo_grid", ("ramp_tau",)),
+    "tau fixed, gradient": ("topo_grid", ("gradient_tau", "fixed_tau")),
 }
 COLUMNS = {
     "error, 20 steps (cm)": "error_cm",
@@ -57,7 +57,7 @@ SHEET = {
 
 def workdir(row: str) -> pathlib.Path:
     """Where the run of a row lies."""
-    return pathlib.Path("runs", "topo_grid", row.replace(",", "").replace(" ", "_"))
+    return pathlib.Path("runs", "topo_grid", row.translate(str.maketrans(" ", "_", ",'")))
 
 
 def train_row(row: str, *, seeds: int, full: bool) -> dict[str, np.ndarray]:

@@ -202,9 +202,9 @@ class Units(NamedTuple):
     tau: Callable[[Any], jax.Array] | None
 
 
-def plain_units() -> Units:
+def plain_units(*, recurrent_init: networks.RecurrentInit = networks.uniform_fan_in) -> Units:
     """Relu units without leak, as in `grid_rnn`."""
-    return Units(grid_rnn.vanilla(), None)
+    return Units(grid_rnn.vanilla(recurrent_init=recurrent_init), None)
 
 
 def leaky_units(

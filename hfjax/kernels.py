@@ -1,16 +1,22 @@
-"""Kernel matrices, HSIC, and the global signal that takes the place of its gradient in a layer.
+"""Kernel matrices, HSIC with the global signal in the place of its gradient, and MMD.
 
 The Hilbert-Schmidt independence criterion of two variables, seen in N samples, compares their
 kernel matrices: it is large where samples that are alike in one are alike in the other. Everywhere
 here the first axis is the sample; all further axes are flattened.
 
 Sources: Gretton et al. 2005 (HSIC), Song et al. 2012 (the unbiased estimator), Daruwalla & Lipasti
-2024 (the global signal; `projectlib/hsic.py` of biological-hsic).
+2024 (the global signal; `projectlib/hsic.py` of biological-hsic), Gretton et al. 2012 (MMD),
+Wiltzer et al. 2024 (MMD of atoms; `kernels.py` of distributional-sr).
 """
+
+import functools
+import operator
+from collections.abc import Callable
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from hfjax import check
 
@@ -110,3 +116,237 @@ def global_signal(
 def _own_kernel_less_mean(K: jax.Array) -> jax.Array:
     """The diagonal of K': K_pp - mean_q K_pq -> [sample]."""
     return jnp.diagonal(K) - jnp.mean(K, axis=1)
+
+
+# Maximum mean discrepancy ------------------------------------------------------------------------
+
+# Kernels here are functions of squared distances, elementwise: d >= 0 -> k(d).
+Kernel = Callable[[jax.Array], jax.Array]
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _rational_quadratic(d: jax.Array, bandwidths: tuple[float, ...]) -> jax.Array:
+    return functools.reduce(operator.add, _rationals(d, bandwidths)[0])
+
+
+@_rational_quadratic.defjvp
+def _rational_quadratic_jvp(bandwidths, primals, tangents):
+    """The slope of (1 + d / 2b)^-b is -1/2 of it over 1 + d / 2b: no power is taken twice."""
+    terms, reciprocals = _rationals(primals[0], bandwidths)
+    slopes = (k * r for k, r in zip(terms, reciprocals, strict=True))
+    slope = -functools.reduce(operator.add, slopes) / 2
+    return functools.reduce(operator.add, terms), slope * tangents[0]
+
+
+def _rationals(d: jax.Array, bandwidths: tuple[float, ...]) -> tuple[list, list]:
+    """(1 + d / 2b)^-b and 1 / (1 + d / 2b) for each b; powers by products where b is whole."""
+    terms, reciprocals = [], []
+    for b in bandwidths:
+        base = 1 + d / (2 * b)
+        if b == 0.5:
+            root = jax.lax.rsqrt(base)
+            terms.append(root)
+            reciprocals.append(root**2)
+        else:
+            r = 1 / base
+            whole = b == int(b) and b <= 8
+            terms.append(r ** int(b) if whole else jnp.exp(-b * jnp.log(base)))
+            reciprocals.append(r)
+    return terms, reciprocals
+
+
+def rational_quadratic(
+    d: jax.Array, *, bandwidths: tuple[float, ...] = (0.2, 0.5, 1.0, 2.0, 5.0)
+) -> jax.Array:
+    """sum_b (1 + d / 2b)^-b. Source: Wiltzer et al. 2024, the inner kernel."""
+    return _rational_quadratic(d, tuple(bandwidths))
+
+
+def inverse_multiquadric(d: jax.Array, *, bandwidths: tuple[float, ...] = (1.0,)) -> jax.Array:
+    """sum_b (1 + d / b)^-1/2. Source: Wiltzer et al. 2024, the outer kernel."""
+    return functools.reduce(operator.add, (jax.lax.rsqrt(1 + d / b) for b in bandwidths))
+
+
+def gaussian(d: jax.Array, *, bandwidths: tuple[float, ...] = (1.0,)) -> jax.Array:
+    """sum_b exp(-d / b)."""
+    return functools.reduce(operator.add, (jnp.exp(-d / b) for b in bandwidths))
+
+
+def cauchy(d: jax.Array, *, bandwidths: tuple[float, ...] = (1.0,)) -> jax.Array:
+    """sum_b 1 / (1 + d / b)."""
+    return functools.reduce(operator.add, (1 / (1 + d / b) for b in bandwidths))
+
+
+def minus_distance(d: jax.Array, *, alpha: float = 1.0) -> jax.Array:
+    """-d^(alpha / 2) = -|x - y|^alpha, 0 < alpha < 2, with gradient 0 at 0: the energy distance.
+
+    Source: Székely & Rizzo 2013; distributional-sr `energy_distance`.
+    """
+    positive = d > 0
+    return jnp.where(positive, -(jnp.where(positive, d, 1) ** (alpha / 2)), 0)
+
+
+def squared_distances(x: jax.Array, y: jax.Array) -> jax.Array:
+    """|x_p - y_q|^2 by one matrix product: [p, dim], [q, dim] -> [p, q].
+
+    Both are first moved by the mean of y, so that a common offset costs no digits.
+    """
+    centre = jnp.mean(y, axis=0, keepdims=True)
+    x, y = x - centre, y - centre
+    norms = jnp.sum(x**2, axis=1)[:, None] + jnp.sum(y**2, axis=1)[None]
+    return jnp.maximum(norms - 2 * jnp.dot(x, y.T, precision=jax.lax.Precision.HIGHEST), 0)
+
+
+def mmd_sq(x: jax.Array, y: jax.Array, kernel: Kernel, *, unbiased: bool = True) -> jax.Array:
+    """Squared maximum mean discrepancy of two samples: [p, dim], [q, dim] -> scalar.
+
+    mean k(x, x') + mean k(y, y') - 2 mean k(x, y); where unbiased, the means within a sample leave
+    out the pairs of a point with itself (U-statistic), otherwise they do not (V-statistic).
+    Source: Gretton et al. 2012.
+    """
+
+    def within(z: jax.Array) -> jax.Array:
+        n = z.shape[0]
+        k = kernel(squared_distances(z, z) * (1 - jnp.eye(n, dtype=z.dtype)))
+        return (jnp.sum(k) - jnp.trace(k)) / (n * (n - 1)) if unbiased else jnp.mean(k)
+
+    return within(x) + within(y) - 2 * jnp.mean(kernel(squared_distances(x, y)))
+
+
+def median_distance(d: jax.Array, num_x: int) -> jax.Array:
+    """Median of distances between different things, at least 1e-6; no gradient goes through it.
+
+    d [x and y, x and y]: symmetric; the first num_x are those of x. Distances between x and y are
+    counted once, those within x, and within y, twice, and the diagonal not.
+    Source: distributional-sr `mmd`, adaptive_bandwidth.
+    """
+    n = d.shape[0]
+    row, column = np.indices((n, n))
+    counted = (row != column) & ~((row >= num_x) & (column < num_x))
+    return jax.lax.stop_gradient(jnp.maximum(jnp.median(d[counted]), 1e-6))
+
+
+def mean_kernels(z: jax.Array, kernel: Kernel) -> jax.Array:
+    """Mean of k(x, x') - k(0) over the samples of every two atoms: [atom, sample, dim] ->
+    [atom, atom]; within an atom over pairs of different samples.
+
+    k(0) is taken off so that small differences of large means keep their digits. The plain form, of
+    [atom, sample, atom, sample] numbers: the reference for `fused_mean_kernels`.
+    """
+    atoms, samples, dim = z.shape
+    flat = z.reshape(-1, dim)
+    d = squared_distances(flat, flat) * (1 - jnp.eye(len(flat), dtype=z.dtype))
+    k = (kernel(d) - kernel(jnp.zeros((), z.dtype))).reshape(atoms, samples, atoms, samples)
+    own = jnp.eye(atoms, dtype=z.dtype)
+    return jnp.mean(k, axis=(1, 3)) * (1 + own / (samples - 1))
+
+
+def atom_distances(S: jax.Array) -> jax.Array:
+    """Squared MMD of every two atoms, not below 0: S_aa + S_bb - 2 S_ab, from `mean_kernels`."""
+    own = jnp.diagonal(S)
+    d = jnp.maximum(own[:, None] + own[None] - 2 * S, 0)
+    return d * (1 - jnp.eye(len(S), dtype=S.dtype))
+
+
+def outer_mmd_sq(
+    S: jax.Array, num_x: int, *, kernel: Kernel, bandwidth: float | None = None
+) -> jax.Array:
+    """Squared MMD (V-statistic) of two sets of atoms whose distance is their own MMD.
+
+    S [atom, atom]: `mean_kernels` of the atoms of x, num_x, followed by those of y. The kernel is
+    that of distance / w, with w the `median_distance`, or `bandwidth`. Source: Wiltzer et al. 2024.
+    """
+    d = atom_distances(S)
+    k = kernel(d / (median_distance(d, num_x) if bandwidth is None else bandwidth))
+    within = jnp.mean(k[:num_x, :num_x]) + jnp.mean(k[num_x:, num_x:])
+    return within - 2 * jnp.mean(k[:num_x, num_x:])
+
+
+ATOMS_AT_ONCE = 6  # a tile of so many atoms by all that follow
+
+
+def _tiles(atoms: int) -> list[tuple[int, int]]:
+    return [(a, min(a + ATOMS_AT_ONCE, atoms)) for a in range(0, atoms, ATOMS_AT_ONCE)]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def fused_mean_kernels(z: jax.Array, kernel: Kernel, num_learned: int) -> jax.Array:
+    """`mean_kernels`, for the gradient of the first num_learned atoms only; others get 0.
+
+    The kernel is computed once for each two atoms, a tile of atoms after the other, with its slope
+    where a gradient will need it.
+    """
+    return _fused_forward(z, kernel, num_learned)[0]
+
+
+def _fused_forward(z, kernel, num_learned):
+    atoms, samples, dim = z.shape
+    zero = kernel(jnp.zeros((), z.dtype))
+    S = jnp.zeros((atoms, atoms), z.dtype)
+    slopes = []
+    for first, last in _tiles(atoms):
+        rows = z[first:last].reshape(-1, dim)
+        columns = z[first:].reshape(-1, dim)
+        d = squared_distances(rows, columns)
+        # A point and itself: exactly 0, for kernels with a corner there.
+        d *= 1 - jnp.eye(len(rows), len(columns), dtype=z.dtype)
+        if first < num_learned:
+            k, slope = jax.jvp(kernel, (d,), (jnp.ones_like(d),))
+            slopes.append(slope)
+        else:
+            k = kernel(d)
+        sums = (k - zero).reshape(last - first, samples, atoms - first, samples).sum(axis=(1, 3))
+        S = S.at[first:last, first:].set(sums).at[first:, first:last].set(sums.T)
+    own = jnp.eye(atoms, dtype=z.dtype)
+    S = S / samples**2 * (1 + own / (samples - 1))
+    return S, (z, slopes)
+
+
+def _pull(w: jax.Array, points: jax.Array, others: jax.Array) -> jax.Array:
+    """sum_q w_pq (x_p - y_q) in one product: w [p, q], points x [p, dim], others y [q, dim]."""
+    ones = jnp.ones((len(others), 1), others.dtype)
+    product = jnp.dot(
+        w, jnp.concatenate([others, ones], axis=1), precision=jax.lax.Precision.HIGHEST
+    )
+    return product[:, -1:] * points - product[:, :-1]
+
+
+def _fused_backward(kernel, num_learned, residuals, G):
+    del kernel
+    z, slopes = residuals
+    atoms, samples, dim = z.shape
+    own = jnp.eye(atoms, dtype=z.dtype)
+    G = G / samples**2 * (1 + own / (samples - 1))
+    gradient = jnp.zeros_like(z)
+    for (first, last), slope in zip(_tiles(atoms), slopes, strict=False):
+        # In a square on the diagonal both orders of two atoms stand; elsewhere one stands for both.
+        once = np.arange(first, atoms)[None] < last
+        weight = G[first:last, first:] + jnp.where(once, 0, G[first:, first:last].T)
+        blocks = slope.reshape(last - first, samples, atoms - first, samples)
+        w = (2 * weight[:, None, :, None] * blocks).reshape(slope.shape)
+        rows, columns = z[first:last].reshape(-1, dim), z[first:].reshape(-1, dim)
+        gradient = gradient.at[first:last].add(_pull(w, rows, columns).reshape(-1, samples, dim))
+        learned = max(num_learned - first, 0) * samples
+        of_columns = _pull(w[:, :learned].T, columns[:learned], rows)
+        gradient = gradient.at[first:num_learned].add(of_columns.reshape(-1, samples, dim))
+    keep = jnp.arange(atoms) < num_learned
+    return (jnp.where(keep[:, None, None], gradient, 0),)
+
+
+fused_mean_kernels.defvjp(_fused_forward, _fused_backward)
+
+
+def with_gradient_at_once(
+    function: Callable[[jax.Array], jax.Array],
+) -> Callable[[jax.Array], jax.Array]:
+    """A scalar function that keeps its gradient, and nothing else, for the way back.
+
+    Under `lax.map` this bounds the memory: no residuals of the function outlive its element.
+    """
+
+    @jax.custom_vjp
+    def wrapped(x: jax.Array) -> jax.Array:
+        return function(x)
+
+    wrapped.defvjp(lambda x: jax.value_and_grad(function)(x), lambda gradient, g: (g * gradient,))
+    return wrapped

@@ -133,13 +133,14 @@ def laptop(cfg: fdl.Config) -> None:
     """
     _topo_grid_only(cfg, "laptop")
     task = cfg.task
-    task.num_units, task.batch_size, task.num_map_walks = 256, 100, 5_000
+    task.num_units, task.num_place = 256, 256
+    task.batch_size, task.num_map_walks = 100, 5_000
     task.weight_decay = 1e-5
     # Both codes then drive units about as much: one sums to 1 over the cells, one is 1 at its peak.
     task.encoder_gain = 100.0 if task.place_code is cells.softmax_surround else 10.0
     if fdl.get_callable(task.units) is model.plain_units:
         task.units.recurrent_init = fdl.Partial(networks.near_identity, gain=1.0, scale=0.1)
-    cfg.num_steps, cfg.chunk, cfg.eval_every, cfg.save_every = 8_000, 100, 4_000, 1_000
+    cfg.num_steps, cfg.chunk, cfg.eval_every, cfg.save_every = 5_000, 100, 2_500, 500
     task.learning_rate = fdl.Config(
         optax.cosine_decay_schedule, init_value=2e-3, decay_steps=cfg.num_steps
     )

@@ -1,4 +1,4 @@
-"""Environments to act in, as pure step functions: an arena with a goal."""
+"""Environments to act in, as pure step functions: pendulum, windy grid world, arena with a goal."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -26,6 +26,83 @@ class Env(NamedTuple):
     observation_high: np.ndarray
     action_low: np.ndarray
     action_high: np.ndarray
+
+
+class Pendulum(NamedTuple):
+    """angle [] (rad, 0 upright, not wrapped), velocity [] (rad/s)."""
+
+    angle: jax.Array
+    velocity: jax.Array
+
+
+def pendulum() -> Env:
+    """Gymnasium's Pendulum-v1: a torque of at most 2 N m, a step of 50 ms; it never ends.
+
+    w += (3 g / 2 l sin(theta) + 3 u / (m l^2)) dt, held within 8 rad/s; theta += w dt,
+    g = 10 m/s^2, m = 1 kg, l = 1 m. The reward, of the state before the step, is
+    -(theta^2 + w^2 / 10 + u^2 / 1000), theta in [-pi, pi). Observations: cos, sin of theta, w.
+    Source: gymnasium `PendulumEnv`.
+    """
+
+    def reset(key: jax.Array) -> Pendulum:
+        u = jax.random.uniform(key, (2,), minval=-1, maxval=1)
+        return Pendulum(jnp.pi * u[0], u[1])
+
+    def step(state: Pendulum, action: jax.Array, key: jax.Array):
+        del key
+        u = jnp.clip(action[0], -2, 2)
+        reward = pendulum_reward(state.angle, state.velocity, u)
+        velocity = state.velocity + (15 * jnp.sin(state.angle) + 3 * u) * 0.05
+        velocity = jnp.clip(velocity, -8, 8)
+        return Pendulum(state.angle + 0.05 * velocity, velocity), reward, jnp.zeros((), bool)
+
+    def observe(state: Pendulum) -> jax.Array:
+        return jnp.stack([jnp.cos(state.angle), jnp.sin(state.angle), state.velocity])
+
+    bound = np.array([1.0, 1.0, 8.0])
+    return Env(reset, step, observe, -bound, bound, np.array([-2.0]), np.array([2.0]))
+
+
+def pendulum_reward(angle: jax.Array, velocity: jax.Array, torque: jax.Array) -> jax.Array:
+    """-(theta^2 + w^2 / 10 + u^2 / 1000), theta taken to [-pi, pi); any shape, three times."""
+    return -(arena.wrap_angle(angle) ** 2 + 0.1 * velocity**2 + 0.001 * torque**2)
+
+
+def windy_grid(*, size: float = 10.0, wind: float = 0.25) -> Env:
+    """A square around 0 with a wind that blows outwards, in which four actions move by 1.
+
+    x += move + U(0, wind) sign(x), held within +-size/2 in each coordinate; from 0. The action, a
+    number from 0 to 3 in an array [1], moves left, right, down or up. The reward, of the state
+    before the step, is `quadrant_reward`.
+    Raises ValueError where size is not positive or wind is negative.
+    Source: distributional-sr `WindyCartesianEnv`.
+    """
+    check.positive(size=size)
+    check.not_negative(wind=wind)
+
+    def reset(key: jax.Array) -> jax.Array:
+        del key
+        return jnp.zeros(2)
+
+    def step(state: jax.Array, action: jax.Array, key: jax.Array):
+        moves = jnp.array([[-1, 0], [1, 0], [0, -1], [0, 1]], state.dtype)
+        move = moves[jnp.clip(action[0].astype(int), 0, 3)]
+        blown = wind * jax.random.uniform(key, (2,), state.dtype) * jnp.sign(state)
+        new = jnp.clip(state + move + blown, -size / 2, size / 2)
+        return new, quadrant_reward(state), jnp.zeros((), bool)
+
+    half = np.full(2, size / 2)
+    return Env(reset, step, lambda state: state, -half, half, np.array([0.0]), np.array([3.0]))
+
+
+def quadrant_reward(position: jax.Array) -> jax.Array:
+    """1 where x, y > 0; 2 where x < 0 < y; -1 where x, y < 0; -2 where y < 0 < x; else 0.
+
+    position [..., 2] -> [...]. Source: distributional-sr `windy_gridworld_quadrants`.
+    """
+    x, y = position[..., 0], position[..., 1]
+    above, below = jnp.where(x < 0, 2.0, 1.0), jnp.where(x < 0, -1.0, -2.0)
+    return jnp.where((x == 0) | (y == 0), 0.0, jnp.where(y > 0, above, below))
 
 
 def arena_with_goal(

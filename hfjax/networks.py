@@ -442,3 +442,65 @@ def leaky_step(u: jax.Array, drive: jax.Array, *, dt_s: float, tau_s: float) -> 
     """One Euler step of a leaky integrator: u + (dt/tau) (drive - u), any shape, twice the same."""
     chex.assert_equal_shape([u, drive])
     return u + dt_s / tau_s * (drive - u)
+
+
+def leaky_relu(x: jax.Array) -> jax.Array:
+    """x where positive, else x / 100."""
+    return jax.nn.leaky_relu(x)
+
+
+def mlp_init(key: jax.Array, *, sizes: tuple[int, ...]) -> tuple[DenseParams, ...]:
+    """Dense layers between successive sizes (of the input, hidden layers and output)."""
+    keys = jax.random.split(key, len(sizes) - 1)
+    return tuple(
+        dense_init(k, num_in=num_in, num_out=num_out)
+        for k, num_in, num_out in zip(keys, sizes[:-1], sizes[1:], strict=True)
+    )
+
+
+def mlp(
+    params: tuple[DenseParams, ...], x: jax.Array, *, nonlinearity: Nonlinearity = leaky_relu
+) -> jax.Array:
+    """A nonlinearity after each dense layer but the last: x [batch, in] -> [batch, out]."""
+    for layer in params[:-1]:
+        x = nonlinearity(dense(layer, x))
+    return dense(params[-1], x)
+
+
+def spectral_init(key: jax.Array, params: Any) -> Any:
+    """Random vectors u [1, out] for `spectral_normalised`, one for each matrix in params."""
+    leaves, treedef = jax.tree.flatten(params)
+    keys = jax.random.split(key, len(leaves))
+    return jax.tree.unflatten(
+        treedef,
+        [
+            jax.random.normal(k, (1, leaf.shape[1]), leaf.dtype) if leaf.ndim == 2 else ()
+            for k, leaf in zip(keys, leaves, strict=True)
+        ],
+    )
+
+
+def spectral_normalised(params: Any, u: Any) -> tuple[Any, Any]:
+    """Every matrix over its largest singular value, as one step of power iteration finds it.
+
+    v = u W^T / |..|, u = v W / |..|, sigma = v W u^T, W / sigma; no gradient goes into u and v.
+    u: of `spectral_init` or the last call -> (params, u). Biases stay as they are.
+    Source: Miyato et al. 2018; Flax `SpectralNorm` with n_steps 1.
+    """
+
+    def unit(x: jax.Array) -> jax.Array:
+        return x / jnp.maximum(jnp.linalg.norm(x), 1e-12)
+
+    def normalised(W: jax.Array, u: Any) -> tuple[jax.Array, Any]:
+        if W.ndim != 2:
+            return W, u
+        v = unit(u @ W.T)
+        u = unit(v @ W)
+        u, v = jax.lax.stop_gradient((u, v))
+        sigma = jnp.sum((v @ W) * u)
+        return W / jnp.where(sigma != 0, sigma, 1), u
+
+    leaves, treedef = jax.tree.flatten(params)
+    pairs = [normalised(W, u) for W, u in zip(leaves, treedef.flatten_up_to(u), strict=True)]  # type: ignore[attr-defined]
+    weights, vectors = zip(*pairs, strict=True)
+    return jax.tree.unflatten(treedef, weights), jax.tree.unflatten(treedef, vectors)

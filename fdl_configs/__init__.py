@@ -7,6 +7,7 @@ it takes in this package.
 import fiddle as fdl
 
 from fdl_configs import biohsic as _biohsic
+from fdl_configs import dsm as _dsm
 from fdl_configs import grid_lstm as _grid_lstm
 from fdl_configs import grid_rnn as _grid_rnn
 from fdl_configs import reservoir as _reservoir
@@ -24,6 +25,26 @@ from fdl_configs.biohsic import (
     single_layer,
 )
 from fdl_configs.biohsic_lif import biohsic_lif, linear, reset, unscaled, xor
+from fdl_configs.dsm import (
+    cauchy,
+    dsm,
+    dsm_place_cells,
+    dsm_windy,
+    energy,
+    gamma_ensemble,
+    goal,
+    hard_target,
+    high_thigmotaxis,
+    median,
+    mlp_adversary,
+    no_adversary,
+    one_step,
+    random_walk,
+    rbf,
+    successor,
+    teleport,
+    wall,
+)
 from fdl_configs.grid_lstm import grid_lstm
 from fdl_configs.grid_rnn import (
     cpu_grids,
@@ -70,35 +91,50 @@ __all__ = [
     "back_propagation",
     "biohsic",
     "biohsic_lif",
+    "cauchy",
     "cifar10",
     "cifar10_mlp",
     "cpu_grids",
     "digits",
     "dog",
+    "dsm",
+    "dsm_place_cells",
+    "dsm_windy",
+    "energy",
     "equal_tau",
     "fashion_mnist",
     "fixed_tau",
+    "gamma_ensemble",
     "gaussian",
+    "goal",
     "gradient_tau",
     "grid_lstm",
     "grid_rnn",
+    "hard_target",
     "helmholtz",
     "helmholtz_path_integration",
     "helmholtz_remapping",
     "hierarchy",
     "hierarchy_tanh",
+    "high_thigmotaxis",
     "hsic_gradient",
     "laptop",
     "linear",
     "lstm",
+    "median",
+    "mlp_adversary",
     "mnist_10k",
+    "no_adversary",
     "no_surround",
     "noise",
+    "one_step",
     "online",
     "pattern_formation",
     "periodic",
     "radial_tau",
     "ramp_tau",
+    "random_walk",
+    "rbf",
     "recorded",
     "reservoir",
     "reset",
@@ -108,19 +144,23 @@ __all__ = [
     "single_layer",
     "sorscher",
     "striped_tau",
+    "successor",
     "tanh",
     "tanh_maps",
     "tanni",
+    "teleport",
     "topo_grid",
     "topo_grid_plain",
     "topo_grid_topoloss",
     "torus",
     "unscaled",
+    "wall",
     "xor",
 ]
 
 _LAPTOP = {
     _biohsic.model.task: _biohsic.laptop,
+    _dsm.model.task: _dsm.laptop,
     _grid_lstm.model.task: _grid_lstm.laptop,
     _grid_rnn.model.task: _grid_rnn.laptop,
     _reservoir.model.task: _reservoir.laptop,
@@ -133,7 +173,7 @@ def laptop(cfg: fdl.Config) -> None:
     task = fdl.get_callable(cfg.task)
     if task not in _LAPTOP:
         raise ValueError(
-            "the fiddler laptop changes grid_rnn, grid_lstm, topo_grid..., biohsic and reservoir, "
-            "and no other config"
+            "the fiddler laptop changes grid_rnn, grid_lstm, topo_grid..., biohsic, reservoir and "
+            "dsm..., and no other config"
         )
     _LAPTOP[task](cfg)

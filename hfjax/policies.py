@@ -1,6 +1,6 @@
 """Behaviour policies as pure functions, and how ours were trained.
 
-    python -m hfjax.policies pendulum            # needs the extra `rl`; a quarter of an hour
+    python -m hfjax.policies pendulum            # needs the extra `rl`; some minutes
     python -m hfjax.policies arena_goal
 
 trains one by soft actor-critic with sbx-rl and writes it beside this file, as an npz of arrays.
@@ -49,11 +49,9 @@ def act(policy: GaussianPolicy, observation: jax.Array, key: jax.Array) -> jax.A
 
 def save(path: pathlib.Path, policy: GaussianPolicy, **notes: str) -> None:
     """Write a policy as an npz; notes are kept in it as strings."""
-    arrays = {
-        f"hidden_{i}_{n}": v for i, p in enumerate(policy.hidden) for n, v in p._asdict().items()
-    }
-    for name in ("mean", "log_std"):
-        arrays |= {f"{name}_{n}": v for n, v in getattr(policy, name)._asdict().items()}
+    layers = {f"hidden/{i}": p for i, p in enumerate(policy.hidden)}
+    layers |= {"mean": policy.mean, "log_std": policy.log_std}
+    arrays = {f"{name}/{n}": v for name, p in layers.items() for n, v in p._asdict().items()}
     path.parent.mkdir(exist_ok=True)
     np.savez_compressed(path, low=policy.low, high=policy.high, **arrays, **notes)  # type: ignore[arg-type]
 
@@ -70,18 +68,25 @@ def load(name: str) -> GaussianPolicy:
             f"there is no policy {name}; there are {known}, and files that end in .npz"
         )
     with np.load(path) as file:
-        arrays = {n: jnp.asarray(file[n]) for n in file if file[n].dtype.kind == "f"}
+        return from_arrays({n: file[n] for n in file if file[n].dtype.kind == "f"})
+
+
+def from_arrays(arrays: dict[str, np.ndarray]) -> GaussianPolicy:
+    """A policy from its arrays by name: "low", "high", "mean/weights", "hidden/0/bias", ..."""
 
     def layer(prefix: str) -> networks.DenseParams:
-        return networks.DenseParams(arrays[f"{prefix}_weights"], arrays[f"{prefix}_bias"])
+        return networks.DenseParams(
+            *(jnp.asarray(arrays[f"{prefix}/{name}"], float) for name in ("weights", "bias"))
+        )
 
-    count = sum(n.startswith("hidden_") and n.endswith("_bias") for n in arrays)
+    count = sum(n.startswith("hidden/") and n.endswith("/bias") for n in arrays)
+    low, high = (jnp.asarray(arrays[name], float) for name in ("low", "high"))
     return GaussianPolicy(
-        tuple(layer(f"hidden_{i}") for i in range(count)),
+        tuple(layer(f"hidden/{i}") for i in range(count)),
         layer("mean"),
         layer("log_std"),
-        arrays["low"],
-        arrays["high"],
+        low,
+        high,
     )
 
 
@@ -114,30 +119,22 @@ def goal_env(**settings: Any) -> envs.Env:
     )
 
 
-def _approach(env: envs.Env, discount: float) -> envs.Env:
-    """The same with a reward for coming nearer, which leaves the best policy what it was.
-
-    The potential is minus the distance in metres; each step costs 0.01. Source: Ng, Harada &
-    Russell 1999.
-    """
-
-    def potential(agent):
-        return -jnp.linalg.norm(agent.position - jnp.asarray(GOAL))
+def _hurried(env: envs.Env) -> envs.Env:
+    """The same with a reward for training: 10 at the goal, less the distance (m) at every step."""
 
     def step(agent, action, key):
         new, reward, terminal = env.step(agent, action, key)
-        after = jnp.where(terminal, 0, potential(new))
-        return new, reward - 0.01 + 10 * (discount * after - potential(agent)), terminal
+        return new, 10 * reward - jnp.linalg.norm(new.position - jnp.asarray(GOAL)), terminal
 
     return env._replace(step=step)
 
 
 TRAINING: dict[str, dict[str, Any]] = {
-    "pendulum": {"env": envs.pendulum, "max_steps": 200, "num_steps": 30_000, "settings": {}},
+    "pendulum": {"env": envs.pendulum, "max_steps": 200, "num_steps": 20_000, "settings": {}},
     "arena_goal": {
-        "env": lambda: _approach(goal_env(), 0.99),
+        "env": lambda: _hurried(goal_env()),
         "max_steps": 300,
-        "num_steps": 30_000,
+        "num_steps": 12_000,
         "settings": {},
     },
 }

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 import hfjax
 from hfjax import data, log, train
 from hfjax.__main__ import _configs, _fiddlers
-from tests import images
+from hfjax.models import dsm
+from tests import small
 
 _WALKS = {
     "batch_size": 4,
@@ -37,9 +38,23 @@ _PLACES = {
     "protocol.spin_up_s": 0.5,
     "protocol.test_s": 2.0,
 }
+_ATOMS = {
+    "num_outer": 2,
+    "num_inner": 3,
+    "hidden": (4,),
+    "batch_size": 8,
+    "adversary.num_units": 4,
+    "updates_per_step": 1,
+}
 TINY = {
     "biohsic": {"steps_per_epoch": 1, "num_eval": 8, "num_hsic": 8},
     "biohsic_lif": {"time_steps": 2, "num_eval": 8, "num_hsic": 8},
+    "dsm": _ATOMS,
+    "dsm_place_cells": _ATOMS,
+    "dsm_windy": _ATOMS,
+    "gamma_ensemble": _ATOMS,
+    "one_step": _ATOMS,
+    "successor": _ATOMS,
     "grid_rnn": {**_WALKS, "num_grid": 9},
     "grid_lstm": {**_WALKS, "num_units": 6, "num_linear": 9},
     "helmholtz": {
@@ -68,14 +83,29 @@ def tiny(name, *fiddlers):
         except (AttributeError, ValueError):
             return None
     if hasattr(config.data, "data_dir"):  # files that are not here
-        config.data = fdl.Config(images.noise)
-    if hasattr(config.data, "path"):
+        config.data = fdl.Config(small.noise)
+    if "maker" in _arguments(config.data):
+        behaviour = _arguments(config.data).get("behaviour")
+        config.data = fdl.Config(
+            small.transitions, maker=config.data.maker, behaviour=behaviour, gamma=config.data.gamma
+        )
+    elif "path" in _arguments(config.data):
         config.data.path = str(data._shipped("sargolini"))
     for path, value in TINY[name].items():
         *parents, field = path.split(".")
-        setattr(functools.reduce(getattr, parents, config.task), field, value)
+        owner = functools.reduce(getattr, parents, config.task)
+        if field == "num_units" and fdl.get_callable(owner) in (
+            dsm.mlp_adversary,
+            dsm.no_adversary,
+        ):
+            continue  # a fiddler has put another adversary there
+        setattr(owner, field, value)
     config.num_steps, config.chunk, config.eval_every, config.save_every = 2, 1, 2, 2
     return config
+
+
+def _arguments(config):
+    return config.__arguments__ if isinstance(config, fdl.Config) else {}
 
 
 def same_structure(a, b):

@@ -12,6 +12,7 @@ from hfjax import arena, cells, envs
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
+    import gymnasium
     from gymnasium.utils.env_checker import check_env
 
     from hfjax import gym
@@ -95,6 +96,56 @@ def test_impossible_arenas_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             GOAL(**settings)
+
+
+def test_the_pendulum_is_gymnasiums_step_by_step():
+    theirs = gymnasium.make("Pendulum-v1").unwrapped
+    theirs.reset(seed=0)
+    torques = np.random.default_rng(0).uniform(-3, 3, 200)  # some beyond what it can do
+    theirs.state = np.array([2.5, -3.0])
+    env = envs.pendulum()
+    with jax.enable_x64(True):
+        state = envs.Pendulum(*map(jnp.asarray, theirs.state))
+
+        @jax.jit
+        def run(state, torques):
+            def move(state, torque):
+                state, reward, terminal = env.step(state, torque[None], None)
+                return state, (env.observe(state), reward, terminal)
+
+            return jax.lax.scan(move, state, torques)[1]
+
+        seen, rewards, terminals = jax.device_get(run(state, jnp.asarray(torques)))
+    for torque, observation, reward in zip(torques, seen, rewards, strict=True):
+        expected, expected_reward, terminal, *_ = theirs.step(np.array([torque]))
+        np.testing.assert_allclose(observation, expected, atol=1e-6)  # theirs is float32
+        np.testing.assert_allclose(reward, expected_reward, rtol=1e-9)
+        assert not terminal
+    assert not terminals.any()
+    start = jax.vmap(env.reset)(jax.random.split(jax.random.key(0), 500))
+    assert 3 < np.abs(start.angle).max() <= np.pi
+    assert 0.9 < np.abs(start.velocity).max() <= 1
+
+
+def test_the_wind_blows_outwards():
+    env = envs.windy_grid()
+    step = jax.jit(jax.vmap(env.step, (None, None, 0)))
+    keys = jax.random.split(jax.random.key(0), 500)
+    at = jnp.array([2.0, -3.0])
+    for action, move in ((0, (-1, 0)), (1, (1, 0)), (2, (0, -1)), (3, (0, 1))):
+        new, reward, terminal = step(at, jnp.array([float(action)]), keys)
+        blown = (np.asarray(new) - np.asarray(at) - np.array(move)) * (1, -1)
+        assert blown.min() >= -1e-6
+        assert 0.24 < blown.max() <= 0.25 + 1e-6
+        assert np.all(reward == -2)  # of the state before: x > 0 > y
+        assert not terminal.any()
+    new, *_ = step(jnp.array([4.9, 0.0]), jnp.array([1.0]), keys)
+    np.testing.assert_allclose(new, [[5, 0]] * 500)  # no wind along an axis, and a border
+    np.testing.assert_array_equal(env.reset(keys[0]), [0, 0])
+    corners = jnp.array([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [0.0, 2.0]])
+    np.testing.assert_array_equal(envs.quadrant_reward(corners), [1, 2, -1, -2, 0])
+    with pytest.raises(ValueError, match="size must be positive"):
+        envs.windy_grid(size=0.0)
 
 
 def test_gymnasiums_own_checker_finds_nothing():

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from hfjax.models import biohsic, reservoir
-from tests import images
+from tests import small
 from tests.test_kernels import reference_kernel, reference_signal
 
 # Tests wait for the compiler, not for what it makes.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 SMALL = {"num_units": 60, "num_out": 3, "num_samples": 16, "window": 5, "time_steps": 8}
-DATA = images.noise(shape=(3, 3, 1), num_train=1, num_test=16)
+DATA = small.noise(shape=(3, 3, 1), num_train=1, num_test=16)
 
 
 @pytest.fixture

@@ -357,8 +357,8 @@ def task(
     `hard_update`. bootstrap: without, samples beyond the stretch are its last state. from_source:
     whether the state itself belongs to its occupancy. learning_rate, eps: of both Adams.
     data: {"states" [time, dim], "last" [time] of bool, ...}, one trajectory or several in a row.
-    evaluation (sample, data, key) -> (scalars, readout), with sample (states [batch, dim], key,
-    num_inner) -> [batch, outer, inner, dim]; draw (readout) -> figures.
+    evaluation (sample, data, key, *, gamma) -> (scalars, readout), with sample (states [batch,
+    dim], key, num_inner) -> [batch, outer, inner, dim]; draw (readout) -> figures.
 
     step's scalars, means over its updates: objective (of the atoms' update), and where there is an
     adversary adversary_objective, its own, and embedding_norm, the mean length of an embedding.
@@ -488,7 +488,7 @@ def task(
 
         if evaluation is None:
             return {"updates": state.steps.astype(float)}, {"updates": state.steps}
-        return evaluation(draw_samples, data, key)
+        return evaluation(draw_samples, data, key, gamma=gamma)
 
     return Task(init, sample, step, evaluate, draw or (lambda readout: {}))
 

@@ -1,4 +1,6 @@
-"""Small made data sets in the place of files, as module-level functions that a config can name."""
+"""Small made data sets in the place of large ones, as functions that a config can name."""
+
+import functools
 
 import numpy as np
 
@@ -18,3 +20,15 @@ def noise(*, shape: tuple[int, ...] = (8, 8, 3), num_train: int = 24, num_test: 
         labels[num_train:],
         num_classes=10,
     )
+
+
+def transitions(*, maker, behaviour: str | None, gamma: float):
+    """Few transitions, made once for all configs that differ in other things."""
+    return _made(maker, behaviour, gamma)
+
+
+@functools.cache
+def _made(maker, behaviour, gamma):
+    if behaviour:
+        return maker(behaviour=behaviour, num_steps=400, gamma=gamma)
+    return maker(num_transitions=400, num_rollouts=8, gamma=gamma)

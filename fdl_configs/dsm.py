@@ -1,0 +1,257 @@
+"""Configs of the successor measure, distributional and not: `dsm`, `successor` and others."""
+
+import fiddle as fdl
+
+from hfjax import kernels, policies, transitions
+from hfjax.models import dsm as model
+from hfjax.models import dsm_evaluation
+from hfjax.train import Experiment
+
+
+def dsm() -> fdl.Config:
+    """The distributional successor measure of a trained policy in the pendulum, as published.
+
+        python -m hfjax --fdl_config=dsm --workdir=runs/dsm
+
+    51 atoms, 32 samples of each, 2.5 million updates of both networks: for a GPU. An update of both
+    takes some 15 s on two CPU cores; see `laptop`. Not run to its end by us.
+    Evaluated against 5,000 Monte-Carlo rollouts from each of nine states, for seven rewards.
+    Fiddlers: laptop; median, mlp_adversary, no_adversary, hard_target, rbf, cauchy, energy.
+    """
+    return fdl.Config(
+        Experiment,
+        task=fdl.Config(
+            model.task,
+            gamma=0.95,
+            horizon=6,
+            num_outer=51,
+            num_inner=32,
+            latent_dims=8,
+            hidden=(256, 256, 256),
+            batch_size=64,
+            learning_rate=6.25e-5,
+            eps=1.5e-4,
+            adversary=fdl.Config(
+                model.residual_adversary, num_units=256, num_blocks=2, num_outputs=8, separate=False
+            ),
+            objective=fdl.Partial(
+                model.between_atoms,
+                inner=kernels.rational_quadratic,
+                outer=kernels.inverse_multiquadric,
+            ),
+            target_update=fdl.Partial(model.soft_update, rate=0.01),
+            updates_per_step=1,
+            evaluation=fdl.Partial(dsm_evaluation.pendulum_returns, act=policies.act),
+            draw=dsm_evaluation.draw_pendulum,
+        ),
+        data=fdl.Config(
+            transitions.saved_or_made,
+            path=None,
+            maker=transitions.pendulum,
+            num_transitions=500_000,
+            num_rollouts=5_000,
+            gamma=0.95,
+        ),
+        num_steps=2_500_000,
+        chunk=100,
+        eval_every=100_000,
+        save_every=10_000,
+        show=("objective", "wasserstein_mean"),
+    )
+
+
+def dsm_windy() -> fdl.Config:
+    """The same of random moves in a windy grid world: two dimensions, one reward.
+
+    python -m hfjax --fdl_config=dsm_windy --workdir=runs/dsm_windy
+    """
+    cfg = dsm()
+    cfg.task.evaluation = dsm_evaluation.windy_returns
+    cfg.task.draw = dsm_evaluation.draw_windy
+    cfg.data = fdl.Config(
+        transitions.saved_or_made,
+        path=None,
+        maker=transitions.windy_grid,
+        num_transitions=100_000,
+        num_rollouts=5_000,
+        gamma=0.95,
+    )
+    return cfg
+
+
+def dsm_place_cells() -> fdl.Config:
+    """The same of an animal in a box, whose states are the rates of fifty place cells.
+
+        python -m hfjax --fdl_config=dsm_place_cells --workdir=runs/dsm_place_cells
+
+    Constants of the thesis: 10 atoms, 5 samples, networks of 32 units, 500,000 updates.
+    Fiddlers: laptop; random_walk, high_thigmotaxis, goal, teleport, wall; hard_target and others.
+    """
+    cfg = dsm()
+    task = cfg.task
+    task.num_outer, task.num_inner, task.latent_dims, task.batch_size = 10, 5, 5, 32
+    task.hidden, task.adversary.num_units = (32, 32, 32), 32
+    task.evaluation, task.draw = dsm_evaluation.place_maps, dsm_evaluation.draw_place_maps
+    task.updates_per_step = 100
+    cfg.data = fdl.Config(
+        transitions.saved_or_made,
+        path=None,
+        maker=transitions.place_cells,
+        behaviour="random_walk",
+        num_steps=24_000,
+        gamma=0.95,
+    )
+    cfg.num_steps, cfg.chunk, cfg.eval_every, cfg.save_every = 5_000, 10, 500, 100
+    cfg.show = ("objective", "map_correlation")
+    return cfg
+
+
+def successor() -> fdl.Config:
+    """The successor representation of place cells: one gamma model, its adversary its own.
+
+        python -m hfjax --fdl_config=successor --workdir=runs/successor
+
+    For N models that are averaged, as many as the atoms of dsm_place_cells:
+    --fdl_set=task.num_outer=10. Fiddlers: as dsm_place_cells.
+    """
+    cfg = dsm_place_cells()
+    _gamma_models(cfg)
+    cfg.task.num_outer = 1
+    return cfg
+
+
+def gamma_ensemble() -> fdl.Config:
+    """51 gamma models of the pendulum, each with an adversary of its own; otherwise as dsm.
+
+    python -m hfjax --fdl_config=gamma_ensemble --workdir=runs/gamma_ensemble
+    """
+    cfg = dsm()
+    _gamma_models(cfg)
+    return cfg
+
+
+def one_step() -> fdl.Config:
+    """A model of the pendulum's next state: gamma 0, one atom, no bootstrap.
+
+    python -m hfjax --fdl_config=one_step --workdir=runs/one_step
+    """
+    cfg = gamma_ensemble()
+    cfg.task.gamma, cfg.data.gamma = 0.0, 0.0
+    cfg.task.num_outer, cfg.task.horizon = 1, 1
+    cfg.task.bootstrap, cfg.task.from_source = False, False
+    return cfg
+
+
+def laptop(cfg: fdl.Config) -> None:
+    """dsm, dsm_windy or dsm_place_cells for two CPU cores: smaller, and learning faster.
+
+    python -m hfjax --fdl_config=dsm --fiddler=laptop --workdir=runs/dsm_laptop
+    """
+    _dsm_only(cfg, "laptop")
+    task = cfg.task
+    task.learning_rate = 5e-4
+    if cfg.data.maker is not transitions.place_cells:
+        task.num_outer, task.num_inner, task.batch_size = min(task.num_outer, 10), 10, 32
+        task.hidden = (64, 64, 64)
+        if "num_units" in task.adversary.__arguments__:
+            task.adversary.num_units = 32
+        cfg.data.num_transitions, cfg.data.num_rollouts = 100_000, 2_000
+        task.updates_per_step = 100
+        cfg.num_steps, cfg.chunk, cfg.eval_every, cfg.save_every = 100, 2, 20, 20
+    else:
+        cfg.num_steps, cfg.eval_every = 300, 100
+
+
+def median(cfg: fdl.Config) -> None:
+    """dsm without an adversary: Gaussian kernels, inner and outer, as wide as the median."""
+    _dsm_only(cfg, "median")
+    cfg.task.objective = fdl.Partial(
+        model.between_atoms_by_median, inner=kernels.gaussian, outer=kernels.gaussian
+    )
+    cfg.task.adversary = fdl.Config(model.no_adversary)
+
+
+def no_adversary(cfg: fdl.Config) -> None:
+    """dsm with samples compared as they are."""
+    _dsm_only(cfg, "no_adversary")
+    cfg.task.adversary = fdl.Config(model.no_adversary)
+
+
+def mlp_adversary(cfg: fdl.Config) -> None:
+    """dsm with an adversary without a bound on its slope."""
+    _dsm_only(cfg, "mlp_adversary")
+    cfg.task.adversary = fdl.Config(
+        model.mlp_adversary, hidden=cfg.task.hidden, separate=cfg.task.adversary.separate
+    )
+
+
+def hard_target(cfg: fdl.Config) -> None:
+    """dsm with a target network that is replaced every 100 updates."""
+    _dsm_only(cfg, "hard_target")
+    cfg.task.target_update = fdl.Partial(model.hard_update, period=100)
+
+
+def rbf(cfg: fdl.Config) -> None:
+    """dsm with Gaussian kernels, inner and outer."""
+    _kernels(cfg, "rbf", kernels.gaussian)
+
+
+def cauchy(cfg: fdl.Config) -> None:
+    """dsm with Cauchy kernels, inner and outer."""
+    _kernels(cfg, "cauchy", kernels.cauchy)
+
+
+def energy(cfg: fdl.Config) -> None:
+    """dsm with the energy distance between samples, alpha 1.5, and without an adversary."""
+    _dsm_only(cfg, "energy")
+    cfg.task.objective.inner = fdl.Partial(kernels.minus_distance, alpha=1.5)
+    cfg.task.adversary = fdl.Config(model.no_adversary)
+
+
+def random_walk(cfg: fdl.Config) -> None:
+    """dsm_place_cells of RatInABox's random walk (the default)."""
+    _behaviour(cfg, "random_walk")
+
+
+def high_thigmotaxis(cfg: fdl.Config) -> None:
+    """dsm_place_cells of an animal that keeps to the walls."""
+    _behaviour(cfg, "high_thigmotaxis")
+
+
+def goal(cfg: fdl.Config) -> None:
+    """dsm_place_cells of a trained animal that seeks the middle."""
+    _behaviour(cfg, "goal")
+
+
+def teleport(cfg: fdl.Config) -> None:
+    """dsm_place_cells of an animal that jumps between random places."""
+    _behaviour(cfg, "teleport")
+
+
+def wall(cfg: fdl.Config) -> None:
+    """dsm_place_cells of a random walk in a box with a wall."""
+    _behaviour(cfg, "wall")
+
+
+def _behaviour(cfg: fdl.Config, behaviour: str) -> None:
+    _dsm_only(cfg, behaviour)
+    if cfg.data.maker is not transitions.place_cells:
+        raise ValueError(f"the fiddler {behaviour} needs place cells: dsm_place_cells or successor")
+    cfg.data.behaviour = behaviour
+
+
+def _gamma_models(cfg: fdl.Config) -> None:
+    cfg.task.objective = fdl.Partial(model.each_atom, inner=kernels.rational_quadratic)
+    cfg.task.adversary.separate = True
+
+
+def _kernels(cfg: fdl.Config, fiddler: str, kernel) -> None:
+    _dsm_only(cfg, fiddler)
+    cfg.task.objective.inner = kernel
+    if fdl.get_callable(cfg.task.objective) is not model.each_atom:
+        cfg.task.objective.outer = kernel
+
+
+def _dsm_only(cfg: fdl.Config, fiddler: str) -> None:
+    if fdl.get_callable(cfg.task) is not model.task:
+        raise ValueError(f"the fiddler {fiddler} changes the configs of dsm, and no other")

@@ -1,0 +1,410 @@
+"""Data sets of transitions for `models.dsm`, made on the device in seconds, kept as npz.
+
+    python -m hfjax.transitions pendulum --out=pendulum.npz
+    python -m hfjax.transitions place_cells --out=goal.npz --behaviour=goal
+
+Every function returns a dict of arrays with "states" [time, dim] and "last" [time], and what
+evaluation compares with; the file holds the same and the settings that made it. Nothing is pickled.
+"""
+
+import argparse
+import functools
+import inspect
+import json
+import pathlib
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sklearn.linear_model import Ridge
+
+from hfjax import arena, cells, check, envs, policies
+from hfjax.data import DataFileError
+from hfjax.models import dsm_evaluation
+
+# (observation, key) -> action
+Policy = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def rollouts(
+    env: envs.Env,
+    policy: Policy,
+    key: jax.Array,
+    *,
+    num_envs: int,
+    num_steps: int,
+    episode_steps: int,
+) -> tuple[jax.Array, jax.Array]:
+    """Observations [env, time, observation] and where episodes end, [env, time] of bool.
+
+    Environments run side by side and begin anew where they are terminal, or after episode_steps.
+    """
+
+    def body(carry, key):
+        state, age = carry
+        action_key, step_key, reset_key = jax.random.split(key, 3)
+        seen = env.observe(state)
+        new, _, terminal = env.step(state, policy(seen, action_key), step_key)
+        last = age == episode_steps - 1
+        fresh = env.reset(reset_key)
+        # A terminal state is shown, as the last of its episode, before the next one begins.
+        ended = terminal & ~last
+        state = jax.tree.map(lambda a, b: jnp.where(last, a, b), fresh, new)
+        age = jnp.where(last, 0, jnp.where(ended, episode_steps - 1, age + 1))
+        return (state, age), (seen, last)
+
+    def one(key):
+        reset_key, key = jax.random.split(key)
+        start = env.reset(reset_key), jnp.int32(0)
+        return jax.lax.scan(body, start, jax.random.split(key, num_steps))[1]
+
+    return jax.jit(jax.vmap(one))(jax.random.split(key, num_envs))
+
+
+def monte_carlo_returns(
+    env: envs.Env,
+    policy: Policy,
+    rewards: Callable[[jax.Array, jax.Array], jax.Array],
+    sources: Any,
+    key: jax.Array,
+    *,
+    gamma: float,
+    num_rollouts: int,
+    num_steps: int = 200,
+) -> np.ndarray:
+    """Discounted returns of rollouts from given states: [source, reward, rollout].
+
+    sources: states of the environment, leaves [source, ...]. rewards (observation, action) ->
+    [reward].
+    """
+    discounts = gamma ** jnp.arange(num_steps, dtype=jnp.float32)
+
+    def one(source, key):
+        def body(carry, now):
+            state, total = carry
+            key, discount = now
+            action_key, step_key = jax.random.split(key)
+            seen = env.observe(state)
+            action = policy(seen, action_key)
+            state, _, _ = env.step(state, action, step_key)
+            return (state, total + discount * rewards(seen, action)), None
+
+        empty = jax.eval_shape(
+            lambda s: rewards(env.observe(s), policy(env.observe(s), key)), source
+        )
+        start = source, jnp.zeros(empty.shape)
+        return jax.lax.scan(body, start, (jax.random.split(key, num_steps), discounts))[0][1]
+
+    def all_of(source_and_key):
+        source, key = source_and_key
+        keys = jax.random.split(key, num_rollouts)
+        return jax.lax.map(lambda key: one(source, key), keys, batch_size=min(num_rollouts, 1000)).T
+
+    count = len(jax.tree.leaves(sources)[0])
+    keys = jax.random.split(key, count)
+    return np.asarray(jax.jit(lambda both: jax.lax.map(all_of, both))((sources, keys)))
+
+
+def pendulum(
+    *,
+    policy: str = "pendulum",
+    num_transitions: int = 500_000,
+    num_rollouts: int = 5_000,
+    gamma: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Transitions of a trained policy in Pendulum-v1, and returns from nine states.
+
+    Episodes of 200 steps. Sources: angles pi/2, pi, 3 pi/2 by velocities -4, 0, 4.
+    -> "states" [time, 3], "last" [time], "sources" [9, 3], "mc_returns" [source, reward, rollout]
+    discounted by gamma (that of the task), for `dsm_evaluation.PENDULUM_REWARDS`, and the
+    "policy", whose actions some rewards need.
+    Raises ValueError where a number is below 1, or gamma outside [0, 1).
+    Source: distributional-sr `make_dataset`, `make_mc_returns`.
+    """
+    check.at_least(1, num_transitions=num_transitions, num_rollouts=num_rollouts)
+    _check_gamma(gamma)
+    trained = policies.load(policy)
+    env = envs.pendulum()
+    act = functools.partial(policies.act, trained)
+    data_key, mc_key = jax.random.split(jax.random.key(seed))
+    num_envs = min(500, -(-num_transitions // 200))
+    states, last = rollouts(
+        env,
+        act,
+        data_key,
+        num_envs=num_envs,
+        num_steps=200 * -(-num_transitions // (200 * num_envs)),
+        episode_steps=200,
+    )
+    angles = np.repeat([np.pi / 2, np.pi, 3 * np.pi / 2], 3).astype(np.float32)
+    velocities = np.tile([-4.0, 0.0, 4.0], 3).astype(np.float32)
+    sources = envs.Pendulum(jnp.asarray(angles), jnp.asarray(velocities))
+
+    def rewards(seen, action):
+        named = dsm_evaluation.PENDULUM_REWARDS.values()
+        return jnp.stack([reward(seen, action) for reward in named])
+
+    returns = monte_carlo_returns(
+        env, act, rewards, sources, mc_key, gamma=gamma, num_rollouts=num_rollouts
+    )
+    return {
+        "states": np.asarray(states).reshape(-1, 3)[:num_transitions],
+        "last": np.asarray(last).reshape(-1)[:num_transitions],
+        "sources": np.asarray(jax.vmap(env.observe)(sources), np.float32),
+        "mc_returns": returns,
+        "gamma": np.float32(gamma),
+        "policy": jax.tree.map(np.asarray, trained),
+    }
+
+
+def windy_grid(
+    *,
+    num_transitions: int = 100_000,
+    num_rollouts: int = 5_000,
+    gamma: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Transitions of random moves in the windy grid world, and returns from five states.
+
+    Episodes of 200 steps, all from the middle. Sources: the middle, and (+-2, +-2). As `pendulum`,
+    with the reward of the quadrants. The original has neither data nor a policy for it.
+    """
+    check.at_least(1, num_transitions=num_transitions, num_rollouts=num_rollouts)
+    _check_gamma(gamma)
+    env = envs.windy_grid()
+
+    def act(seen, key):
+        return jax.random.randint(key, (1,), 0, 4).astype(float)
+
+    data_key, mc_key = jax.random.split(jax.random.key(seed))
+    num_envs = min(100, -(-num_transitions // 200))
+    states, last = rollouts(
+        env,
+        act,
+        data_key,
+        num_envs=num_envs,
+        num_steps=200 * -(-num_transitions // (200 * num_envs)),
+        episode_steps=200,
+    )
+    sources = np.array([[0, 0], [2, 2], [-2, 2], [-2, -2], [2, -2]], np.float32)
+    returns = monte_carlo_returns(
+        env,
+        act,
+        lambda seen, action: envs.quadrant_reward(seen)[None],
+        jnp.asarray(sources),
+        mc_key,
+        gamma=gamma,
+        num_rollouts=num_rollouts,
+    )
+    return {
+        "states": np.asarray(states).reshape(-1, 2)[:num_transitions],
+        "last": np.asarray(last).reshape(-1)[:num_transitions],
+        "sources": sources,
+        "mc_returns": returns,
+        "gamma": np.float32(gamma),
+    }
+
+
+# Place cells -----------------------------------------------------------------------------------
+
+WALL = [[[0.4, 0.0], [0.4, 0.9]]]
+
+
+def _walk(key: jax.Array, room: arena.Environment, num_steps: int, **motion: float) -> np.ndarray:
+    """Positions [time, 2] of one animal of RatInABox's."""
+    start_key, walk_key = jax.random.split(key)
+    constants = arena.motion(**motion)
+    agent = arena.start(start_key, environment=room, motion=constants)
+
+    def run(agent, key):
+        return arena.walk(agent, key, environment=room, motion=constants, num_steps=num_steps)[1]
+
+    return np.asarray(jax.jit(run)(agent, walk_key).position)
+
+
+def random_walk(key: jax.Array, num_steps: int) -> tuple[arena.Environment, np.ndarray, np.ndarray]:
+    """RatInABox's walk with thigmotaxis 0.2 in a box of 1 m, dt 50 ms."""
+    room = arena.box(1.0)
+    return room, _walk(key, room, num_steps, thigmotaxis=0.2), _only_at_the_end(num_steps)
+
+
+def high_thigmotaxis(key: jax.Array, num_steps: int):
+    """The same along the walls: thigmotaxis 1."""
+    room = arena.box(1.0)
+    return room, _walk(key, room, num_steps, thigmotaxis=1.0), _only_at_the_end(num_steps)
+
+
+def wall(key: jax.Array, num_steps: int):
+    """The random walk with a wall at x = 0.4 m from y = 0 to 0.9 m."""
+    room = arena.box(1.0, inner_walls=WALL)
+    return room, _walk(key, room, num_steps, thigmotaxis=0.2), _only_at_the_end(num_steps)
+
+
+def teleport(key: jax.Array, num_steps: int):
+    """Straight lines between random places, a new one every second step."""
+    room = arena.box(1.0)
+    path = arena.teleport(
+        key, environment=room, num_steps=num_steps - 1, num_places=max(2, num_steps // 2)
+    )
+    return room, np.asarray(path), _only_at_the_end(num_steps)
+
+
+def goal(key: jax.Array, num_steps: int):
+    """A trained policy that seeks the middle (10 cm), dt 100 ms; every arrival ends an episode."""
+    env = policies.goal_env()
+    act = functools.partial(policies.act, policies.load("arena_goal"))
+    observing = env._replace(observe=lambda agent: agent.position)
+    code = policies.place_cells(arena.box(1.0))
+    seen, last = rollouts(
+        observing,
+        lambda position, key: act(code(position), key),
+        key,
+        num_envs=1,
+        num_steps=num_steps,
+        episode_steps=300,
+    )
+    return arena.box(1.0), np.asarray(seen[0]), np.asarray(last[0])
+
+
+def _only_at_the_end(num_steps: int) -> np.ndarray:
+    return np.arange(num_steps) == num_steps - 1
+
+
+BEHAVIOURS = {f.__name__: f for f in (random_walk, high_thigmotaxis, goal, teleport, wall)}
+
+
+def place_cells(
+    *,
+    behaviour: str = "random_walk",
+    num_steps: int = 24_000,
+    num_cells: int = 50,
+    width_m: float = 0.2,
+    lattice: int = 10,
+    gamma: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Rates of Gaussian place cells along a behaviour, as in the thesis: 20 minutes of 50 cells.
+
+    behaviour: of BEHAVIOURS. Centres are uniform in the box. -> "states" [time, cell], "last"
+    [time], "positions" [time, 2] (m), "centres" [cell, 2]; "lattice" [place, 2], an even one of
+    lattice x lattice places, and the rates there, "sources" [place, cell]; "occupancy" [place];
+    "empirical" [place, cell]: discounted mean of the rates to come, (1 - gamma) sum_k gamma^k
+    r_(t+k) to the episode's end, whose last rates count for all that would follow, averaged over
+    the visits of a lattice bin (NaN where there are none); "decoder" [cell + 1, 2]: a ridge
+    regression of positions on rates, the last row its offset.
+    Raises ValueError for an unknown behaviour, numbers below 1, and gamma outside [0, 1).
+    Source: dsm-hippocampus `make_dataset_rat_PC_...`.
+    """
+    if behaviour not in BEHAVIOURS:
+        raise ValueError(f"behaviour must be one of {', '.join(BEHAVIOURS)}, but is {behaviour}")
+    check.at_least(1, num_cells=num_cells, lattice=lattice)
+    check.at_least(2, num_steps=num_steps)
+    check.positive(width_m=width_m)
+    _check_gamma(gamma)
+    walk_key, cell_key = jax.random.split(jax.random.key(seed))
+    room, positions, last = BEHAVIOURS[behaviour](walk_key, num_steps)
+    centres = arena.uniform_positions(cell_key, arena.box(1.0), num_cells)
+
+    def code(positions):
+        return cells.gaussian(jnp.asarray(positions), centres, sigma_m=width_m)
+
+    rates = np.asarray(code(positions))
+    axis = (np.arange(lattice) + 0.5) / lattice
+    places = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
+    ahead, totals = np.empty_like(rates), rates[-1]
+    for t in range(num_steps - 1, -1, -1):
+        totals = rates[t] if last[t] else (1 - gamma) * rates[t] + gamma * totals
+        ahead[t] = totals
+    bins = np.clip((positions * lattice).astype(int), 0, lattice - 1) @ (lattice, 1)
+    visits = np.bincount(bins, minlength=lattice**2)
+    sums = np.stack([np.bincount(bins, a, minlength=lattice**2) for a in ahead.T], axis=1)
+    empirical = np.where(visits[:, None] > 0, sums / np.maximum(visits, 1)[:, None], np.nan)
+    some = slice(None, None, max(1, num_steps // 5000))
+    ridge = Ridge(alpha=1e-3).fit(rates[some].astype(float), positions[some])
+    return {
+        "states": rates,
+        "last": last,
+        "positions": positions.astype(np.float32),
+        "centres": np.asarray(centres),
+        "lattice": places.astype(np.float32),
+        "sources": np.asarray(code(places.astype(np.float32))),
+        "occupancy": visits / visits.sum(),
+        "empirical": empirical.astype(np.float32),
+        "decoder": np.concatenate([ridge.coef_.T, ridge.intercept_[None]]).astype(np.float32),
+        "gamma": np.float32(gamma),
+        "walls": room.walls.astype(np.float32),
+    }
+
+
+def _check_gamma(gamma: float) -> None:
+    if not 0 <= gamma < 1:
+        raise ValueError(f"gamma must be at least 0 and below 1, but is {gamma}")
+
+
+# Files -----------------------------------------------------------------------------------------
+
+MAKERS = {f.__name__: f for f in (pendulum, windy_grid, place_cells)}
+
+
+def saved_or_made(*, path: str | None = None, maker: Callable[..., Any], **settings: Any) -> Any:
+    """The data set of a file, or made by maker(**settings), and written there where path is given.
+
+    Raises ValueError where the file was made by another maker or with other settings, DataFileError
+    where it is no such file.
+    """
+    if path is None:
+        return maker(**settings)
+    file = pathlib.Path(path).expanduser()
+    defaults = {n: p.default for n, p in inspect.signature(maker).parameters.items()}
+    recipe = json.dumps({"maker": maker.__name__, **defaults, **settings}, sort_keys=True)
+    if not file.is_file():
+        made = maker(**settings)
+        flat = {
+            "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in p): a
+            for p, a in jax.tree.leaves_with_path(made)
+        }
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(file, recipe=recipe, **flat)
+        return made
+    try:
+        with np.load(file) as arrays:
+            found = str(arrays["recipe"])
+            flat = {n: arrays[n] for n in arrays if n != "recipe"}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DataFileError(f"{file} is not a data set of transitions ({error})") from error
+    if found != recipe:
+        raise ValueError(f"{file} was made with {found}, not with {recipe}")
+    data: dict[str, Any] = {n: a for n, a in flat.items() if "/" not in n}
+    if any(n.startswith("policy/") for n in flat):
+        data["policy"] = policies.from_arrays(
+            {n.removeprefix("policy/"): a for n, a in flat.items() if n.startswith("policy/")}
+        )
+    return data
+
+
+def main() -> None:
+    """Make a data set and write it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", choices=MAKERS)
+    parser.add_argument("--out", required=True, help="file to write, an npz")
+    parser.add_argument("--behaviour", choices=BEHAVIOURS, help="of place_cells")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    settings = {"seed": options.seed}
+    if options.behaviour:
+        settings["behaviour"] = options.behaviour
+    try:
+        data = saved_or_made(path=options.out, maker=MAKERS[options.name], **settings)
+    except (ValueError, TypeError, OSError) as error:
+        parser.error(str(error))
+    print(f"{options.out}: {len(data['states']):,} states of {data['states'].shape[1]} numbers")
+
+
+if __name__ == "__main__":
+    main()

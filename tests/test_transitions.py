@@ -1,0 +1,275 @@
+"""Data sets of transitions, the policies that make them, and what evaluation says of them."""
+
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from hfjax import data, envs, policies, transitions
+from hfjax.models import dsm_evaluation
+
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def counter(goal=5):
+    """Counts its own steps, and is terminal at `goal`."""
+
+    def step(state, action, key):
+        return state + 1, state.astype(float), state + 1 >= goal
+
+    return envs.Env(
+        lambda key: jnp.int32(0), step, lambda s: s[None].astype(float), *[np.zeros(1)] * 4
+    )
+
+
+def still(observation, key):
+    return jnp.zeros(1)
+
+
+def test_rollouts_begin_anew_and_say_where_they_ended():
+    make = functools.partial(
+        transitions.rollouts, counter(), still, jax.random.key(0), num_envs=2, num_steps=14
+    )
+    seen, last = make(episode_steps=4)
+    np.testing.assert_array_equal(seen[0, :, 0], [0, 1, 2, 3] * 3 + [0, 1])
+    np.testing.assert_array_equal(last[1], [False, False, False, True] * 3 + [False] * 2)
+    # Terminal at 5, which is shown once, as the last.
+    seen, last = make(episode_steps=100)
+    np.testing.assert_array_equal(seen[0, :, 0], [0, 1, 2, 3, 4, 5] * 2 + [0, 1])
+    np.testing.assert_array_equal(last[0], ([False] * 5 + [True]) * 2 + [False] * 2)
+
+
+def test_monte_carlo_returns_are_discounted_sums():
+    returns = transitions.monte_carlo_returns(
+        counter(100),
+        still,
+        lambda seen, action: jnp.stack([seen[0], jnp.ones(())]),
+        jnp.array([0, 7], jnp.int32),
+        jax.random.key(0),
+        gamma=0.5,
+        num_rollouts=3,
+        num_steps=10,
+    )
+    discounts = 0.5 ** np.arange(10)
+    for source, start in enumerate((0, 7)):
+        expected = [(discounts * (start + np.arange(10))).sum(), discounts.sum()]
+        np.testing.assert_allclose(returns[source], np.repeat([expected], 3, axis=0).T, rtol=1e-6)
+
+
+@functools.cache
+def pendulum():
+    return transitions.pendulum(num_transitions=2_000, num_rollouts=40)
+
+
+def test_the_pendulum_swings_up_and_stays():
+    made = pendulum()
+    assert made["states"].shape == (2_000, 3)
+    np.testing.assert_array_equal(np.flatnonzero(made["last"]), np.arange(199, 2000, 200))
+    height = made["states"].reshape(-1, 200, 3)[:, -30:, 0]
+    assert np.median(height) > 0.95
+    np.testing.assert_allclose(made["sources"][4], [-1, 0, 0], atol=1e-6)
+    default, plain = made["mc_returns"][:, 0], made["mc_returns"][:, 1]
+    assert (default < plain).all()  # the torque has its price
+    # By hand: hanging, without moving, costs pi^2 a step; nobody does worse than 20 steps of it.
+    assert (plain[4] > -(np.pi**2 + 0.1 * 64) / 0.05).all()
+
+
+def test_a_policys_actions_are_the_tanh_of_a_normal_variable(tmp_path):
+    layer = policies.networks.DenseParams
+    policy = policies.GaussianPolicy(
+        hidden=(layer(jnp.array([[1.0, -1.0]]), jnp.array([0.0, 0.5])),),
+        mean=layer(jnp.array([[0.3], [0.1]]), jnp.array([0.1])),
+        log_std=layer(jnp.zeros((2, 1)), jnp.array([-1.0])),
+        low=jnp.array([-2.0]),
+        high=jnp.array([4.0]),
+    )
+    keys = jax.random.split(jax.random.key(0), 4000)
+    actions = jax.vmap(lambda key: policies.act(policy, jnp.array([2.0]), key))(keys)
+    # Hidden (2, 0); mean 0.7; deviation 1/e; [-1, 1] is stretched to [-2, 4].
+    normal = np.arctanh((np.asarray(actions)[:, 0] - 1) / 3)
+    assert scipy.stats.kstest(normal, "norm", (0.7, np.exp(-1))).pvalue > 1e-3
+    policies.save(tmp_path / "p.npz", policy, command="by hand")
+    again = policies.load(str(tmp_path / "p.npz"))
+    np.testing.assert_allclose(policies.act(again, jnp.array([2.0]), keys[0]), actions[0])
+    with pytest.raises(
+        ValueError, match="there is no policy tiger; there are arena_goal, pendulum"
+    ):
+        policies.load("tiger")
+
+
+def test_the_trained_animal_reaches_its_goal():
+    env = policies.goal_env()
+    policy = policies.load("arena_goal")
+
+    def reaches(key):
+        start_key, key = jax.random.split(key)
+
+        def move(carry, key):
+            agent, done = carry
+            action_key, step_key = jax.random.split(key)
+            action = policies.act(policy, env.observe(agent), action_key)
+            agent, _, terminal = env.step(agent, action, step_key)
+            return (agent, done | terminal), None
+
+        start = env.reset(start_key), jnp.zeros((), bool)
+        return jax.lax.scan(move, start, jax.random.split(key, 300))[0][1]
+
+    reached = jax.jit(jax.vmap(reaches))(jax.random.split(jax.random.key(0), 400))
+    assert np.mean(reached) >= 0.95
+
+
+@pytest.mark.parametrize("behaviour", transitions.BEHAVIOURS)
+def test_place_cells_along_every_behaviour(behaviour):
+    made = transitions.place_cells(behaviour=behaviour, num_steps=1_000)
+    assert made["states"].shape == (1_000, 50)
+    assert made["states"].min() >= 0
+    assert made["states"].max() <= 1
+    positions = made["positions"]
+    nearest = np.argmin(np.linalg.norm(positions[:, None] - made["centres"], axis=-1), axis=1)
+    assert (made["states"].argmax(axis=1) == nearest).all()
+    decoded = made["states"] @ made["decoder"][:-1] + made["decoder"][-1]
+    assert np.median(np.linalg.norm(decoded - positions, axis=1)) < 0.03
+    assert made["last"][-1] or behaviour == "goal"
+    if behaviour == "goal":
+        ends = positions[:-1][made["last"][:-1]]
+        assert len(ends) > 3
+        assert np.median(np.linalg.norm(ends - 0.5, axis=1)) < 0.1
+    if behaviour == "wall":
+        crossed = (positions[1:, 0] > 0.4) != (positions[:-1, 0] > 0.4)
+        assert not np.any(crossed & (positions[1:, 1] < 0.85))
+    # What follows, at a gamma of 0: the rates themselves, at the first visit's lattice bin.
+    now = transitions.place_cells(behaviour=behaviour, num_steps=1_000, gamma=0.0)
+    bins = np.clip((positions * 10).astype(int), 0, 9) @ (10, 1)
+    np.testing.assert_allclose(
+        now["empirical"][bins[0]], made["states"][bins == bins[0]].mean(axis=0), rtol=1e-4
+    )
+
+
+def test_what_follows_is_discounted_until_the_episode_ends(monkeypatch):
+    def three_places(key, num_steps):
+        positions = np.array([[0.05, 0.05], [0.55, 0.55], [0.95, 0.95], [0.05, 0.55]], np.float32)
+        return transitions.arena.box(1.0), positions, np.array([False, False, True, True])
+
+    monkeypatch.setitem(transitions.BEHAVIOURS, "three", three_places)
+    made = transitions.place_cells(behaviour="three", num_steps=4, gamma=0.5)
+    r = made["states"]
+    np.testing.assert_allclose(made["empirical"][0], r[0] / 2 + r[1] / 4 + r[2] / 4, rtol=1e-5)
+    np.testing.assert_allclose(made["empirical"][99], r[2], rtol=1e-5)
+    np.testing.assert_allclose(made["empirical"][5], r[3], rtol=1e-5)
+    assert np.isnan(made["empirical"][1]).all()
+    np.testing.assert_allclose(made["occupancy"][[0, 5, 55, 99]], 0.25)
+
+
+# Files -----------------------------------------------------------------------------------------
+
+
+def test_a_data_set_is_made_once_and_read_again(tmp_path):
+    path = str(tmp_path / "sets" / "p.npz")
+    settings = {"maker": transitions.pendulum, "num_transitions": 600, "num_rollouts": 5}
+    made = transitions.saved_or_made(path=path, **settings)
+    read = transitions.saved_or_made(path=path, **settings)
+    assert jax.tree.structure(made) == jax.tree.structure(read)
+    for a, b in zip(*map(jax.tree.leaves, (made, read)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    with np.load(path) as file:
+        recipe = json.loads(str(file["recipe"]))
+    assert recipe["maker"] == "pendulum"
+    assert recipe["gamma"] == 0.95
+    with pytest.raises(ValueError, match=r"was made with .*\"num_rollouts\": 5"):
+        transitions.saved_or_made(path=path, **{**settings, "num_rollouts": 6})
+    (tmp_path / "bad.npz").write_text("no zip")
+    with pytest.raises(data.DataFileError, match="is not a data set of transitions"):
+        transitions.saved_or_made(path=str(tmp_path / "bad.npz"), **settings)
+
+
+def test_impossible_data_sets_are_refused():
+    for make, message in (
+        (lambda: transitions.place_cells(behaviour="fly"), "behaviour must be one of random_walk"),
+        (lambda: transitions.pendulum(gamma=1.0), "gamma must be at least 0 and below 1"),
+        (lambda: transitions.windy_grid(num_rollouts=0), "num_rollouts must be at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make()
+
+
+# Evaluation ------------------------------------------------------------------------------------
+
+
+def test_distances_equal_scipys():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=37), 0.3 + 1.4 * rng.normal(size=200)
+    found = jit(dsm_evaluation.distances)(jnp.asarray(x), jnp.asarray(y))
+    np.testing.assert_allclose(
+        found["wasserstein"], scipy.stats.wasserstein_distance(x, y), rtol=1e-4
+    )
+    expected = scipy.stats.cramervonmises_2samp(x, y, method="asymptotic").statistic
+    np.testing.assert_allclose(found["cramer_von_mises"], expected, rtol=1e-4)
+    np.testing.assert_allclose(
+        found["kolmogorov_smirnov"], scipy.stats.ks_2samp(x, y).statistic, rtol=1e-5
+    )
+    certain = jit(dsm_evaluation.distances)(jnp.zeros(5), jnp.full(9, 2.0))
+    np.testing.assert_allclose(certain["wasserstein"], 2)
+    np.testing.assert_allclose(certain["kolmogorov_smirnov"], 1)
+
+
+def test_rewards_of_the_pendulum_worked_by_hand():
+    left = jnp.array([0.0, 1.0, -3.0])  # at pi / 2, turning back at 3 rad/s
+    torque = jnp.array([5.0])  # of which 2 can be had
+    expected = {
+        "default": -((np.pi / 2) ** 2 + 0.9 + 0.004),
+        "no action penalty": -((np.pi / 2) ** 2 + 0.9),
+        "above horizon": -0.4,
+        "stay left": 0.0,
+        "stay right": 1.0,
+        "slow": -3.0,
+        "counter-clockwise": 0.0,
+    }
+    for name, reward in dsm_evaluation.PENDULUM_REWARDS.items():
+        np.testing.assert_allclose(reward(left, torque), expected[name], rtol=1e-6, err_msg=name)
+
+
+def test_a_model_that_knows_the_truth_is_as_near_as_the_floor():
+    """Atoms that are Monte-Carlo futures: their returns are the rewards' mean over 1 - gamma."""
+    made = transitions.windy_grid(num_transitions=400, num_rollouts=500)
+    truth = jnp.asarray(made["mc_returns"])  # of a reward that the first number of a state tells
+
+    def samples(sources, key, num_inner):
+        chosen = truth[:, 0, :100] * 0.05  # as many atoms
+        return jnp.broadcast_to(chosen[:, :, None, None], (5, 100, num_inner, 2))
+
+    scalars, readout = dsm_evaluation.returns(
+        samples,
+        made,
+        jax.random.key(0),
+        gamma=0.95,
+        rewards={"first": lambda s, a: s[..., 0]},
+        num_inner=3,
+    )
+    np.testing.assert_allclose(readout["returns"][:, 0], truth[:, 0, :100], rtol=1e-4)
+    assert scalars["wasserstein_mean"] < 2 * scalars["floor_wasserstein_mean"]
+    assert scalars["wasserstein_mean"] < 0.2
+    other, _ = dsm_evaluation.windy_returns(samples, made, jax.random.key(0), gamma=0.9)
+    assert np.isnan(other["wasserstein_mean"])
+
+
+def test_a_model_that_knows_what_follows_has_its_maps():
+    made = transitions.place_cells(num_steps=4_000)
+    known = jnp.nan_to_num(jnp.asarray(made["empirical"]))
+
+    def samples(sources, key, num_inner):
+        return jnp.broadcast_to(known[:, None, None], (100, 2, num_inner, 50))
+
+    scalars, readout = jit(functools.partial(dsm_evaluation.place_maps, samples, gamma=0.95))(
+        made, jax.random.key(0)
+    )
+    np.testing.assert_allclose(scalars["map_correlation"], 1, rtol=1e-5)
+    np.testing.assert_allclose(scalars["map_error"], 0, atol=1e-5)
+    np.testing.assert_allclose(scalars["atom_spread"], 0, atol=1e-6)
+    np.testing.assert_allclose(scalars["decoded_error_cm"], 0, atol=1e-2)
+    cell_3 = np.asarray(known)[:, 3].reshape(10, 10)
+    np.testing.assert_allclose(readout["maps"][3], cell_3, rtol=1e-5)
+    assert scalars["place_information"] > scalars["information"] > 0  # the future is blurred

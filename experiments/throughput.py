@@ -24,11 +24,12 @@ import numpy as np
 import scipy.ndimage
 import scipy.signal
 
-from hfjax import arena, cells, networks, ratemaps
+from hfjax import arena, cells, kernels, networks, ratemaps
 from hfjax import data as hfdata
 from hfjax.models import (
     biohsic,
     biohsic_lif,
+    dsm,
     grid_rnn,
     helmholtz,
     helmholtz_path_integration,
@@ -390,6 +391,68 @@ def scoring(repeats: int, quick: bool) -> list[Row]:
     ]
 
 
+def measure_updates(repeats: int, quick: bool) -> list[Row]:
+    """Updates of the successor measure, fused against plain, at sizes that the plain form can hold.
+
+    The plain form has all [sample, sample] numbers of all atoms in memory, and JAX differentiates
+    it; the paper's own, which takes powers by exp and log and every block twice, is slower still.
+    """
+
+    def plain_objective(predicted, target, *, learned_target):
+        del learned_target
+        S = kernels.mean_kernels(jnp.concatenate([predicted, target]), kernels.rational_quadratic)
+        return kernels.outer_mmd_sq(S, len(predicted), kernel=kernels.inverse_multiquadric)
+
+    data = {
+        "states": jax.random.normal(jax.random.key(0), (1000, 3)),
+        "last": jnp.zeros(1000, bool),
+    }
+    thesis: dict[str, Any] = {
+        "num_outer": 10,
+        "num_inner": 5,
+        "latent_dims": 5,
+        "batch_size": 32,
+        "hidden": (32, 32, 32),
+        "adversary": dsm.residual_adversary(num_units=32),
+        "updates_per_step": 100,
+    }
+    rates = {"states": jax.random.uniform(jax.random.key(0), (1000, 50)), "last": data["last"]}
+    tasks: dict[str, tuple[Task, Any]] = {
+        "thesis": (dsm.task(**thesis), rates),
+        "fused": (dsm.task(batch_size=8), data),
+    }
+    if not quick:
+        tasks["plain"] = dsm.task(batch_size=8, objective=plain_objective), data
+        tasks["paper"] = dsm.task(batch_size=64), data
+
+    def advance(task: Task, data: Any) -> Callable[[], Any]:
+        state = jax.jit(task.init)(jax.random.key(1), data)
+        sample, step = jax.jit(task.sample), jax.jit(task.step)
+
+        def run():
+            nonlocal state
+            state, scalars = step(state, sample(data, jax.random.key(2)), jax.random.key(3))
+            return scalars
+
+        return run
+
+    times = medians_ms({name: advance(*made) for name, made in tasks.items()}, repeats)
+    rows = [
+        Row(
+            "thesis: 100 updates of adversary and of atoms",
+            times["thesis"],
+            f"{1e5 / times['thesis']:.0f} of each kind a second",
+        ),
+        Row("51 atoms of 32 samples, batch 8: one of each", times["fused"]),
+    ]
+    if not quick:
+        rows += [
+            Row("the same, plain", times["plain"], f"{times['plain'] / times['fused']:.1f} x"),
+            Row("the paper's batch of 64: one of each", times["paper"]),
+        ]
+    return rows
+
+
 def epoch_of(task: Task, data: dict, num_seeds: int = 1) -> Callable[[], Any]:
     """A function that trains a block of windows further at each call, as the trainer does."""
     keys = jax.random.split(jax.random.key(0), num_seeds)
@@ -638,6 +701,7 @@ SECTIONS: dict[str, tuple[Callable[[int, bool], list[Row]], int, int]] = {
         3,
     ),
     "reservoir": (reservoir_windows, 5, 3),
+    "dsm": (measure_updates, 3, 2),
 }
 
 

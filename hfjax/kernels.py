@@ -262,11 +262,13 @@ def outer_mmd_sq(
     return within - 2 * jnp.mean(k[:num_x, num_x:])
 
 
-ATOMS_AT_ONCE = 6  # a tile of so many atoms by all that follow
+ROWS_AT_ONCE = 192  # a tile is so many samples (of whole atoms) by all that follow
 
 
-def _tiles(atoms: int) -> list[tuple[int, int]]:
-    return [(a, min(a + ATOMS_AT_ONCE, atoms)) for a in range(0, atoms, ATOMS_AT_ONCE)]
+def _tiles(atoms: int, samples: int) -> list[tuple[int, int]]:
+    """First and last of the atoms of each tile; samples: of an atom."""
+    size = max(1, ROWS_AT_ONCE // samples)
+    return [(a, min(a + size, atoms)) for a in range(0, atoms, size)]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
@@ -284,7 +286,7 @@ def _fused_forward(z, kernel, num_learned):
     zero = kernel(jnp.zeros((), z.dtype))
     S = jnp.zeros((atoms, atoms), z.dtype)
     slopes = []
-    for first, last in _tiles(atoms):
+    for first, last in _tiles(atoms, samples):
         rows = z[first:last].reshape(-1, dim)
         columns = z[first:].reshape(-1, dim)
         d = squared_distances(rows, columns)
@@ -318,7 +320,7 @@ def _fused_backward(kernel, num_learned, residuals, G):
     own = jnp.eye(atoms, dtype=z.dtype)
     G = G / samples**2 * (1 + own / (samples - 1))
     gradient = jnp.zeros_like(z)
-    for (first, last), slope in zip(_tiles(atoms), slopes, strict=False):
+    for (first, last), slope in zip(_tiles(atoms, samples), slopes, strict=False):
         # In a square on the diagonal both orders of two atoms stand; elsewhere one stands for both.
         once = np.arange(first, atoms)[None] < last
         weight = G[first:last, first:] + jnp.where(once, 0, G[first:, first:last].T)

@@ -177,7 +177,7 @@ def test_mmd_equals_double_loops_for_every_kernel(float64, name):
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("learned_target", [True, False])
 def test_the_fused_form_equals_the_plain_one_and_its_gradients(name, learned_target, monkeypatch):
-    monkeypatch.setattr(kernels, "ATOMS_AT_ONCE", 3)
+    monkeypatch.setattr(kernels, "ROWS_AT_ONCE", 9)  # three atoms
     inner = KERNELS[name][0]
 
     def plain(x, y):

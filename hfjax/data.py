@@ -14,6 +14,7 @@ import numpy as np
 import pooch
 
 from hfjax import arena, check
+from hfjax.config import one_line
 
 
 class DataFileError(OSError):
@@ -87,7 +88,7 @@ def trajectory(
                 f"{missing.sum()} of {len(missing)} positions in {path} are NaN, the first in row "
                 f"{np.flatnonzero(missing)[0]}; give max_gap_s to cut the path there"
             )
-        max_gap_s = np.inf
+        max_gap_s = np.finfo(float).max  # no gap is longer
     seen = positions[~missing]
     if not len(seen):
         raise ValueError(f"{path} holds no position that is not NaN")
@@ -282,7 +283,7 @@ def digits(*, num_train: int = 1500) -> dict[str, np.ndarray]:
     """1797 handwritten digits of 8 x 8 pixels, which come with scikit-learn: nothing to download.
 
     -> as `labelled`, inputs [sample, row, column, 1], bytes; shuffled, the first num_train for
-    training.
+    training. Source: Alpaydin & Kaynak 1998, the test set of the UCI repository's optical digits.
     """
     from sklearn.datasets import load_digits
 
@@ -325,13 +326,17 @@ def mnist(*, data_dir: str | None = None) -> dict[str, np.ndarray]:
 
     The four IDX files, packed or not, are looked for in data_dir, then in the user's cache, into
     which they are downloaded otherwise. -> as `labelled`, inputs [sample, row, column, 1], bytes.
-    Raises DataFileError where a file is missing, cut short or another one.
+    Raises DataFileError where data_dir is no folder, or a file is missing, cut short or another
+    one. Source: LeCun, Bottou, Bengio & Haffner 1998.
     """
     return _idx_sets(data_dir, "mnist", _MNIST_URL, _MNIST_MD5)
 
 
 def fashion_mnist(*, data_dir: str | None = None) -> dict[str, np.ndarray]:
-    """Fashion-MNIST: clothes in ten classes, otherwise as `mnist`, whose file names it shares."""
+    """Fashion-MNIST: clothes in ten classes, otherwise as `mnist`, whose file names it shares.
+
+    Source: Xiao, Rasul & Vollgraf 2017.
+    """
     return _idx_sets(data_dir, "fashion_mnist", _FASHION_URL, _FASHION_MD5)
 
 
@@ -349,7 +354,7 @@ def cifar10(*, data_dir: str | None = None) -> dict[str, np.ndarray]:
 
     Of the binary version; its archive, or the folder cifar-10-batches-bin that is in it, is looked
     for as in `mnist`. -> as `labelled`, inputs [sample, row, column, 3], bytes.
-    Raises DataFileError where a file is missing, cut short or another one.
+    Raises DataFileError as `mnist` does. Source: Krizhevsky 2009.
     """
     places = _places(data_dir, "cifar10")
     folder = next((p / _CIFAR_FOLDER for p in places if (p / _CIFAR_FOLDER).is_dir()), None)
@@ -374,6 +379,9 @@ def cifar10(*, data_dir: str | None = None) -> dict[str, np.ndarray]:
 def _places(data_dir: str | None, name: str) -> list[pathlib.Path]:
     """Where files of a data set may lie; the last place is the cache."""
     given = [pathlib.Path(data_dir).expanduser()] if data_dir else []
+    for folder in given:
+        if not folder.is_dir():
+            raise DataFileError(f"--data_dir must be a folder, but there is none at {folder}")
     return [*given, pathlib.Path(pooch.os_cache("hfjax")) / name]
 
 
@@ -396,7 +404,7 @@ def _locate(
             )
         )
     except Exception as error:
-        raise _missing(names[0], places, f"{url}{names[0]} ({type(error).__name__})") from error
+        raise _missing(names[0], places, f"{url}{names[0]} ({one_line(error)})") from error
 
 
 def _missing(name: str, places: Sequence[pathlib.Path], source: str) -> DataFileError:
@@ -425,7 +433,8 @@ def _idx(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray:
     rank = 1 + len(shape)
     if content[:4] != bytes((0, 0, 8, rank)):
         kind = "images" if shape else "labels"
-        raise _wrong(path, f"is not an IDX file of {kind} (it begins with {content[:4].hex()})")
+        begin = f"begins with {content[:4].hex()}" if content else "is empty"
+        raise _wrong(path, f"is not an IDX file of {kind} (it {begin})")
     if len(content) < 4 + 4 * rank:
         raise _wrong(path, f"is cut short ({len(content)} bytes, within its header)")
     sizes = tuple(np.frombuffer(content, ">u4", rank, offset=4).tolist())
@@ -452,7 +461,15 @@ def _idx_pair(
     for other, first in _FIRST_LABELS.items():
         if other != name and arrays[1][:10].tolist() == first[prefix]:
             raise _wrong(path, f"is that of {other}, whose file names {name} shares")
+    _check_ten_classes(path, arrays[1])
     return arrays[0][..., None], arrays[1]
+
+
+def _check_ten_classes(path: pathlib.Path | str, labels: np.ndarray) -> None:
+    """Raise DataFileError where a label as it stands in a file is not one of ten classes."""
+    bad = np.flatnonzero(labels > 9)
+    if len(bad):
+        raise _wrong(path, f"holds {labels[bad[0]]} as label {bad[0]}, where 0 to 9 are allowed")
 
 
 def _idx_sets(data_dir: str | None, name: str, url: str, md5: dict[str, str]):
@@ -479,5 +496,6 @@ def _cifar_records(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
     if len(content) != expected:
         raise _wrong(where, f"is cut short or another file ({len(content)} bytes, not {expected})")
     records = np.frombuffer(content, np.uint8).reshape(_CIFAR_RECORDS, _CIFAR_BYTES)
+    _check_ten_classes(where, records[:, 0])
     images = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(images), records[:, 0]

@@ -69,6 +69,7 @@ def test_idx_files_are_read_as_they_were_written(tmp_path, packed, loader):
 
 def test_the_cache_is_looked_into_after_the_folder_given(tmp_path):
     sets = write_mnist(tmp_path / "cache" / "hfjax" / "mnist")
+    (tmp_path / "elsewhere").mkdir()
     for folder in (None, str(tmp_path / "elsewhere")):
         got = data.mnist(data_dir=folder)
         np.testing.assert_array_equal(got["test_inputs"][..., 0], sets["test"][0])
@@ -163,12 +164,20 @@ def repacked(change):
         (
             lambda folder: (folder / (NAMES["test_labels"] + ".gz")).unlink(),
             r"t10k-labels-idx1-ubyte.gz is not in .*files and .*cache.*, and could not be had from "
-            r"https://.* \(ConnectionError\); put the file there, or name its folder",
+            r"https://.* \(no network for .*\); put the file there, or name its folder",
         ),
         (spoil(NAMES["test_images"], lambda c: c[:100]), "t10k-images.*gz is cut short or damaged"),
         (
             spoil(NAMES["train_images"], repacked(lambda c: c[:-1])),
             r"train-images.*gz is cut short or too long \(23535 bytes, not 23536\); delete it",
+        ),
+        (
+            spoil(NAMES["train_images"], repacked(lambda c: c + b"0")),
+            r"train-images.*gz is cut short or too long \(23537 bytes, not 23536\); delete it",
+        ),
+        (
+            spoil(NAMES["train_labels"], repacked(lambda c: b"")),
+            r"train-labels.*gz is not an IDX file of labels \(it is empty\); delete it",
         ),
         (
             spoil(NAMES["train_images"], repacked(lambda c: idx(np.zeros((9, 8, 8))))),
@@ -187,8 +196,8 @@ def repacked(change):
             r"train-labels.* holds 9 labels for 30 images",
         ),
         (
-            spoil(NAMES["train_labels"], repacked(lambda c: idx(np.full(30, 10)))),
-            "labels must be whole numbers from 0 to 9, but label 0 of the train set is 10",
+            spoil(NAMES["train_labels"], repacked(lambda c: c[:-2] + bytes((10, 9)))),
+            r"train-labels.*gz holds 10 as label 28, where 0 to 9 are allowed; delete it",
         ),
         (spoil(NAMES["test_labels"], lambda c: b"<html>"), "t10k-labels.* is cut short or damaged"),
     ],
@@ -199,6 +208,33 @@ def test_a_bad_file_is_named_in_a_sentence(tmp_path, act, message):
     with pytest.raises((OSError, ValueError), match=message) as caught:
         data.mnist(data_dir=str(tmp_path / "files"))
     assert "\n" not in str(caught.value)
+
+
+def test_a_bad_label_is_named_by_its_place_in_the_file(tmp_path):
+    """Also where the set is shuffled afterwards."""
+    write_mnist(tmp_path / "files")
+    spoil(NAMES["test_labels"], repacked(lambda c: c[:-2] + bytes((17, 9))))(tmp_path / "files")
+    with pytest.raises(data.DataFileError, match=r"t10k-labels.*gz holds 17 as label 18, where"):
+        data.mnist_10k(data_dir=str(tmp_path / "files"), num_train=15)
+
+
+def test_a_download_with_another_hash_is_told(monkeypatch):
+    def retrieve(url, **_):
+        raise ValueError(f"MD5 hash of downloaded file ({url}) does not match the known hash")
+
+    monkeypatch.setattr(data.pooch, "retrieve", retrieve)
+    with pytest.raises(data.DataFileError, match=r"\(MD5 hash .* does not match the known hash\);"):
+        data.mnist()
+
+
+@pytest.mark.parametrize("loader", [data.mnist, data.mnist_10k, data.cifar10])
+def test_a_folder_that_is_none_is_refused(tmp_path, loader):
+    (tmp_path / "file").touch()
+    for name in ("nowhere", "file"):
+        with pytest.raises(
+            data.DataFileError, match=f"must be a folder, but there is none at .*{name}"
+        ):
+            loader(data_dir=str(tmp_path / name))
 
 
 def test_without_files_a_run_ends_in_one_sentence():
@@ -260,6 +296,11 @@ def test_bad_cifar_files_are_named_in_a_sentence(tmp_path, seven_records):
     batch = tmp_path / "cifar-10-batches-bin" / "data_batch_2.bin"
     batch.write_bytes(batch.read_bytes()[:-5])
     with pytest.raises(data.DataFileError, match=r"data_batch_2.bin is cut short or another file"):
+        data.cifar10(data_dir=str(tmp_path))
+    content = bytearray(7 * data._CIFAR_BYTES)
+    content[3 * data._CIFAR_BYTES] = 12
+    batch.write_bytes(content)
+    with pytest.raises(data.DataFileError, match=r"data_batch_2.bin holds 12 as label 3, where"):
         data.cifar10(data_dir=str(tmp_path))
     batch.unlink()
     with pytest.raises(data.DataFileError, match=r"data_batch_2.bin is not in .*batches-bin"):

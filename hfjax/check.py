@@ -4,6 +4,8 @@ check.at_least(1, num_grid=num_grid, batch_size=batch_size)
 check.positive(dt_s=dt_s)
 """
 
+import math
+
 
 def at_least(least: int, **values: int) -> None:
     """Raise ValueError unless every value is `least` or more."""
@@ -13,14 +15,30 @@ def at_least(least: int, **values: int) -> None:
 
 
 def positive(**values: float) -> None:
-    """Raise ValueError unless every value is above 0 (NaN is not)."""
+    """Raise ValueError unless every value is above 0 and finite (NaN is neither)."""
     for name, value in values.items():
         if not value > 0:
             raise ValueError(f"{name} must be positive, but is {value}")
+    finite(**values)
 
 
 def not_negative(**values: float) -> None:
-    """Raise ValueError unless every value is 0 or more (NaN is not)."""
+    """Raise ValueError unless every value is 0 or more and finite (NaN is neither)."""
     for name, value in values.items():
         if not value >= 0:
             raise ValueError(f"{name} must not be negative, but is {value}")
+    finite(**values)
+
+
+def finite(**values: float) -> None:
+    """Raise ValueError where a value is NaN or infinite."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise ValueError(f"{name} must be finite, but is {value}")
+
+
+def below_one(**values: float) -> None:
+    """Raise ValueError unless every value is at least 0 and below 1 (NaN is not)."""
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} must be at least 0 and below 1, but is {value}")

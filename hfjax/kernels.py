@@ -36,7 +36,7 @@ def rbf_kernel(x: jax.Array, *, sigma: float) -> jax.Array:
     check.positive(sigma=sigma)
     x = _rows(x)
     x = x - jnp.mean(x, axis=0, keepdims=True)
-    inner = x @ x.T
+    inner = jnp.dot(x, x.T, precision=jax.lax.Precision.HIGHEST)
     norm_sq = jnp.diagonal(inner)
     distance_sq = jnp.maximum(norm_sq[:, None] + norm_sq[None] - 2 * inner, 0)
     off_diagonal = 1 - jnp.eye(x.shape[0], dtype=x.dtype)

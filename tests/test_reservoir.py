@@ -23,24 +23,29 @@ def float64():
         yield
 
 
-def trained(num_epochs, **settings):
+def trained(epochs, **settings):
+    """The task, its states from the first on, and the scalars of every epoch."""
     task = reservoir.task(**{**SMALL, **settings})
     state = jit(task.init)(jax.random.key(0), DATA)
-    step, history = jit(task.step), []
-    for i in range(num_epochs):
+    step, states, history = jit(task.step), [state], []
+    for i in range(epochs):
         key = jax.random.key(i)
         state, scalars = step(state, task.sample(DATA, key), key)
+        states.append(state)
         history.append(scalars)
-    return task, state, history
+    return task, states, history
 
 
 def reference_epoch(state, order, *, rate, gamma=2.0, sigma=0.5):
-    """Windows, time steps and rule written from the equations -> W_o, u, outputs, targets."""
+    """Windows, time steps and rule written from the equations.
+
+    -> W_o, u, outputs, targets, and the outputs of each window's second run, which learns nothing.
+    """
     x = np.asarray(DATA["test_inputs"], np.float64).reshape(16, -1) / 127.5 - 1
     y, z = np.asarray(DATA["test_targets"], np.float64), np.asarray(state.z)
     W_r, W_i, W_f = map(np.asarray, state.weights)
     W_o, u = np.asarray(state.readout).copy(), np.asarray(state.u).copy()
-    outputs, targets = [], []
+    outputs, targets, replayed = [], [], []
     for i in range(12):
         rows = order[i : i + 5]
         xi = reference_signal(
@@ -59,45 +64,67 @@ def reference_epoch(state, order, *, rate, gamma=2.0, sigma=0.5):
             W_o = W_o - rate * np.outer(o - xi, r)
             outputs.append(o)
             targets.append(xi)
-    return W_o, u, np.array(outputs), np.array(targets)
+        again = u
+        for _ in range(8):
+            r = np.tanh(again)
+            o = W_o @ r
+            again = again + 0.001 / 0.005 * (1.2 * W_r @ r + W_i @ v + W_f @ o - again)
+            replayed.append(o)
+    return W_o, u, *map(np.array, (outputs, targets, replayed))
 
 
-def test_an_epoch_equals_the_equations(float64):
-    task, start, _ = trained(0, learning_rate=0.01)
-    _, state, (scalars,) = trained(1, learning_rate=0.01)
-    order = np.asarray(
-        jax.random.permutation(jax.random.fold_in(jax.random.key(start.shuffle_seed), 0), 16)
-    )
-    readout, u, outputs, targets = reference_epoch(start, order, rate=0.01)
-    assert np.abs(readout).max() > 1e-6
-    np.testing.assert_allclose(state.readout, readout, rtol=1e-6, atol=1e-12)
-    np.testing.assert_allclose(state.u, u, rtol=1e-6, atol=1e-9)
-    np.testing.assert_allclose(
-        state.late.outputs.reshape(-1, 3), outputs[16:], rtol=1e-5, atol=1e-12
-    )
-    np.testing.assert_allclose(state.early.targets, targets[::8][:10], rtol=1e-8)
-    error = np.mean((outputs - targets) ** 2, axis=1) / np.mean(targets**2)
-    np.testing.assert_allclose(scalars["error"], error.mean(), rtol=1e-6)
-    np.testing.assert_allclose(scalars["last_step_error"], error[7::8].mean(), rtol=1e-6)
-    np.testing.assert_allclose(state.errors[0], error.reshape(12, 8).mean(axis=1), rtol=1e-6)
-    del task
+def test_epochs_equal_the_equations(float64):
+    """Two of them: the second goes on from the first, and leaves what that one noted."""
+    _, states, history = trained(2, learning_rate=0.01, num_epochs=3)
+    for epoch, scalars in enumerate(history):
+        start, state = states[epoch : epoch + 2]
+        order = np.asarray(
+            jax.random.permutation(
+                jax.random.fold_in(jax.random.key(start.shuffle_seed), epoch), 16
+            )
+        )
+        readout, u, outputs, targets, _ = reference_epoch(start, order, rate=0.01)
+        assert np.abs(readout - start.readout).max() > 1e-6
+        np.testing.assert_allclose(state.readout, readout, rtol=1e-6, atol=1e-12)
+        np.testing.assert_allclose(state.u, u, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(
+            state.late.outputs.reshape(-1, 3), outputs[16:], rtol=1e-5, atol=1e-12
+        )
+        np.testing.assert_allclose(state.late.targets, targets[::8][2:], rtol=1e-8)
+        error = np.mean((outputs - targets) ** 2, axis=1) / np.mean(targets**2)
+        np.testing.assert_allclose(scalars["error"], error.mean(), rtol=1e-6)
+        np.testing.assert_allclose(scalars["last_step_error"], error[7::8].mean(), rtol=1e-6)
+        rows = error.reshape(12, 8).mean(axis=1)
+        np.testing.assert_allclose(state.errors[epoch], rows, rtol=1e-6)
+        np.testing.assert_array_equal(state.errors[:epoch], start.errors[:epoch])
+        assert not np.any(state.errors[epoch + 1 :])
+        if epoch == 0:
+            np.testing.assert_allclose(
+                state.early.outputs.reshape(-1, 3), outputs[:80], rtol=1e-5, atol=1e-12
+            )
+            np.testing.assert_allclose(state.early.targets, targets[::8][:10], rtol=1e-8)
+        else:
+            for kept, before in zip(state.early, start.early, strict=True):
+                np.testing.assert_array_equal(kept, before)
 
 
 def test_frozen_and_replayed_errors(float64):
-    """The frozen error against the equations; untrained outputs stay 0, whose error is 1."""
-    task, start, _ = trained(0)
-    scalars, _ = jit(task.evaluate)(start, DATA, jax.random.key(0))
+    """Both errors against the equations; untrained outputs stay 0, whose error is 1."""
+    task, (start, _, state), _ = trained(2, learning_rate=0.01)
+    evaluate = jit(task.evaluate)
+    scalars, _ = evaluate(start, DATA, jax.random.key(0))
     np.testing.assert_allclose(scalars["frozen_error"], 1, rtol=1e-9)
-    task, state, _ = trained(2, learning_rate=0.01)
-    scalars, _ = jit(task.evaluate)(state, DATA, jax.random.key(0))
-    _, _, outputs, targets = reference_epoch(state, np.arange(16), rate=0.0)
-    expected = np.mean((outputs - targets) ** 2) / np.mean(targets**2)
-    np.testing.assert_allclose(scalars["frozen_error"], expected, rtol=1e-5)
+    scalars, _ = evaluate(state, DATA, jax.random.key(0))
+    _, _, frozen, targets, _ = reference_epoch(state, np.arange(16), rate=0.0)
+    *_, replayed = reference_epoch(state, np.arange(16), rate=0.01)
+    for name, outputs in (("frozen_error", frozen), ("replay_error", replayed)):
+        expected = np.mean((outputs - targets) ** 2) / np.mean(targets**2)
+        np.testing.assert_allclose(scalars[name], expected, rtol=1e-5)
     assert scalars["replay_error"] < 0.5
 
 
 def test_outputs_come_to_follow_the_signal_within_a_window():
-    _, state, history = trained(2, num_units=300, time_steps=20, learning_rate=5e-3)
+    _, (*_, state), history = trained(2, num_units=300, time_steps=20, learning_rate=5e-3)
     assert history[0]["last_step_error"] < 0.01
     outputs, targets = map(np.asarray, state.late)
     assert np.abs(outputs[:, -1] - targets).max() < 0.2 * np.abs(targets).max()
@@ -118,6 +145,12 @@ def test_weights_are_as_published():
         np.testing.assert_allclose(values.var(), 1 / 3, rtol=0.1)
 
 
+@pytest.mark.parametrize("kept", [0.0, 1.0])
+def test_weights_that_cannot_be_scaled_are_refused(kept):
+    with pytest.raises(ValueError, match=f"kept must be above 0 and below 1, but is {kept}"):
+        reservoir.init_weights(jax.random.key(0), num_units=4, num_in=1, num_out=1, kept=kept)
+
+
 def test_rmhebb_worked_by_hand():
     got = reservoir.rmhebb(
         jnp.zeros((2, 2)),
@@ -131,8 +164,8 @@ def test_rmhebb_worked_by_hand():
 
 def test_noise_shakes_outputs_within_its_bounds():
     """Without learning to speak of, outputs are their noise."""
-    _, quiet, _ = trained(1, learning_rate=1e-9)
-    _, noisy, _ = trained(1, learning_rate=1e-9, output_noise=0.3, unit_noise=0.1)
+    _, (_, quiet), _ = trained(1, learning_rate=1e-9)
+    _, (_, noisy), _ = trained(1, learning_rate=1e-9, output_noise=0.3, unit_noise=0.1)
     assert np.abs(quiet.late.outputs).max() < 1e-6
     values = np.asarray(noisy.late.outputs)
     assert 0.28 < np.abs(values).max() <= 0.3 + 1e-5
@@ -149,6 +182,8 @@ def test_noise_shakes_outputs_within_its_bounds():
         ({"num_samples": 13}, "num_samples must be at least 14, but is 13"),
         ({"unit_noise": -0.1}, "unit_noise must not be negative"),
         ({"num_units": 0}, "num_units must be at least 1"),
+        ({"tau_s": 5e-4}, r"dt_s must be at most tau_s \(0.0005\), but is 0.001"),
+        ({"learning_rate": np.inf}, "learning_rate must be finite, but is inf"),
     ],
 )
 def test_impossible_settings_are_refused(settings, message):
@@ -165,7 +200,7 @@ def test_too_few_samples_are_refused():
 
 
 def test_figures_are_drawn_from_the_readout():
-    task, state, _ = trained(2)
+    task, (*_, state), _ = trained(2)
     _, readout = jit(task.evaluate)(state, DATA, jax.random.key(0))
     drawn = reservoir.draw(jax.tree.map(np.asarray, readout))
     assert set(drawn) == {"traces", "error"}
@@ -178,7 +213,7 @@ def test_figures_are_drawn_from_the_readout():
 
 def test_the_signal_is_that_of_the_rule():
     """The target is what a layer with activity z would be told in `biohsic`."""
-    _, state, _ = trained(1)
+    _, (_, state), _ = trained(1)
     order = jax.random.permutation(jax.random.fold_in(jax.random.key(state.shuffle_seed), 0), 16)
     rows = np.asarray(order[:5])
     x = np.asarray(biohsic.pixels(jnp.asarray(DATA["test_inputs"][rows])))

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -372,7 +371,7 @@ def ring_buffer() -> WorkingMemory:
 
 
 def pixels(images: jax.Array) -> jax.Array:
-    """Bytes 0..255 -> -1..1, as published for MNIST: (x / 255 - 0.5) / 0.5."""
+    """Bytes 0..255 -> -1..1, as published for MNIST: (x / 255 - 0.5) / 0.5; of any shape [...]."""
     return images.astype(float) / 127.5 - 1
 
 
@@ -493,8 +492,8 @@ def task(
     step's scalars, means over its windows: loss and accuracy before the update (of the mean output
     over the second half of the time steps), what the learner reports; and hsic_xz_1, hsic_yz_1, ...
     of each layer after the step. Evaluation: the same for test and training samples, from rest.
-    Raises ValueError for a window below 2, gamma, a sigma or the learning rate not positive, a
-    stride beyond the window, and data that do not fit.
+    Raises ValueError for a window below 2, gamma, a sigma or the learning rate not positive, b1 or
+    b2 outside [0, 1), a stride beyond the window, and data that do not fit.
 
     Source: biological-hsic, `train-biohsic`, `train-hsic`, `train-bp`; the defaults are those of
     its MNIST runs. Deviations: the order of samples differs between seeds; training accuracy is
@@ -513,6 +512,7 @@ def task(
     check.positive(gamma=gamma)
     check.positive(**{f"sigma_{name}": s for name, s in zip("xyz", sigmas, strict=True)})
     check.not_negative(weight_decay=weight_decay)
+    check.below_one(b1=b1, b2=b2)
     if not callable(learning_rate):
         check.positive(learning_rate=learning_rate)
     if stride > window:
@@ -709,8 +709,11 @@ def check_data(data: Any) -> None:
             f"training targets have {train_targets.shape[1:]} classes, but test targets "
             f"{test_targets.shape[1:]}"
         )
-    chex.assert_equal_shape_prefix([train, train_targets], 1)
-    chex.assert_equal_shape_prefix([test, test_targets], 1)
+    for name, inputs, targets in (("training", train, train_targets), ("test", test, test_targets)):
+        if len(inputs) != len(targets):
+            raise ValueError(
+                f"there are {len(inputs)} {name} inputs, but {len(targets)} {name} targets"
+            )
 
 
 # Figures ---------------------------------------------------------------------------------------

@@ -70,8 +70,10 @@ def init_weights(
 
     `kept` is the probability with which a recurrent weight is not zero. As published: the original
     calls 1 - kept = 0.1 the sparsity, scales as if a tenth of the weights were there, and keeps
-    nine tenths.
+    nine tenths. Raises ValueError where kept is not above 0 and below 1.
     """
+    if not 0 < kept < 1:
+        raise ValueError(f"kept must be above 0 and below 1, but is {kept}")
     normal_key, mask_key, input_key, feedback_key = jax.random.split(key, 4)
     scale = ((1 - kept) * num_units) ** -0.5
     normal = scale * jax.random.normal(normal_key, (num_units, num_units))
@@ -147,7 +149,7 @@ def task(
     run through each window, without learning, directly after it was learned, which is what the
     original reports. What is learned in evaluation is thrown away.
     Raises ValueError for a window below 2, a size below 1, gamma, sigma, times, gain or learning
-    rate not positive, negative noise, and data that do not fit.
+    rate not positive, a dt above tau, negative noise, and data that do not fit.
 
     Source: biological-hsic, `create_rmhebb_step` and `train-reservoir.py`. Deviation: there every
     window is run a second time in training, to measure its error.
@@ -165,6 +167,8 @@ def task(
         learning_rate=learning_rate,
     )
     check.not_negative(unit_noise=unit_noise, output_noise=output_noise)
+    if dt_s > tau_s:
+        raise ValueError(f"dt_s must be at most tau_s ({tau_s}), but is {dt_s}")
     num_windows = num_samples - window + 1
 
     def samples_of(data: Any) -> biohsic.Samples:
@@ -333,7 +337,7 @@ def _draw_traces(readout: dict[str, np.ndarray]) -> Figure:
     axes = figure.subplots(3, 2, sharex=True, squeeze=False)
     dt_s = float(readout["time_step_s"])
     for column, (name, title) in enumerate(
-        (("early", "first windows, untrained"), ("late", "last windows"))
+        (("early", "first windows of learning"), ("late", "last windows"))
     ):
         outputs, targets = readout[f"{name}_outputs"], readout[f"{name}_targets"]
         num_windows, time_steps, num_out = outputs.shape

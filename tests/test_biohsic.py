@@ -2,6 +2,7 @@
 
 import functools
 
+import fiddle as fdl
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 import scipy.special
 from flax import linen as nn
 
-from hfjax import data, figures, kernels, networks
+import fdl_configs
+from hfjax import data, figures, kernels, networks, train
 from hfjax.models import biohsic, biohsic_lif
 from tests.test_kernels import reference_kernel, reference_signal
 
@@ -261,13 +263,14 @@ def test_the_online_form_equals_the_sliding_windows_step_by_step():
         same((a.params, scalars), (b.params, others), rtol=1e-6)
 
 
+@pytest.mark.parametrize("memory", [biohsic.ring_buffer, biohsic.sliding_windows])
 @pytest.mark.parametrize("stride", [1, 2, 4])
-def test_the_ring_holds_the_window_oldest_first(stride):
+def test_memory_holds_the_window_oldest_first(memory, stride):
     samples = biohsic.Samples(jnp.arange(10) * 10, jnp.eye(10))
-    ring, order = biohsic.ring_buffer(), jnp.array([3, 1, 4, 0, 5, 9, 8, 2, 6, 7])
+    kept, order = memory(), jnp.array([3, 1, 4, 0, 5, 9, 8, 2, 6, 7])
     view = {"window": 4, "stride": stride}
-    recall = jit(functools.partial(ring.recall, **view))
-    contents = ring.start(ring.init(samples, window=4), samples, order, 0, **view)
+    recall = jit(functools.partial(kept.recall, **view))
+    contents = kept.start(kept.init(samples, window=4), samples, order, 0, **view)
     for i in range(6 // stride + 1):
         contents, window = recall(contents, samples, order, i)
         np.testing.assert_array_equal(window.inputs, 10 * order[i * stride : i * stride + 4])
@@ -280,6 +283,13 @@ def test_parts_of_an_epoch_make_the_epoch():
         # Not the reports, which a step averages over its own windows.
         same(whole[epoch][0].params, parts[3 * epoch + 2][0].params, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(whole[-1][0].plane, parts[-1][0].plane, rtol=1e-4, atol=1e-7)
+    for number, (state, scalars) in enumerate(parts):
+        points = [[scalars[f"hsic_xz_{layer}"], scalars[f"hsic_yz_{layer}"]] for layer in (1, 2)]
+        epoch = number // 3
+        np.testing.assert_array_equal(state.plane[epoch], points)  # the newest of its epoch
+        assert not np.any(state.plane[epoch + 1 :])
+        if epoch:
+            np.testing.assert_array_equal(state.plane[0], parts[2][0].plane[0])
     np.testing.assert_allclose(
         whole[0][1]["loss"], np.mean([scalars["loss"] for _, scalars in parts[:3]]), rtol=1e-5
     )
@@ -301,6 +311,16 @@ def test_a_leaky_layer_goes_a_fifth_of_its_way_in_a_millisecond():
     np.testing.assert_allclose(z, [[1, -1]], rtol=1e-4)
     np.testing.assert_allclose(u_2, [[-3 + 0.2 * (1 - 2 + 3)]], rtol=1e-4)
     np.testing.assert_array_equal(outputs, u_2)
+
+
+@pytest.mark.parametrize("learner", LEARNERS[1:])
+def test_the_baselines_hand_on_the_state_of_leaky_layers(learner):
+    network = biohsic_lif.lif_mlp(hidden=(6, 5))
+    params, u, x, y, Kx, Ky = setting(network, (3,))
+    u = jax.tree.map(lambda a: a + jnp.cos(jnp.arange(a.size)).reshape(a.shape), u)
+    update = learn(learner, network, params, u, x, y, Kx, Ky)
+    activity, states = jit(functools.partial(biohsic.forward, network))(params, u, x)
+    same((update.u, update.outputs), (states, activity[-1]), rtol=1e-5, atol=1e-6)
 
 
 LEAKY = {**SMALL, "network": biohsic_lif.lif_mlp(hidden=(6,)), "time_steps": 4, "gamma": 10.0}
@@ -331,16 +351,21 @@ def test_state_goes_on_in_its_slot_or_starts_from_rest():
                 LEAKY["network"], params, u, x, y, Kx, Ky, gamma=10.0, sigma_z=1.0
             )
             updates, opt_state = optimizer.update(found.gradient, opt_state, params)
-            return optax.apply_updates(params, updates), opt_state, found.u, found.outputs
+            params = optax.apply_updates(params, updates)
+            return params, opt_state, found.u, found.outputs, found.scalars["signal_norm_1"]
 
-        outputs = []
+        outputs, norms = [], []
         for _ in range(4):
-            params, opt_state, u, out = time_step(params, opt_state, u)
+            params, opt_state, u, out, norm = time_step(params, opt_state, u)
             outputs.append(out)
+            norms.append(norm)
         same((states[1].params, states[1].u), (params, u), rtol=2e-3, atol=1e-5)
         late = (outputs[2] + outputs[3]) / 2  # the second half of the time steps
         expected = optax.softmax_cross_entropy(late, y).mean()
         np.testing.assert_allclose(history[1][1]["loss"], expected, rtol=1e-3)
+        # Reports are means over all time steps.
+        np.testing.assert_allclose(history[1][1]["signal_norm_1"], np.mean(norms), rtol=1e-3)
+        assert abs(np.mean(norms) / norms[-1] - 1) > 0.01
 
 
 def test_evaluation_starts_from_rest_and_takes_the_second_half():
@@ -399,6 +424,33 @@ def test_crop_and_flip_shifts_all_images_alike_and_mirrors_some():
     assert mixed > 40  # of 60 windows; 52 are expected where each image has its own coin
 
 
+def test_bytes_over_255_lie_between_0_and_1():
+    np.testing.assert_allclose(
+        biohsic_lif.over_255(jnp.array([0.0, 51.0, 255.0])), [0, 0.2, 1], rtol=1e-6
+    )
+
+
+def test_every_window_is_augmented_with_a_key_of_its_own():
+    """Inputs made uniform noise: mean and variance over 600 windows tell one draw from many."""
+
+    def watch(network, params, u, x, y, Kx, Ky, *, gamma, sigma_z):
+        del network, Kx, Ky, gamma, sigma_z
+        unmoved = jax.tree.map(jnp.zeros_like, params)
+        return biohsic.Update(unmoved, y, u, {"seen": x[0, 0], "squared": x[0, 0] ** 2})
+
+    task = biohsic.task(
+        **{**SMALL, "network": biohsic.mlp(hidden=())},
+        learner=watch,
+        augment=lambda key, inputs: jnp.zeros_like(inputs) + jax.random.uniform(key),
+    )
+    history = run(task, blobs(num_train=604), 2)
+    seen = [float(scalars["seen"]) for _, scalars in history]
+    for mean, (_, scalars) in zip(seen, history, strict=True):
+        np.testing.assert_allclose(mean, 1 / 2, atol=0.05)
+        np.testing.assert_allclose(scalars["squared"] - mean**2, 1 / 12, atol=0.015)
+    assert seen[0] != seen[1]  # and in the next epoch with others
+
+
 # The task --------------------------------------------------------------------------------------
 
 
@@ -412,6 +464,11 @@ def test_crop_and_flip_shifts_all_images_alike_and_mirrors_some():
         ({"stride": 7}, r"stride must be at most window \(6\), but is 7"),
         ({"num_hsic": 3}, "num_hsic must be at least 4, but is 3"),
         ({"time_steps": 0}, "time_steps must be at least 1"),
+        ({"gamma": float("inf")}, "gamma must be finite, but is inf"),
+        ({"gamma": float("nan")}, "gamma must be positive, but is nan"),
+        ({"weight_decay": float("inf")}, "weight_decay must be finite, but is inf"),
+        ({"b1": 1.0}, "b1 must be at least 0 and below 1, but is 1.0"),
+        ({"b2": -0.1}, "b2 must be at least 0 and below 1, but is -0.1"),
     ],
 )
 def test_impossible_settings_are_refused(settings, message):
@@ -438,6 +495,8 @@ def test_networks_refuse_impossible_sizes():
         ({}, {**blobs(), "test_inputs": np.ones((20, 4))}, r"have the shape \(3,\), but test"),
         ({}, {**blobs(), "test_targets": np.ones((20, 2))}, r"have \(3,\) classes, but test"),
         ({}, (), "the task needs labelled data"),
+        ({}, {**blobs(), "train_targets": np.ones((39, 3))}, "40 training inputs, but 39 training"),
+        ({}, {**blobs(), "test_inputs": np.ones((19, 3))}, "19 test inputs, but 20 test targets"),
         ({}, blobs(num_test=3), "HSIC needs at least 4 test samples, but has 3"),
         ({"encode": biohsic.cifar_pixels}, blobs(shape=(4, 4, 1)), r"3 colours, .* \(4, 4, 1\)"),
         ({"augment": biohsic.crop_and_flip}, blobs(), r"needs images .* inputs are \(3,\)"),
@@ -518,6 +577,21 @@ def test_confusion_counts_true_classes_in_rows():
     )
 
 
+def test_evaluated_scores_are_those_of_each_set():
+    samples = blobs()
+    task = biohsic.task(**SMALL, num_eval=8)
+    state = jit(task.init)(jax.random.key(0), samples)
+    scalars, _ = jit(task.evaluate)(state, samples, jax.random.key(0))
+    for name in ("train", "test"):
+        x, y = samples[f"{name}_inputs"][:8], samples[f"{name}_targets"][:8]
+        z = numpy_dense_layer(state.params[0], x)[2]
+        outputs = z @ np.asarray(state.params[1].weights) + np.asarray(state.params[1].bias)
+        loss = -np.mean(np.sum(y * scipy.special.log_softmax(outputs, axis=1), axis=1))
+        np.testing.assert_allclose(scalars[f"{name}_loss"], loss, rtol=1e-4)
+        right = np.mean(outputs.argmax(axis=1) == y.argmax(axis=1))
+        np.testing.assert_allclose(scalars[f"{name}_accuracy"], right, rtol=1e-6)
+
+
 def test_information_is_the_unbiased_hsic_of_the_first_samples():
     samples = blobs()
     task = biohsic.task(**SMALL)
@@ -530,6 +604,48 @@ def test_information_is_the_unbiased_hsic_of_the_first_samples():
         np.testing.assert_allclose(
             scalars[f"hsic_{pair}_1"], kernels.unbiased_hsic(jnp.asarray(kernel), Kz), rtol=1e-3
         )
+
+
+# Fiddlers --------------------------------------------------------------------------------------
+
+
+def fiddled(config, *fiddlers):
+    made = getattr(fdl_configs, config)()
+    for fiddler in fiddlers:
+        getattr(fdl_configs, fiddler)(made)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("config", "fiddlers", "message"),
+    [
+        ("biohsic", ("single_layer", "cifar10"), "cifar10 comes .* learner is back_propagation"),
+        ("biohsic", ("hsic_gradient", "digits"), "digits comes .* learner is hsic_gradient"),
+        ("biohsic", ("mnist_10k", "fashion_mnist"), "fashion_mnist .* data set is mnist_10k"),
+        ("biohsic", ("laptop", "cifar10_mlp"), "cifar10_mlp .* data set is digits already"),
+        ("biohsic", ("hsic_gradient", "single_layer"), "learner is hsic_gradient already"),
+        ("biohsic_lif", ("back_propagation", "linear"), "linear comes .* back_propagation"),
+        ("biohsic_lif", ("single_layer", "unscaled"), "unscaled comes .* back_propagation"),
+        ("biohsic_lif", ("digits",), "digits changes the config biohsic, and no other"),
+        ("reservoir", ("single_layer",), "back-propagation is for the configs biohsic and"),
+    ],
+)
+def test_fiddlers_in_an_order_that_undoes_one_are_refused(config, fiddlers, message):
+    with pytest.raises(ValueError, match=message):
+        fiddled(config, *fiddlers)
+
+
+def test_back_propagation_has_an_mlp_in_the_place_of_leaky_layers():
+    for data_set, hidden in (("xor", (10, 4)), ("linear", (4,))):
+        config = fiddled("biohsic_lif", data_set, "unscaled", "back_propagation")
+        assert config.task.network == fdl.Config(biohsic.mlp, hidden=hidden)
+        assert (config.task.window, config.task.stride, config.task.time_steps) == (256, 256, 1)
+        assert config.num_steps == 25
+        assert config.task.encode is networks.identity
+        experiment = train.build(config)
+        state = jax.eval_shape(experiment.task.init, jax.random.key(0), experiment.data)
+        assert [p.bias.shape for p in state.params] == [*((size,) for size in hidden), (2,)]
+    assert fiddled("biohsic_lif", "single_layer").task.network.hidden == ()
 
 
 def test_curves_and_points_show_means_over_seeds():

@@ -15,7 +15,7 @@ import shapely
 from jax.experimental.buffer_callback import buffer_callback
 
 from hfjax import check
-from hfjax.arena import Environment
+from hfjax.arena import Environment, contains
 
 # (positions [..., dim], centres [place, dim]) -> squared distances [..., place] (m^2)
 DistanceSq = Callable[[jax.Array, jax.Array], jax.Array]
@@ -52,6 +52,7 @@ def jittered_centres(
     constant delta = width_m / n^(1/dim) for n cells: one in each point of the largest lattice with
     that constant or more, u uniform in +-jitter delta. If n is not a number to the power of dim,
     some are left; they lie around centres that are already there, at half the jitter.
+    Those can lie outside the box, by at most (3/2 jitter - 1/2) delta: as in RatInABox.
     Raises ValueError where num_place or num_dims is below 1, jitter is outside [0, 0.5], or
     width_m is not positive.
     Source: RatInABox `Environment.sample_positions`, "uniform_jitter".
@@ -257,7 +258,7 @@ def one_hot(
 
 
 def _cross(a: jax.Array, b: jax.Array, wall: np.ndarray) -> jax.Array:
-    """Whether the ways from a to b, [..., 2] (m), cross a wall [end, 2], its ends left out."""
+    """Whether the ways from a to b, [..., 2] (m), cross a wall [end, 2], its ends taken in."""
     (x, y), side = wall[0], wall[1] - wall[0]
     dx, dy = b[..., 0] - a[..., 0], b[..., 1] - a[..., 1]
     ox, oy = x - a[..., 0], y - a[..., 1]
@@ -266,10 +267,10 @@ def _cross(a: jax.Array, b: jax.Array, wall: np.ndarray) -> jax.Array:
     denominator = jnp.where(parallel, 1, denominator)
     on_way = (ox * side[1] - oy * side[0]) / denominator
     on_wall = (ox * dy - oy * dx) / denominator
-    # The margin keeps a way that ends on the wall, as at its end, from crossing it by rounding.
-    margin = 1e-5
-    inside = (on_way > margin) & (on_way < 1 - margin) & (on_wall > margin) & (on_wall < 1 - margin)
-    return inside & ~parallel
+    # The margin keeps a way that ends on a wall from crossing it by rounding, and shuts corners.
+    margin = 1e-6
+    on_way_inside = (on_way > margin) & (on_way < 1 - margin)
+    return on_way_inside & (on_wall > -margin) & (on_wall < 1 + margin) & ~parallel
 
 
 def _hidden(positions: jax.Array, centres: jax.Array, walls: np.ndarray) -> jax.Array:
@@ -295,6 +296,7 @@ def _opaque(environment: Environment) -> np.ndarray:
 def line_of_sight_sq(environment: Environment) -> DistanceSq:
     """Squared distances, and 1000 m squared where a wall stands between: for `distance_sq=`.
 
+    A wall's ends belong to it, so that nothing is seen through a corner.
     Raises ValueError where the environment is periodic or a track.
     Source: RatInABox, wall geometry "line_of_sight". Deviation: there the first four walls never
     hide anything, whichever they are; here those of a convex boundary never do.
@@ -308,42 +310,65 @@ def line_of_sight_sq(environment: Environment) -> DistanceSq:
     return distance_sq
 
 
+def _turning_points(environment: Environment) -> tuple[np.ndarray, np.ndarray]:
+    """Corners that a shortest way can turn at, and a place in the open beside each.
+
+    At such a corner the walls that meet leave a sector of more than 180 degrees free, inside the
+    environment: ends of walls that end nowhere, corners of holes, inward corners of the boundary.
+    The place lies in the middle of that sector, 1e-5 of the extent away: on the corner itself a way
+    has no side of the walls. Walls nearer to each other than twice that meet.
+    -> corners and places, both [corner, 2] (m).
+    """
+    walls = environment.walls
+    sides = walls[:, 1] - walls[:, 0]
+    lengths = np.linalg.norm(sides, axis=-1)
+    beside = 1e-5 * max(high - low for low, high in environment.extent)
+    near = np.minimum(2 * beside, lengths / 4)
+    corners, places = [], []
+    for corner in np.unique(walls.reshape(-1, 2), axis=0):
+        along = np.sum((corner - walls[:, 0]) * sides, axis=-1) / lengths
+        foot = walls[:, 0] + (np.clip(along / lengths, 0, 1))[:, None] * sides
+        meets = np.linalg.norm(corner - foot, axis=-1) <= near
+        # A wall leaves the corner one way if it ends there, both ways if it passes.
+        leaving = [sides[meets & (along < lengths - near)], -sides[meets & (along > near)]]
+        dx, dy = np.concatenate(leaving).T
+        angles = np.sort(np.arctan2(dy, dx))
+        free = np.diff(angles, append=angles[0] + 2 * np.pi)
+        widest = np.argmax(free)
+        if free[widest] > np.pi + 1e-6:
+            middle = angles[widest] + free[widest] / 2
+            corners.append(corner)
+            places.append(corner + beside * np.array([np.cos(middle), np.sin(middle)]))
+    inside = [bool(contains(environment, jnp.asarray(place))) for place in places]
+    kept = [np.reshape(x, (-1, 2))[np.array(inside, bool)] for x in (corners, places)]
+    return kept[0], kept[1]
+
+
 def geodesic_sq(environment: Environment) -> DistanceSq:
     """Squared lengths of the shortest ways around walls and holes: for `distance_sq=`.
 
-    A shortest way is straight from corner to corner, where corners are ends of walls and corners of
-    polygons; ways between corners are tabulated once, by Dijkstra's algorithm. Places that cannot
+    A shortest way is straight from corner to corner (`_turning_points`); ways between corners are
+    tabulated once, by Dijkstra's algorithm. Where walls meet, or meet the boundary, nobody gets
+    through; what is open is told to 1e-5 of the environment, lengths are exact. Places that cannot
     be reached are 1000 m away.
     Raises ValueError where the environment is periodic or a track.
     Source: RatInABox, wall geometry "geodesic", which knows one wall in a rectangle.
     """
     walls = _opaque(environment)
-    boundary = shapely.Polygon(environment.boundary)
-    # A wall's end on the boundary is no corner to go around.
-    corners = np.unique(walls.reshape(-1, 2), axis=0)
-    sides = {tuple(corner) for corner in environment.boundary}
-    ends_inside = shapely.contains(boundary, shapely.points(corners))
-    reflex = np.array([tuple(c) in sides and len(walls) > 0 for c in corners], bool)
-    corners = corners[ends_inside | reflex] if len(corners) else corners
+    corners, places = _turning_points(environment)
     if not len(corners):
-        return euclidean_sq
-    ways = [shapely.LineString([a, b]) for a in corners for b in corners]
-    # Through no hole and not along the outside (which _cross, blind to corners, would let pass).
-    free = shapely.Polygon(environment.boundary, environment.holes).buffer(1e-9)
-    open_ = shapely.covers(free, np.array(ways)).reshape(len(corners), -1)
+        return line_of_sight_sq(environment)
     with jax.enable_x64(True):
-        open_ &= ~np.asarray(_hidden(jnp.asarray(corners), jnp.asarray(corners), walls))
+        open_ = ~np.asarray(_hidden(jnp.asarray(places), jnp.asarray(places), walls))
     apart = np.linalg.norm(corners[:, None] - corners[None], axis=-1)
     between = scipy.sparse.csgraph.shortest_path(np.where(open_, apart, 0), directed=False)
     between = np.minimum(between, 1e3)
 
     def distance_sq(positions: jax.Array, centres: jax.Array) -> jax.Array:
-        nodes = jnp.asarray(corners, positions.dtype)
-
-        def reach(places):
-            """From places [..., 2] to the corners that are in sight: [..., corner]."""
-            d = jnp.sqrt(euclidean_sq(places, nodes))
-            return jnp.where(_hidden(places, nodes, walls), 1e3, d)
+        def reach(x):
+            """From x [..., 2] to the corners that are in sight: [..., corner]."""
+            d = jnp.sqrt(euclidean_sq(x, jnp.asarray(corners, x.dtype)))
+            return jnp.where(_hidden(x, jnp.asarray(places, x.dtype), walls), 1e3, d)
 
         steps = jnp.asarray(between, positions.dtype)
         from_centre = jnp.min(reach(centres)[:, :, None] + steps[None], axis=1)  # [place, corner]

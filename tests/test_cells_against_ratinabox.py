@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.sparse.csgraph
+import shapely
 
 from hfjax import arena, cells
 from tests.test_against_ratinabox import ENVIRONMENTS, HOLE, their_agent
@@ -193,6 +195,9 @@ def test_shortest_ways_worked_by_hand():
     )
     way = jnp.sqrt(around(jnp.array([[0.4, 0.3]]), jnp.array([[0.7, 0.6]])))
     np.testing.assert_allclose(way, [[2 * np.hypot(0.2, 0.1)]], atol=1e-6)
+    # The other way round two of its corners, level with its middle.
+    way = jnp.sqrt(around(jnp.array([[0.35, 0.5]]), jnp.array([[0.65, 0.5]])))
+    np.testing.assert_allclose(way, [[2 * np.hypot(0.05, 0.1) + 0.2]], atol=1e-6)
     # In an L the inner corner of the boundary is one to go around.
     corner = cells.geodesic_sq(arena.polygon([[0, 0], [2, 0], [2, 1], [1, 1], [1, 2], [0, 2]]))
     way = jnp.sqrt(corner(jnp.array([[0.5, 1.8]]), jnp.array([[1.8, 0.5]])))
@@ -202,6 +207,72 @@ def test_shortest_ways_worked_by_hand():
     way = jnp.sqrt(cells.geodesic_sq(maze)(jnp.array([[0.1, 0.1]]), jnp.array([[1.1, 0.9]])))
     expected = np.hypot(0.2, 0.6) + np.hypot(0.5, 0.3) + np.hypot(0.3, 0.5)
     np.testing.assert_allclose(way, [[expected]], atol=1e-6)
+
+
+A_ROOM = np.array([[0.3, 0.3], [0.7, 0.3], [0.7, 0.7], [0.3, 0.7]])
+
+
+@pytest.mark.parametrize(
+    ("walls", "here", "there", "expected"),
+    [
+        # A T: over the upper end of its bar, since its stem shuts the way round the lower one.
+        (
+            [[[0.5, 0.2], [0.5, 0.8]], [[0.5, 0.5], [0.9, 0.5]]],
+            (0.3, 0.5),
+            (0.7, 0.6),
+            np.hypot(0.2, 0.3) + np.hypot(0.2, 0.2),
+        ),
+        # An L, from within: round its end at (0.3, 0.3), not through its corner.
+        (
+            [[[0.3, 0.3], [0.7, 0.3]], [[0.7, 0.3], [0.7, 0.7]]],
+            (0.6, 0.35),
+            (0.8, 0.2),
+            np.hypot(0.3, 0.05) + np.hypot(0.5, 0.1),
+        ),
+        # The same from without, in sight of the corner from both sides of it.
+        (
+            [[[0.3, 0.3], [0.7, 0.3]], [[0.7, 0.3], [0.7, 0.7]]],
+            (0.5, 0.2),
+            (0.8, 0.5),
+            np.hypot(0.2, 0.1) + np.hypot(0.1, 0.2),
+        ),
+        # Straight at the corner of the L, from within: it is shut.
+        (
+            [[[0.3, 0.3], [0.7, 0.3]], [[0.7, 0.3], [0.7, 0.7]]],
+            (0.65, 0.35),
+            (0.75, 0.25),
+            np.hypot(0.35, 0.05) + np.hypot(0.45, 0.05),
+        ),
+        # From a corner of the box to its middle: round that end.
+        ([[[0.0, 0.0], [0.5, 0.5]]], (0.2, 0.1), (0.1, 0.2), 1.0),
+        # From side to side, and a closed room: there is no way.
+        ([[[0.5, 0.0], [0.5, 1.0]]], (0.3, 0.5), (0.7, 0.5), 1000.0),
+        (np.stack([A_ROOM, np.roll(A_ROOM, -1, axis=0)], axis=1), (0.5, 0.45), (0.9, 0.5), 1000.0),
+    ],
+    ids=["T", "L", "L-outside", "L-corner", "from-corner", "across", "room"],
+)
+def test_no_way_leads_through_where_walls_meet(walls, here, there, expected):
+    distance_sq = jax.jit(cells.geodesic_sq(arena.box(1.0, inner_walls=walls)))
+    for a, b in ((here, there), (there, here)):
+        way = jnp.sqrt(distance_sq(jnp.array([a]), jnp.array([b])))
+        np.testing.assert_allclose(way, [[expected]], rtol=1e-6)
+
+
+def test_ways_in_polygons_are_those_of_a_visibility_graph():
+    """Made by shapely, for which no way leads through a hole or along the outside."""
+    environment = arena.polygon(
+        [[0, 0], [1, 0], [1, 1], [0.5, 0.6], [0, 1]],
+        holes=[[[0.4, 0.2], [0.6, 0.2], [0.6, 0.4], [0.4, 0.4]]],
+    )
+    places = places_in(environment, 50)
+    nodes = np.concatenate([places, environment.boundary, *environment.holes])
+    space = shapely.Polygon(environment.boundary, environment.holes).buffer(1e-9)
+    lines = shapely.linestrings([[[a, b] for b in nodes] for a in nodes])
+    apart = np.where(shapely.covers(space, lines), shapely.length(lines), 0)
+    expected = scipy.sparse.csgraph.shortest_path(apart)[:50, :50]
+    assert np.mean(expected > 1e-3 + shapely.length(lines[:50, :50])) > 0.2
+    ways = jnp.sqrt(jax.jit(cells.geodesic_sq(environment))(places, places))
+    np.testing.assert_allclose(ways, expected, atol=1e-5)
 
 
 def test_jittered_centres_are_spread_as_ratinaboxs():
@@ -217,6 +288,12 @@ def test_jittered_centres_are_spread_as_ratinaboxs():
     lattice = lattice[: 22**2].reshape(22, 22, 2).swapaxes(0, 1).reshape(-1, 2)
     assert np.abs(ours[: 22**2] - lattice).max() <= 0.45 * delta + 1e-6
     assert np.abs(ours[: 22**2] - lattice).max() > 0.4 * delta
+    # Those that are left can lie outside, as RatInABox's can: 1.5 x 0.45 - 0.5 of delta at most.
+    keys = jax.random.split(jax.random.key(1), 20)
+    made = lambda key: cells.jittered_centres(key, num_place=512, width_m=2.2, num_dims=2)  # noqa: E731
+    many = np.stack([made(key) for key in keys])
+    beyond = np.abs(many).max() - 1.1
+    assert 0 < beyond < 0.175 * delta + 1e-6
     extra = np.abs(ours[22**2 :, None] - ours[None, : 22**2]).max(axis=-1).min(axis=1)
     assert extra.max() <= 0.45 * delta / 2 + 1e-6
 

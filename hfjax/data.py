@@ -65,18 +65,20 @@ def trajectory(
     """A recorded path from a file, cut into pieces of equal length.
 
     The file is an npz with the times "t" [sample] (s) and the positions "pos" [sample, 2] (m), as
-    RatInABox has them, or "d", as pynapple saves a TsdFrame. Positions are interpolated to one
-    every dt_s; tracking gaps longer than max_gap_s cut the path, as do missing samples (NaN), and
-    without max_gap_s neither is allowed; each stretch between cuts is divided into pieces of
+    RatInABox has them, or "d", as pynapple saves a TsdFrame. Missing samples (NaN) are left out,
+    and positions interpolated to one every dt_s; where two samples that are left lie more than
+    max_gap_s apart the path is cut. Without max_gap_s no sample may be missing and no interval be
+    longer than five times the median one. Each stretch between cuts is divided into pieces of
     num_steps steps, and its remainder dropped. width_m: of the arena, by default the larger extent
     of the path.
 
     -> {"rat_positions": [piece, num_steps + 1, 2]}, float32, in widths of the arena and centred on
     the path's extent, so in [-1/2, 1/2]. A model scales them to the width of its own box. The first
     position of a piece is its start.
-    Raises ValueError where times are not finite or do not increase, positions are missing and
-    max_gap_s is not given, a number is not positive, or no stretch is long enough for one piece;
-    DataFileError where the file cannot be read as one.
+    Raises ValueError where times are not finite or do not increase, positions are missing or an
+    interval is too long and max_gap_s is not given, the path never moves and width_m is not given,
+    a number is not positive, or no stretch is long enough for one piece; DataFileError where the
+    file cannot be read as one.
     """
     if path is None:
         raise ValueError("name the file of the trajectory by --fdl_set=data.path=FILE")
@@ -88,11 +90,21 @@ def trajectory(
                 f"{missing.sum()} of {len(missing)} positions in {path} are NaN, the first in row "
                 f"{np.flatnonzero(missing)[0]}; give max_gap_s to cut the path there"
             )
-        max_gap_s = np.finfo(float).max  # no gap is longer
+        intervals = np.diff(times_s)
+        longest = np.argmax(intervals)
+        max_gap_s = 5 * float(np.median(intervals))
+        if intervals[longest] > max_gap_s:
+            raise ValueError(
+                f"between rows {longest} and {longest + 1} of {path} lie {intervals[longest]:g} s, "
+                f"more than five times the median interval, {max_gap_s / 5:g} s; give max_gap_s to "
+                "cut the path at such gaps"
+            )
     seen = positions[~missing]
     if not len(seen):
         raise ValueError(f"{path} holds no position that is not NaN")
     low, high = seen.min(axis=0), seen.max(axis=0)
+    if width_m is None and np.array_equal(low, high):
+        raise ValueError(f"the path in {path} never moves; give width_m, the width of its arena")
     width_m = float((high - low).max()) if width_m is None else width_m
     check.positive(width_m=width_m)
     return _pieces(times_s, (positions - (low + high) / 2) / width_m, num_steps, dt_s, max_gap_s)
@@ -112,7 +124,7 @@ def _recording(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         with np.load(path) as file:
             arrays = dict(file)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, TypeError, ValueError, zipfile.BadZipFile) as error:  # TypeError: of an npy
         if isinstance(error, FileNotFoundError):
             raise DataFileError(f"there is no file {path}") from error
         raise DataFileError(f"{path} is not an npz of arrays ({type(error).__name__})") from error
@@ -127,13 +139,19 @@ def _recording(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
             f"{path} must hold t [sample] and positions [sample, 2], but they are {times_s.shape} "
             f"and {positions.shape}"
         )
-    later = np.diff(times_s) > 0
-    if not (np.isfinite(times_s).all() and later.all()):
+    if len(times_s) < 2:
+        raise DataFileError(f"{path} must hold two samples or more, but holds {len(times_s)}")
+    try:
+        times_s, positions = times_s.astype(float), positions.astype(float)
+    except (TypeError, ValueError) as error:
+        raise DataFileError(f"{path} must hold numbers, but holds other things too") from error
+    fine = np.isfinite(times_s) & np.append(True, np.diff(times_s) > 0)  # later than before
+    if not fine.all():
         raise ValueError(
             f"times in {path} must be finite and increase, but do not at row "
-            f"{np.flatnonzero(~(np.append(later, True) & np.isfinite(times_s)))[0]}"
+            f"{np.flatnonzero(~fine)[0]}"
         )
-    return times_s.astype(float), positions.astype(float)
+    return times_s, positions
 
 
 def _pieces(
@@ -164,15 +182,16 @@ def save_series(
     times_s [time] (s), values [time, column], columns: their names, as ("x", "y").
     `pynapple.load_file(path)` gives it back; without pynapple: "t", "d" and "columns" are these
     arrays, "start" and "end" [1] the ends of the recording, "type" says TsdFrame. `trajectory`
-    reads it too. Raises ValueError where shapes do not fit or times do not increase.
+    reads it too. Raises ValueError where shapes do not fit, or times are not finite or do not
+    increase.
     """
     times_s, values = np.asarray(times_s, float), np.asarray(values)
     if values.shape != (len(times_s), len(columns)):
         raise ValueError(
             f"values must be [{len(times_s)} times, {len(columns)} columns], but are {values.shape}"
         )
-    if len(times_s) == 0 or not np.all(np.diff(times_s) > 0):
-        raise ValueError("times_s must increase from sample to sample, but do not")
+    if not (len(times_s) and np.isfinite(times_s).all() and np.all(np.diff(times_s) > 0)):
+        raise ValueError("times_s must be finite and increase from sample to sample, but do not")
     np.savez_compressed(
         path,
         t=times_s,

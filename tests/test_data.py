@@ -75,6 +75,11 @@ def test_a_file_of_ones_own(tmp_path):
     np.testing.assert_allclose(wide, paths / 2, atol=1e-6)
     lost = POSITIONS.copy()
     lost[8:12, 0] = np.nan
+    # Four tenths of a second are no gap, where samples are a tenth apart.
+    kept = np.delete(np.arange(21), [8, 9, 10])
+    sparse = write(tmp_path / "sparse.npz", TIMES_S[kept], POSITIONS[kept])
+    bridged = data.trajectory(path=sparse, num_steps=20, dt_s=0.1)["rat_positions"]
+    assert bridged.shape == (1, 21, 2)
     path = write(tmp_path / "lost.npz", TIMES_S, lost)
     cut = data.trajectory(path=path, num_steps=7, dt_s=0.1, max_gap_s=0.2)["rat_positions"]
     np.testing.assert_allclose(cut, np.stack([expected[:8], expected[12:20]]), atol=1e-6)
@@ -84,8 +89,13 @@ def test_a_file_of_ones_own(tmp_path):
     ("times_s", "positions", "message"),
     [
         (TIMES_S, np.where(POSITIONS[3] == POSITIONS, np.nan, POSITIONS), "1 of 21 positions"),
-        (TIMES_S[::-1], POSITIONS, "must be finite and increase, but do not at row 0"),
-        (np.where(TIMES_S[5] == TIMES_S, np.nan, TIMES_S), POSITIONS, "but do not at row 4"),
+        (TIMES_S[::-1], POSITIONS, "must be finite and increase, but do not at row 1"),
+        (np.where(TIMES_S[5] == TIMES_S, np.nan, TIMES_S), POSITIONS, "but do not at row 5"),
+        (np.where(TIMES_S == 0, np.nan, TIMES_S), POSITIONS, "but do not at row 0"),
+        (np.where(TIMES_S > 0.75, TIMES_S + 0.5, TIMES_S), POSITIONS, "rows 7 and 8 .* lie 0.6 s"),
+        (TIMES_S, np.ones((21, 2)), "never moves; give width_m"),
+        (np.char.add(TIMES_S.astype(str), " s"), POSITIONS, "must hold numbers"),
+        (TIMES_S[:1], POSITIONS[:1], "must hold two samples or more, but holds 1"),
         (TIMES_S, POSITIONS[:5], r"they are \(21,\) and \(5, 2\)"),
         (TIMES_S, np.full((21, 2), np.nan), "21 of 21 positions"),
     ],
@@ -99,10 +109,12 @@ def test_a_bad_trajectory_is_told_in_a_sentence(tmp_path, times_s, positions, me
 
 def test_what_is_no_trajectory_is_told_in_a_sentence(tmp_path):
     (tmp_path / "text.npz").write_text("t,x,y")
+    np.save(tmp_path / "bare.npy", POSITIONS)
     other = write(tmp_path / "other.npz", TIMES_S, POSITIONS, pos="position")
     for path, message in (
         (tmp_path / "none.npz", "there is no file"),
         (tmp_path / "text.npz", "is not an npz of arrays"),
+        (tmp_path / "bare.npy", "is not an npz of arrays"),
         (other, re.escape('must hold "t" and "pos" (or "d"), but holds position, t')),
     ):
         with pytest.raises(data.DataFileError, match=message):
@@ -124,7 +136,8 @@ def test_a_series_is_laid_out_as_pynapples_frames_are_and_read_again(tmp_path):
     np.testing.assert_allclose(paths["rat_positions"][0], (POSITIONS - (1, 7)) / 4, atol=1e-6)
     for times_s, columns, message in (
         (TIMES_S, ("x",), "values must be"),
-        (TIMES_S[::-1], ("x", "y"), "times_s must increase"),
+        (TIMES_S[::-1], ("x", "y"), "times_s must be finite and increase"),
+        (np.where(TIMES_S == 0, np.nan, TIMES_S), ("x", "y"), "times_s must be finite"),
     ):
         with pytest.raises(ValueError, match=message):
             data.save_series(tmp_path / "bad.npz", times_s, POSITIONS, columns=columns)

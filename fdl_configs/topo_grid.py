@@ -146,6 +146,36 @@ def laptop(cfg: fdl.Config) -> None:
     )
 
 
+def sheet_grids(cfg: fdl.Config) -> None:
+    """topo_grid with hexagonal grid cells after minutes on two CPU cores, as `cpu_grids` has them.
+
+        python -m hfjax --fdl_config=topo_grid_topoloss --fiddler=sheet_grids --workdir=runs/sheet
+
+    256 units, RatInABox's walk in a periodic box, place cells on a lattice, mean activity
+    penalised, short walks, time constants of 1 to 3 steps. A minute and a half of one core; see
+    experiments/topo_grid/RESULTS.md for what to expect of each variant.
+    """
+    _topo_grid_only(cfg, "sheet_grids")
+    task = cfg.task
+    task.num_units, task.num_place, task.sigma_m = 256, 256, 0.135
+    task.box = fdl.Config(grid_rnn.periodic_box, width_m=2.2)
+    task.place_centres = cells.lattice_centres
+    task.place_code, task.objective = cells.softmax_surround, grid_rnn.cross_entropy
+    task.units.recurrent_init = fdl.Partial(networks.near_identity, gain=1.0, scale=1.0)
+    if fdl.get_callable(task.units) is model.leaky_units:
+        task.units.tau_max, task.units.input_gain, task.num_steps = 3.0, 4.6, 10
+    else:
+        task.units.input_gain, task.num_steps = 11.3, 5
+    task.batch_size, task.num_map_walks = 100, 5_000
+    task.weight_decay, task.readout_decay, task.activity_decay = 1e-4, 1e-5, 25.0
+    task.max_gradient_norm, task.num_bins = None, 20
+    task.encoder_init, task.encoder_gain = networks.linear_init, 3.0
+    cfg.num_steps, cfg.chunk, cfg.eval_every, cfg.save_every = 4_000, 100, 2_000, 1_000
+    task.learning_rate = fdl.Config(
+        optax.cosine_decay_schedule, init_value=2e-3, decay_steps=cfg.num_steps, alpha=0.05
+    )
+
+
 def tanni(cfg: fdl.Config) -> None:
     """grid_rnn, grid_lstm or topo_grid, evaluated along another rat's path: Tanni et al. 2022."""
     _rat(cfg, "tanni")
@@ -155,7 +185,8 @@ def tanni(cfg: fdl.Config) -> None:
 def recorded(cfg: fdl.Config) -> None:
     """grid_rnn, grid_lstm or topo_grid, evaluated along a path of one's own: an npz of t and pos.
 
-    Name it by --fdl_set=data.path=FILE; see `hfjax.data.trajectory`.
+    Name it by --fdl_set=data.path=FILE; see `hfjax.data.trajectory`. A file with missing samples or
+    gaps also needs --fdl_set=data.max_gap_s=SECONDS, beyond which the path is cut.
     """
     _rat(cfg, "recorded")
     cfg.data = fdl.Config(data.trajectory, path=None, num_steps=500, dt_s=0.02, max_gap_s=None)

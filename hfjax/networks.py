@@ -146,6 +146,11 @@ def uniform_fan_in(key: jax.Array, num_units: int) -> jax.Array:
     return _uniform(key, (num_units, num_units), num_units**-0.5)
 
 
+def glorot_recurrent(key: jax.Array, num_units: int) -> jax.Array:
+    """Recurrent weights by `glorot_init` -> [unit, unit]."""
+    return glorot_init(key, num_in=num_units, num_out=num_units)
+
+
 def near_identity(
     key: jax.Array, num_units: int, *, gain: float = 1.0, scale: float = 1.0
 ) -> jax.Array:

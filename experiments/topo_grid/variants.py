@@ -1,11 +1,12 @@
 """The table and figures of RESULTS.md: the three variants, and whether tau sets the scale.
 
-    python experiments/topo_grid/variants.py               # laptop size, three seeds
-    python experiments/topo_grid/variants.py --full         # as published, for a GPU
+    python experiments/topo_grid/variants.py sheet_grids    # hexagons, three seeds
+    python experiments/topo_grid/variants.py laptop         # as published, but for the size
+    python experiments/topo_grid/variants.py full           # as published, for a GPU
 
-Each row is a run of `python -m hfjax`, a population of --seeds models, in runs/topo_grid/ROW; the
-same command again goes on where it was stopped. Prints tables in Markdown and draws the sheets of
-the first seed beside this file.
+Each row is a run of `python -m hfjax`, a population of --seeds models, in runs/topo_grid/SIZE/ROW;
+the same command again goes on where it was stopped. Prints tables in Markdown and draws the sheets
+of the first seed beside this file.
 """
 
 import argparse
@@ -27,12 +28,12 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "plain": ("topo_grid_plain", ()),
     "topoloss": ("topo_grid_topoloss", ()),
     "tau": ("topo_grid", ()),
-    "tau fixed": ("topo_grid", ("fixed_tau",)),
-    "plain, Sorscher's code": ("topo_grid_plain", ("sorscher",)),
-    "tau, Sorscher's code": ("topo_grid", ("sorscher",)),
-    "topoloss, Sorscher's code": ("topo_grid_topoloss", ("sorscher",)),
     "tau, ramp": ("topo_grid", ("ramp_tau",)),
+    "tau fixed": ("topo_grid", ("fixed_tau",)),
     "tau fixed, gradient": ("topo_grid", ("gradient_tau", "fixed_tau")),
+    "plain, Sorscher's code": ("topo_grid_plain", ("sorscher",)),
+    "topoloss, Sorscher's code": ("topo_grid_topoloss", ("sorscher",)),
+    "tau, Sorscher's code": ("topo_grid", ("sorscher",)),
 }
 COLUMNS = {
     "error, 20 steps (cm)": "error_cm",
@@ -55,21 +56,21 @@ SHEET = {
 }
 
 
-def workdir(row: str) -> pathlib.Path:
+def workdir(size: str, row: str) -> pathlib.Path:
     """Where the run of a row lies."""
-    return pathlib.Path("runs", "topo_grid", row.translate(str.maketrans(" ", "_", ",'")))
+    return pathlib.Path("runs", "topo_grid", size, row.translate(str.maketrans(" ", "_", ",'")))
 
 
-def train_row(row: str, *, seeds: int, full: bool) -> dict[str, np.ndarray]:
+def train_row(size: str, row: str, *, seeds: int) -> dict[str, np.ndarray]:
     """Train the population of a row, or take it where it is complete; -> its last evaluation."""
     name, fiddlers = ROWS[row]
     config = getattr(fdl_configs, name)()
-    for fiddler in (*fiddlers, *(() if full else ("laptop",))):
+    for fiddler in (*fiddlers, *(() if size == "full" else (size,))):
         getattr(fdl_configs, fiddler)(config)
     config.seeds = seeds
-    if not train.run(config, workdir(row), writers=("jsonl", "terminal")):
+    if not train.run(config, workdir(size, row), writers=("jsonl", "terminal")):
         raise SystemExit(0)  # stopped by a signal, and saved
-    records = log.read_metrics(workdir(row) / "metrics.jsonl")
+    records = log.read_metrics(workdir(size, row) / "metrics.jsonl")
     last = [record for record in records if "eval/error_cm" in record][-1]
     return {n.removeprefix("eval/"): np.atleast_1d(v) for n, v in last.items()}
 
@@ -90,13 +91,13 @@ def table(runs: dict[str, dict[str, np.ndarray]], columns: dict[str, str]) -> No
         print(f"| {row} | {' | '.join(cells)} |")
 
 
-def dealt_anew(row: str) -> None:
+def dealt_anew(size: str, row: str) -> None:
     """Give a trained network's time constants to other units at random, and map it again.
 
     Prints for each seed the rank correlation of scale with tau as trained, with the new tau, and of
     the scale before with the scale after, over units that are grid cells before and after.
     """
-    task, state, config = hfjax.load(workdir(row))
+    task, state, config = hfjax.load(workdir(size, row))
     evaluate = jax.jit(task.evaluate)
     for seed in range(config.seeds):
         one = jax.tree.map(lambda x, seed=seed: x[seed], state) if config.seeds > 1 else state
@@ -127,12 +128,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("size", choices=("sheet_grids", "laptop", "full"))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--full", action="store_true", help="4096 units, 100,000 steps")
     parser.add_argument("--row", action="append", choices=ROWS, help="only this row (repeatable)")
     options = parser.parse_args()
-    rows = options.row or list(ROWS)
-    runs = {row: train_row(row, seeds=options.seeds, full=options.full) for row in rows}
+    rows = options.row or [
+        row for row in ROWS if not (options.size == "sheet_grids" and "Sorscher" in row)
+    ]
+    runs = {row: train_row(options.size, row, seeds=options.seeds) for row in rows}
     table(runs, COLUMNS)
     print("\nMoran's I of the map over the sheet, in standard deviations of shuffled sheets:")
     table(runs, SHEET)
@@ -140,16 +143,12 @@ def main() -> None:
     print("|---|---|---|---|---|")
     for row in rows:
         if ROWS[row][0] == "topo_grid":
-            dealt_anew(row)
-    for row in ("plain", "topoloss", "tau"):
-        if row in rows:
-            _, readout = load_readout(workdir(row))
-            first = {
-                name: value[0] if options.seeds > 1 else value
-                for name, value in readout.items()
-                if name != "drawn_seed"
-            }
-            drawn = topo_grid.draw(first)
+            dealt_anew(options.size, row)
+    if options.size == "sheet_grids" and not options.row:
+        for row in ("plain", "topoloss", "tau"):
+            _, readout = load_readout(workdir(options.size, row))
+            first = {n: v[0] for n, v in readout.items() if n != "drawn_seed"}
+            drawn = topo_grid.draw(first if options.seeds > 1 else readout)
             drawn["sheet"].savefig(HERE / f"sheet_{row}.png", dpi=110)
             if row == "tau":
                 drawn["tau_and_scale"].savefig(HERE / "tau_and_scale.png", dpi=110)

@@ -202,9 +202,13 @@ class Units(NamedTuple):
     tau: Callable[[Any], jax.Array] | None
 
 
-def plain_units(*, recurrent_init: networks.RecurrentInit = networks.uniform_fan_in) -> Units:
+def plain_units(
+    *,
+    recurrent_init: networks.RecurrentInit = networks.uniform_fan_in,
+    input_gain: float = 1.0,
+) -> Units:
     """Relu units without leak, as in `grid_rnn`."""
-    return Units(grid_rnn.vanilla(recurrent_init=recurrent_init), None)
+    return Units(grid_rnn.vanilla(recurrent_init=recurrent_init, input_gain=input_gain), None)
 
 
 def leaky_units(
@@ -214,11 +218,14 @@ def leaky_units(
     tau_max: float = 50.0,
     tau_init: TauInit = random_tau,
     learned: bool = True,
+    recurrent_init: networks.RecurrentInit = networks.glorot_recurrent,
+    input_gain: float = 1.0,
 ) -> Units:
     """Units with time constants of their own: `networks.leaky_rnn`, Glorot-uniform weights.
 
-    learned: whether the time constants are; otherwise they stay as they were drawn.
-    Raises ValueError where tau_min is below one step or above tau_max.
+    learned: whether the time constants are; otherwise they stay as they were drawn. input_gain
+    multiplies the first weights of the inputs.
+    Raises ValueError where tau_min is below one step or above tau_max, or input_gain not positive.
     Source: TopographicGridCells `TauRNN`.
     """
     if not 1 <= tau_min <= tau_max < math.inf:
@@ -226,13 +233,14 @@ def leaky_units(
             f"1 <= tau_min <= tau_max must hold (steps), but tau_min is {tau_min} and tau_max is "
             f"{tau_max}"
         )
+    check.positive(input_gain=input_gain)
 
     def init(key: jax.Array, *, num_in: int, num_units: int) -> networks.LeakyRNNParams:
         input_key, recurrent_key, tau_key = jax.random.split(key, 3)
         tau = tau_init(tau_key, side=side_of(num_units), tau_min=tau_min, tau_max=tau_max)
         return networks.LeakyRNNParams(
-            inputs=networks.glorot_init(input_key, num_in=num_in, num_out=num_units),
-            recurrent=networks.glorot_init(recurrent_key, num_in=num_units, num_out=num_units),
+            inputs=input_gain * networks.glorot_init(input_key, num_in=num_in, num_out=num_units),
+            recurrent=recurrent_init(recurrent_key, num_units),
             log_tau=jnp.log(tau),
         )
 
@@ -400,7 +408,9 @@ def task(
     dt_s: float = 0.02,
     learning_rate: float | optax.Schedule = 1e-4,
     weight_decay: float = 1e-4,
-    max_gradient_norm: float = 1.0,
+    readout_decay: float = 0.0,
+    activity_decay: float = 0.0,
+    max_gradient_norm: float | None = 1.0,
     encoder_gain: float = 1.0,
     units: Units | None = None,
     penalty: Penalty = no_penalty,
@@ -454,6 +464,8 @@ def task(
         dt_s=dt_s,
         learning_rate=learning_rate,
         weight_decay=weight_decay,
+        readout_decay=readout_decay,
+        activity_decay=activity_decay,
         max_gradient_norm=max_gradient_norm,
         encoder_gain=encoder_gain,
         network=chosen.network,

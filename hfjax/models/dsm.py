@@ -100,12 +100,18 @@ def sample_atoms(
 
     states [batch, dim] -> [batch, outer, inner, dim].
     """
-    num_outer, (batch, dim) = params[0].weights.shape[0], states.shape
-    noise = jax.random.normal(key, (num_outer, batch, num_inner, latent_dims), states.dtype)
-    repeated = jnp.broadcast_to(states[None, :, None], (num_outer, batch, num_inner, dim))
-    x = jnp.concatenate([noise, repeated], axis=-1).reshape(num_outer, batch * num_inner, -1)
-    y = jax.vmap(networks.mlp)(params, x)
-    return jnp.swapaxes(y.reshape(num_outer, batch, num_inner, dim), 0, 1)
+    num_outer, batch = params[0].weights.shape[0], states.shape[0]
+    noise = jax.random.normal(key, (num_outer, batch * num_inner, latent_dims), states.dtype)
+
+    def one(layers: Layers, noise: jax.Array) -> jax.Array:
+        # The first layer's product with a state serves all samples after that state.
+        first, *others = layers
+        of_noise, of_state = first.weights[:latent_dims], first.weights[latent_dims:]
+        x = jnp.repeat(states @ of_state + first.bias[None], num_inner, axis=0) + noise @ of_noise
+        return networks.mlp(tuple(others), networks.leaky_relu(x))
+
+    y = jax.vmap(one)(params, noise).reshape(num_outer, batch, num_inner, -1)
+    return jnp.swapaxes(y, 0, 1)
 
 
 # Adversaries -----------------------------------------------------------------------------------

@@ -125,8 +125,8 @@ def arena_with_goal(
     anywhere else in the environment.
     Observations are its position (m), or the rates code(position) of num_cells cells, in [0, 1].
 
-    Raises ValueError where the goal lies outside, a number is not positive, or only one of code and
-    num_cells is given.
+    Raises ValueError where the goal lies outside or its disc covers the environment, a number is
+    not positive, or only one of code and num_cells is given.
     Source: the goal-directed agent of the thesis on hippocampal maps (dsm-hippocampus), with its
     radius.
     """
@@ -139,6 +139,9 @@ def arena_with_goal(
     if (code is None) != (num_cells is None):
         raise ValueError("code and num_cells must be given together")
     low, high = np.asarray(environment.extent).T
+    farthest = environment.boundary if num_dims == 2 else np.stack([low, high])
+    if np.linalg.norm(farthest - at, axis=-1).max() <= radius_m:
+        raise ValueError(f"a goal with radius_m {radius_m} leaves no place to start from")
 
     def distance(position: jax.Array) -> jax.Array:
         return jnp.linalg.norm(position - jnp.asarray(at, position.dtype))

@@ -91,11 +91,18 @@ def test_impossible_arenas_are_refused():
         ({"goal": (1.5, 0.5)}, "must be a place inside the environment"),
         ({"goal": (0.5,)}, "must be a place inside the environment"),
         ({"radius_m": 0.0}, "radius_m must be positive"),
+        ({"radius_m": 0.71}, "leaves no place to start from"),  # half the diagonal is 0.7071
+        ({"environment": arena.track(), "goal": (0.3,), "radius_m": 0.7}, "leaves no place"),
         ({"held_steps": 0}, "held_steps must be at least 1"),
         ({"num_cells": 3}, "given together"),
     ):
         with pytest.raises(ValueError, match=message):
             GOAL(**settings)
+
+
+def test_an_animal_can_start_in_the_corners_that_a_large_goal_leaves():
+    agent = jax.jit(GOAL(radius_m=0.65).reset)(jax.random.key(0))
+    assert float(jnp.linalg.norm(agent.position - 0.5)) >= 0.65
 
 
 def test_the_pendulum_is_gymnasiums_step_by_step():

@@ -253,20 +253,27 @@ def polygon(
 
     corners [corner, 2] (m), inner_walls [wall, end, 2] (m), holes: sequence of [corner, 2] (m).
     Raises ValueError where a coordinate is not finite, an outline crosses itself or has no area,
-    a wall or a hole lies outside, or a periodic outline is not a rectangle along the axes.
+    a wall or a hole lies outside (a wall by more than a billionth, which is rounding), a wall has
+    no length, holes overlap or share a side, or a periodic outline is not a rectangle along the
+    axes.
     Source: RatInABox `Environment`.
     """
     outline = _outline(corners, "the boundary")
     walls = np.asarray(inner_walls, float).reshape(-1, 2, 2)
     space = shapely.Polygon(outline)
+    low, high = outline.min(axis=0), outline.max(axis=0)
+    within = space.buffer(1e-9 * (high - low).max())
     for wall in walls:
-        if not (np.isfinite(wall).all() and space.covers(shapely.LineString(wall))):
+        if not (np.isfinite(wall).all() and within.covers(shapely.LineString(wall))):
             raise ValueError(f"the wall {wall.tolist()} lies outside the environment, or partly so")
+        if np.array_equal(*wall):
+            raise ValueError(f"the wall {wall.tolist()} has no length")
     cut = tuple(_outline(hole, "a hole") for hole in holes)
     for hole in cut:
         if not space.contains(shapely.Polygon(hole)):
             raise ValueError(f"the hole {hole.tolist()} does not lie inside the environment")
-    low, high = outline.min(axis=0), outline.max(axis=0)
+    if not shapely.Polygon(outline, cut).is_valid:
+        raise ValueError("holes must not overlap, nor share a side with another or the boundary")
     if periodic and not space.equals(shapely.box(*low, *high)):
         raise ValueError("a periodic environment must be a rectangle along the axes")
     extent = tuple((float(a), float(b)) for a, b in zip(low, high, strict=True))
@@ -439,6 +446,7 @@ def motion(
     how far a wall is felt, wall_strength: how much. head_direction_s: time over which the head
     follows the direction of movement.
 
+    In two dimensions `start` and `step` raise ValueError where speed_mean_mps is negative.
     Raises ValueError where a time or a length is not positive, a spread, a speed or a strength is
     negative, thigmotaxis is outside [0, 1], or dt_s is twice a coherence time or more, with which
     a step no longer forgets (RatInABox takes it, and its velocities grow without bound).
@@ -495,6 +503,7 @@ def start(key: jax.Array, *, environment: Environment, motion: Motion) -> Agent:
     if environment.num_dims == 1:
         direction = jnp.ones(1)
     else:
+        check.not_negative(speed_mean_mps=motion.speed_mean_mps)
         heading = jax.random.uniform(heading_key, minval=-jnp.pi, maxval=jnp.pi)
         direction = jnp.stack([jnp.cos(heading), jnp.sin(heading)])
     velocity = motion.speed_mean_mps * direction
@@ -530,6 +539,7 @@ def step(
         velocity += dt / T * (motion.speed_mean_mps - velocity)
         velocity += motion.speed_std_mps * math.sqrt(2 * dt / T) * noise
     else:
+        check.not_negative(speed_mean_mps=motion.speed_mean_mps)
         kappa = dt / motion.rotation_coherence_s
         w = (1 - kappa) * agent.rotational_velocity
         w += motion.rotation_std_radps * math.sqrt(2 * kappa) * noise[0]
@@ -606,7 +616,8 @@ def _walls_push(position, walls: np.ndarray, motion: Motion) -> tuple[jax.Array,
 
     acceleration 3 (1 - thigmotaxis)^2 v^2/d^2 (d - x) n (m/s^2), as of a spring that turns the
     animal round, and a shift of the position at 6 thigmotaxis^2 v (1 - sqrt(1 - (d - x)^2/d^2)) n
-    (m/s), which the velocity does not feel, so that the animal goes on along the wall.
+    (m/s), which the velocity does not feel, so that the animal goes on along the wall. In a
+    periodic environment walls beyond the seam are not felt.
     Source: RatInABox `Agent._wall_velocity_update`.
     """
     d, v = motion.wall_distance_m, motion.wall_strength * motion.speed_mean_mps
@@ -639,9 +650,14 @@ def _bounce(before, position, velocity, environment, motion) -> tuple[jax.Array,
     speed, and the step begun again from `before`.
     Source: RatInABox `Agent._check_and_handle_wall_collisions`. Deviations: walls are a millionth
     of the environment thick, where RatInABox moves them at random by 1e-9 m, so that corners are
-    closed; after ten bounces in one step the animal stays where it was.
+    closed; in a periodic environment walls also stand beyond the seam, where RatInABox's animals
+    pass through them; after ten bounces in one step the animal stays where it was.
     """
     walls = environment.walls
+    if environment.periodic:
+        around = np.meshgrid(*[(0, low - high, high - low) for low, high in environment.extent])
+        walls = walls + np.stack(around, axis=-1).reshape(-1, 1, 1, 2)
+        walls = walls.reshape(-1, 2, 2)
     thick = 1e-6 * max(high - low for low, high in environment.extent)
     lengths = np.linalg.norm(walls[:, 1] - walls[:, 0], axis=-1)
     tangents = (walls[:, 1] - walls[:, 0]) / lengths[:, None]
@@ -761,16 +777,21 @@ def random_walk(
     )
 
 
-def along(positions: jax.Array, *, motion: Motion) -> Agent:
+def along(positions: jax.Array, *, motion: Motion, environment: Environment | None = None) -> Agent:
     """An animal led along given positions (m), e.g. recorded ones: [time + 1, dim] -> [time, ...].
 
     The first position is where it starts. Velocities are those of the steps, of dt each, and the
-    head follows as in `step`.
-    Source: RatInABox `Agent.import_trajectory`. Deviation: positions are given on the clock
-    already (`resample_trajectory`), not interpolated by splines, which leave the environment.
+    head follows as in `step`. In a periodic environment, if given, steps go the shortest way round.
+    Source: RatInABox `Agent.import_trajectory`. Deviations: positions are given on the clock
+    already (`resample_trajectory`), not interpolated by splines, which leave the environment;
+    RatInABox imports into solid boundaries only.
     """
     chex.assert_rank(positions, 2)
-    velocities = (positions[1:] - positions[:-1]) / motion.dt_s
+    steps = positions[1:] - positions[:-1]
+    if environment is not None and environment.periodic:
+        widths = jnp.asarray([[high - low for low, high in environment.extent]], steps.dtype)
+        steps = jnp.mod(steps + widths / 2, widths) - widths / 2
+    velocities = steps / motion.dt_s
     rate = min(1, motion.dt_s / motion.head_direction_s)
 
     def turn(head, velocity):

@@ -661,7 +661,11 @@ def arenas(
     walks {label: (environment, positions [time, 2] (m))}, dt_s between positions; a path may be
     cut by NaN. centres [place, 2] (m): of firing fields, drawn in all environments. Occupancy is
     the time in a bin over the mean of all bins, the longer side being num_bins wide.
+    Raises ValueError where an environment is a track.
     """
+    for label, (environment, _) in walks.items():
+        if environment.num_dims != 2:
+            raise ValueError(f"arenas have two dimensions, but {label} is a track")
     figure = Figure(figsize=(0.9 + 3.0 * len(walks), 6.4), layout="constrained")
     figure.suptitle(title, fontsize=11)
     axes = figure.subplots(2, len(walks), squeeze=False)

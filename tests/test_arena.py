@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hfjax import arena
+from hfjax import arena, figures
 
 SPEED_MPS = 0.13 * 2 * np.pi
 
@@ -288,6 +288,19 @@ def test_an_impossible_periodic_walk_is_refused():
             arena.periodic_walk(walk, jax.random.key(0), **{"num_steps": 1, **settings})
 
 
+def one_step(environment, positions, velocities, **constants):
+    """Animals [batch] after a step without noise from places [batch, dim] at velocities."""
+    noise = jnp.zeros(environment.num_dims)
+    motion = arena.motion(**constants)
+
+    def step(position, velocity):
+        agent = arena.Agent(position, velocity, jnp.zeros(()), velocity, velocity)
+        return arena.step(agent, noise, environment=environment, motion=motion)
+
+    step = jax.jit(jax.vmap(step), compiler_options={"xla_backend_optimization_level": 0})
+    return step(jnp.array(positions, float), jnp.array(velocities, float))
+
+
 SQUARE_HOLE = [[0.4, 0.4], [0.6, 0.4], [0.6, 0.6], [0.4, 0.6]]
 
 
@@ -315,6 +328,20 @@ def test_ratinaboxs_environments_go_over_and_back():
         arena.to_ratinabox(arena.box(1.0, periodic=True, centred=True))
 
 
+def test_walls_from_side_to_side_go_over_and_back_in_boxes_of_any_size():
+    """RatInABox's width is scale times aspect, which rounds."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import ratinabox  # noqa: F401 (a string in its source)
+    sizes = np.random.default_rng(0).uniform(0.3, 3, (20, 2))
+    assert 1.74 / 1.5 * 1.5 < 1.74
+    for width, height in [(1.74, 1.5), (1.9, 1.21), (1.74, 1.1), *sizes.tolist()]:
+        walls = [[[0.0, height / 3], [width, height / 3]], [[width / 3, 0.0], [width / 3, height]]]
+        ours = arena.box(width, height, inner_walls=walls)
+        again = arena.from_ratinabox(arena.to_ratinabox(ours))
+        np.testing.assert_allclose(again.walls, ours.walls, rtol=1e-15)
+
+
 def test_positions_are_uniform_over_the_free_area():
     environment = arena.polygon(
         [[0, 0], [2, 0], [2, 1], [1, 1], [1, 2], [0, 2]], holes=[SQUARE_HOLE]
@@ -336,6 +363,9 @@ def test_positions_are_uniform_over_the_free_area():
     [
         (lambda: arena.box(1.0, inner_walls=[[[0.5, 0.5], [1.5, 0.5]]]), "outside"),
         (lambda: arena.box(1.0, inner_walls=[[[0.5, np.nan], [0.6, 0.5]]]), "outside"),
+        (lambda: arena.box(1.0, inner_walls=[[[0.5, 0.5], [1 + 1e-8, 0.5]]]), "outside"),
+        (lambda: arena.box(1.0, inner_walls=[[[0.5, 0.5], [0.5, 0.5]]]), "has no length"),
+        (lambda: arena.box(holes=[SQUARE_HOLE, [[0.5, 0.5], [0.8, 0.5], [0.8, 0.8]]]), "overlap"),
         (lambda: arena.polygon([[0, 0], [1, 1], [1, 0], [0, 1]]), "cross itself"),
         (lambda: arena.polygon([[0, 0], [1, 1]]), "three corners"),
         (lambda: arena.box(1.0, holes=[[[0.5, 0.5], [2, 0.5], [1, 1]]]), "inside"),
@@ -344,6 +374,24 @@ def test_positions_are_uniform_over_the_free_area():
         (lambda: arena.motion(dt_s=0.2), "twice rotation_coherence_s"),
         (lambda: arena.motion(thigmotaxis=1.1), "thigmotaxis"),
         (lambda: arena.motion(wall_distance_m=0), "wall_distance_m"),
+        (
+            lambda: figures.arenas(
+                {"line": (arena.track(), np.zeros((2, 1)))}, dt_s=0.1, title="Paths"
+            ),
+            "arenas have two dimensions, but line is a track",
+        ),
+        (
+            lambda: one_step(arena.box(), [[0.5, 0.5]], [[1, 0]], speed_mean_mps=-0.1),
+            "speed_mean_mps",
+        ),
+        (
+            lambda: arena.start(
+                jax.random.key(0),
+                environment=arena.box(),
+                motion=arena.motion(speed_mean_mps=-0.1),
+            ),
+            "speed_mean_mps must not be negative",
+        ),
     ],
 )
 def test_impossible_environments_and_motions_are_refused(make, sentence):
@@ -413,6 +461,47 @@ def test_random_walk_is_a_walk_around_the_centre():
         )
 
 
+def test_periodic_boxes_need_not_start_at_the_origin():
+    at_origin, centred = (arena.box(0.8, 0.5, periodic=True, centred=c) for c in (False, True))
+    positions = np.array([[0.79, 0.2], [0.3, 0.01], [0.5, 0.3]])
+    velocities = np.tile([0.7, -0.9], (3, 1))  # 3.5 and 4.5 cm a step, over two of the sides
+    one = one_step(at_origin, positions, velocities, speed_mean_mps=1.0)
+    other = one_step(centred, positions - (0.4, 0.25), velocities, speed_mean_mps=1.0)
+    np.testing.assert_allclose(other.position, one.position - np.array([[0.4, 0.25]]), atol=1e-6)
+    np.testing.assert_allclose(other.measured_velocity, one.measured_velocity, atol=1e-5)
+    assert np.all(np.abs(other.position) <= [[0.4, 0.25]])
+    assert float(one.position[0, 0]) < 0.1
+    assert float(one.position[1, 1]) > 0.4
+    walks = [
+        arena.random_walk(
+            jax.random.key(0),
+            batch_size=4,
+            num_steps=30,
+            environment=environment,
+            motion=arena.motion(speed_mean_mps=1.0),
+        )
+        for environment in (at_origin, centred)
+    ]
+    assert np.abs(np.diff(walks[0].positions, axis=1)).max() > 0.3  # some went round
+    np.testing.assert_allclose(walks[1].start, walks[0].start, atol=1e-6)
+    np.testing.assert_allclose(walks[1].positions, walks[0].positions, atol=1e-4)
+
+
+def test_walls_stand_also_beyond_the_seam_of_a_periodic_box():
+    """Just past the left side and on the upper side itself: to be met from the other side too."""
+    environment = arena.box(
+        1.0, periodic=True, inner_walls=[[[0.02, 0.1], [0.02, 0.9]], [[0.1, 1.0], [0.9, 1.0]]]
+    )
+    positions = np.array([[0.99, 0.5], [0.05, 0.5], [0.5, 0.97], [0.5, 0.03], [0.99, 0.95]])
+    velocities = np.array([[2.0, 0.4], [-2.0, 0.4], [0.4, 2.0], [0.4, -2.0], [2.0, 0.0]])
+    after = one_step(environment, positions, velocities, speed_mean_mps=1.0, wall_strength=0)
+    back = velocities * [[-1, 1], [-1, 1], [1, -1], [1, -1], [1, 1]] / np.hypot(2, 0.4)
+    np.testing.assert_allclose(after.velocity[:4], 0.5 * back[:4], atol=1e-6)
+    np.testing.assert_allclose(after.position[:4], (positions + 0.025 * back)[:4], atol=1e-6)
+    # The last meets no wall, and goes 9 to 10 cm over the seam.
+    assert 0.07 < float(after.position[4, 0]) < 0.1
+
+
 def test_led_along_positions_velocities_and_head_follow():
     motion = arena.motion(dt_s=0.1, head_direction_s=0.2)
     path = arena.along(jnp.array([[0.0, 0.0], [0.1, 0.0], [0.1, 0.1], [0.1, 0.1]]), motion=motion)
@@ -421,6 +510,21 @@ def test_led_along_positions_velocities_and_head_follow():
     half = np.sqrt(0.5)
     np.testing.assert_allclose(path.head_direction, [[1, 0], [half, half], [half, half]], atol=1e-6)
     assert float(path.rotational_velocity[1]) == pytest.approx(np.pi / 2 / 0.1, rel=1e-6)
+
+
+def test_led_around_a_periodic_box_or_a_ring_by_the_shortest_way():
+    motion = arena.motion(dt_s=0.1)
+    torus = arena.box(1.0, 0.5, periodic=True, centred=True)
+    positions = jnp.array([[0.45, 0.2], [-0.45, -0.2], [-0.4, -0.2], [0.45, 0.2]])
+    path = arena.along(positions, motion=motion, environment=torus)
+    np.testing.assert_allclose(path.velocity, [[1, 1], [0.5, 0], [-1.5, -1]], atol=1e-5)
+    np.testing.assert_array_equal(path.position, positions[1:])
+    ring = arena.track(2.0, periodic=True)
+    path = arena.along(jnp.array([[1.9], [0.2], [1.1]]), motion=motion, environment=ring)
+    np.testing.assert_allclose(path.velocity, [[3], [9]], atol=1e-5)
+    np.testing.assert_array_equal(path.head_direction, [[1], [1]])
+    straight = arena.along(positions, motion=motion, environment=arena.box(centred=True))
+    np.testing.assert_allclose(straight.velocity[0], [-9, -4], atol=1e-5)
 
 
 def test_teleport_goes_straight_between_uniform_places():

@@ -2,24 +2,31 @@
 
     python experiments/biohsic/tables.py lif                   # linear and XOR, and variants
     python experiments/biohsic/tables.py digits                # scikit-learn's digits, all methods
-    python experiments/biohsic/tables.py mnist_10k --data_dir=FOLDER
+    python experiments/biohsic/tables.py cnn_digits --seeds=5  # the same, convolutional networks
     python experiments/biohsic/tables.py memory                # windows of 2 to 32, digits
-    python experiments/biohsic/tables.py reservoir
+    python experiments/biohsic/tables.py mnist_10k --data_dir=FOLDER
+    python experiments/biohsic/tables.py reservoir --data_dir=FOLDER --seeds=1
+    python experiments/biohsic/tables.py reservoir_digits --seeds=1    # needs no file
     python experiments/biohsic/tables.py mnist --data_dir=FOLDER         # also fashion_mnist
     python experiments/biohsic/tables.py cifar10 --data_dir=FOLDER --seeds=1
 
 Each row is a run of `python -m hfjax`, a population of --seeds models, in runs/biohsic/TABLE/ROW;
-the same command again goes on where it was stopped. Prints a table in Markdown and draws its figure
-beside this file.
+the same command again goes on where it was stopped. Prints tables in Markdown, draws the figure of
+a table beside this file where all of its rows were asked for, and copies there the figures of runs
+that RESULTS.md shows.
 """
 
 import argparse
 import pathlib
+import shutil
 
+import fiddle as fdl
 import numpy as np
 
 import fdl_configs
 from hfjax import figures, log, train
+from hfjax.config import InputError, nearest
+from hfjax.models import biohsic
 
 HERE = pathlib.Path(__file__).parent
 
@@ -36,28 +43,65 @@ def _images(data: str) -> dict:
     return {row: ("biohsic", (data, *fiddlers), {}) for row, fiddlers in IMAGES.items()}
 
 
+BP = ("back_propagation",)
+CNN = {"network": fdl.Config(biohsic.cnn, channels=(16, 32))}
+RESERVOIR: dict[str, dict] = {
+    "no noise": {},
+    "noise in units 0.05": {"unit_noise": 0.05},
+    "noise in outputs 0.5": {"output_noise": 0.5},
+    "both": {"unit_noise": 0.05, "output_noise": 0.5},
+}
+
 TABLES: dict[str, dict] = {
     "lif": {
         f"{data}{''.join(', ' + f for f in fiddlers)}": ("biohsic_lif", (data, *fiddlers), {})
         for data in ("linear", "xor")
-        for fiddlers in ((), ("unscaled",), ("reset",), ("unscaled", "reset"))
+        for fiddlers in ((), ("unscaled",), ("reset",), ("unscaled", "reset"), BP)
+    }
+    | {
+        f"{data}, back_propagation, batches of 6": (
+            "biohsic_lif",
+            (data, *BP),
+            {"window": 6, "stride": 6},
+        )
+        for data in ("linear", "xor")
     },
     "digits": _images("digits"),
     "mnist_10k": _images("mnist_10k"),
     "mnist": {row: ("biohsic", fiddlers, {}) for row, fiddlers in IMAGES.items()},
     "fashion_mnist": _images("fashion_mnist"),
     "cifar10": _images("cifar10"),
-    "memory": {
-        str(window): ("biohsic", ("digits",), {"task.window": window})
-        for window in (2, 4, 8, 16, 32)
+    "cnn_digits": {
+        "rule": (
+            "biohsic",
+            ("digits",),
+            {**CNN, "gamma": 50.0, "sigmas": (1.0, 0.1, 0.5), "learning_rate": 5e-5},
+        ),
+        "back-propagation": ("biohsic", ("digits", *BP), CNN),
     },
-    "reservoir": {
-        "no noise": ("reservoir", (), {}),
-        "noise in units 0.05": ("reservoir", (), {"task.unit_noise": 0.05}),
-        "noise in outputs 0.5": ("reservoir", (), {"task.output_noise": 0.5}),
-        "both": ("reservoir", ("noise",), {}),
+    "memory": {
+        str(window): ("biohsic", ("digits",), {"window": window}) for window in (2, 4, 8, 16, 32)
+    },
+    "reservoir": {row: ("reservoir", (), settings) for row, settings in RESERVOIR.items()},
+    "reservoir_digits": {
+        row: ("reservoir", ("laptop",), settings) for row, settings in RESERVOIR.items()
     },
 }
+
+# (table, row, figure of the run) -> its name in RESULTS.md
+FIGURES = {
+    ("lif", "linear", "decision_boundary"): "linear_decision_boundary",
+    ("lif", "xor", "decision_boundary"): "xor_decision_boundary",
+    ("lif", "xor", "information_plane"): "xor_information_plane",
+    ("mnist_10k", "rule", "information_plane"): "mnist_10k_information_plane",
+    ("reservoir", "no noise", "traces"): "reservoir_traces",
+    ("reservoir", "no noise", "error"): "reservoir_error",
+}
+
+
+def workdir(table: str, row: str) -> pathlib.Path:
+    """Where the run of a row lies."""
+    return pathlib.Path("runs", "biohsic", table, row.replace(", ", "-").replace(" ", "_"))
 
 
 def train_row(table: str, row: str, *, seeds: int, data_dir: str | None) -> list[dict]:
@@ -66,17 +110,14 @@ def train_row(table: str, row: str, *, seeds: int, data_dir: str | None) -> list
     config = getattr(fdl_configs, name)()
     for fiddler in fiddlers:
         getattr(fdl_configs, fiddler)(config)
-    for path, value in settings.items():
-        setattr(config.task, path.removeprefix("task."), value)
+    for setting, value in settings.items():
+        setattr(config.task, setting, value)
     if data_dir and hasattr(config.data, "data_dir"):
         config.data.data_dir = data_dir
-    elif name == "reservoir" and not data_dir:
-        fdl_configs.laptop(config)
     config.seeds = seeds
-    workdir = pathlib.Path("runs", "biohsic", table, row.replace(", ", "-").replace(" ", "_"))
-    if not train.run(config, workdir, writers=("jsonl", "terminal")):
+    if not train.run(config, workdir(table, row), writers=("jsonl", "terminal")):
         raise SystemExit(0)  # stopped by a signal, and saved
-    return log.read_metrics(workdir / "metrics.jsonl")
+    return log.read_metrics(workdir(table, row) / "metrics.jsonl")
 
 
 def curve(records: list[dict], name: str) -> np.ndarray:
@@ -103,6 +144,17 @@ def accuracy_table(runs: dict[str, list[dict]]) -> None:
         )
 
 
+def information_table(runs: dict[str, list[dict]]) -> None:
+    """HSIC of each layer with input and class at the last epoch, test samples, mean over seeds."""
+    print("\n| | layer | HSIC(x, z) | HSIC(y, z) |")
+    print("|---|---|---|---|")
+    for row, records in runs.items():
+        num_layers = sum(name.startswith("eval/hsic_xz_") for name in records[-1])
+        for layer in range(1, 1 + num_layers):
+            x, y = (curve(records, f"eval/hsic_{pair}_{layer}")[-1].mean() for pair in ("xz", "yz"))
+            print(f"| {row} | {layer} | {x:.2g} | {y:.2g} |")
+
+
 def reservoir_table(runs: dict[str, list[dict]]) -> None:
     """Normalised errors of the reservoir, first epoch and last."""
     names = ("train/error", "train/last_step_error", "eval/replay_error", "eval/frozen_error")
@@ -118,7 +170,7 @@ def reservoir_table(runs: dict[str, list[dict]]) -> None:
 
 
 def main() -> None:
-    """Train the rows of a table and print it."""
+    """Train the rows of a table, print it, draw it, and copy figures of its runs."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -127,16 +179,30 @@ def main() -> None:
     parser.add_argument("--data_dir", help="folder of the data set's files")
     parser.add_argument("--row", action="append", help="only this row (may be repeated)")
     options = parser.parse_args()
-    rows = options.row or list(TABLES[options.table])
-    runs = {
-        row: train_row(options.table, row, seeds=options.seeds, data_dir=options.data_dir)
-        for row in rows
-    }
+    known = TABLES[options.table]
+    for row in options.row or ():
+        if row not in known:
+            parser.error(f"{options.table} has no row {row!r}; {nearest(row, known)}")
+    try:
+        runs = {
+            row: train_row(options.table, row, seeds=options.seeds, data_dir=options.data_dir)
+            for row in options.row or known
+        }
+    except InputError as error:
+        parser.error(str(error))
     print()
-    if options.table == "reservoir":
+    for (table, row, name), shown in FIGURES.items():
+        if table == options.table and row in runs:
+            drawn = workdir(table, row) / "figures" / f"{name}.png"
+            shutil.copy(drawn, HERE / f"{shown}.png")
+    if options.table.startswith("reservoir"):
         reservoir_table(runs)
         return
     accuracy_table(runs)
+    information_table(runs)
+    if len(runs) < len(known):
+        print(f"\n{len(runs)} of {len(known)} rows: the figure of the table is left as it is")
+        return
     accuracies = {row: 100 * curve(records, "eval/test_accuracy") for row, records in runs.items()}
     figure = (
         figures.points_with_spread(

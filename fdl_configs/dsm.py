@@ -4,7 +4,7 @@ import fiddle as fdl
 
 from hfjax import kernels, policies, transitions
 from hfjax.models import dsm as model
-from hfjax.models import dsm_evaluation
+from hfjax.models import dsm_evaluation, dsm_place_maps
 from hfjax.train import Experiment
 
 
@@ -91,7 +91,7 @@ def dsm_place_cells() -> fdl.Config:
     task = cfg.task
     task.num_outer, task.num_inner, task.latent_dims, task.batch_size = 10, 5, 5, 32
     task.hidden, task.adversary.num_units = (32, 32, 32), 32
-    task.evaluation, task.draw = dsm_evaluation.place_maps, dsm_evaluation.draw_place_maps
+    task.evaluation, task.draw = dsm_place_maps.place_maps, dsm_place_maps.draw_place_maps
     task.updates_per_step = 100
     cfg.data = fdl.Config(
         transitions.saved_or_made,
@@ -138,7 +138,7 @@ def one_step() -> fdl.Config:
     cfg = gamma_ensemble()
     cfg.task.gamma, cfg.data.gamma = 0.0, 0.0
     cfg.task.num_outer, cfg.task.horizon = 1, 1
-    cfg.task.bootstrap, cfg.task.from_source = False, False
+    cfg.task.bootstrap, cfg.task.from_source, cfg.data.from_source = False, False, False
     return cfg
 
 

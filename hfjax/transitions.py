@@ -19,7 +19,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.linear_model import Ridge
 
 from hfjax import arena, cells, check, envs, policies
 from hfjax.data import DataFileError
@@ -74,13 +73,17 @@ def monte_carlo_returns(
     gamma: float,
     num_rollouts: int,
     num_steps: int = 200,
+    from_source: bool = True,
 ) -> np.ndarray:
     """Discounted returns of rollouts from given states: [source, reward, rollout].
 
     sources: states of the environment, leaves [source, ...]. rewards (observation, action) ->
-    [reward].
+    [reward]. from_source: whether the reward of the source itself counts; without, the first that
+    counts, undiscounted, is that of the next state.
     """
     discounts = gamma ** jnp.arange(num_steps, dtype=jnp.float32)
+    if not from_source:
+        discounts = jnp.concatenate([jnp.zeros(1), discounts])
 
     def one(source, key):
         def body(carry, now):
@@ -96,7 +99,7 @@ def monte_carlo_returns(
             lambda s: rewards(env.observe(s), policy(env.observe(s), key)), source
         )
         start = source, jnp.zeros(empty.shape)
-        return jax.lax.scan(body, start, (jax.random.split(key, num_steps), discounts))[0][1]
+        return jax.lax.scan(body, start, (jax.random.split(key, len(discounts)), discounts))[0][1]
 
     def all_of(source_and_key):
         source, key = source_and_key
@@ -114,14 +117,15 @@ def pendulum(
     num_transitions: int = 500_000,
     num_rollouts: int = 5_000,
     gamma: float = 0.95,
+    from_source: bool = True,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Transitions of a trained policy in Pendulum-v1, and returns from nine states.
 
     Episodes of 200 steps. Sources: angles pi/2, pi, 3 pi/2 by velocities -4, 0, 4.
     -> "states" [time, 3], "last" [time], "sources" [9, 3], "mc_returns" [source, reward, rollout]
-    discounted by gamma (that of the task), for `dsm_evaluation.PENDULUM_REWARDS`, and the
-    "policy", whose actions some rewards need.
+    discounted by gamma and from_source (those of the task), for `dsm_evaluation.PENDULUM_REWARDS`,
+    and the "policy", whose actions some rewards need.
     Raises ValueError where a number is below 1, or gamma outside [0, 1).
     Source: distributional-sr `make_dataset`, `make_mc_returns`.
     """
@@ -149,7 +153,14 @@ def pendulum(
         return jnp.stack([reward(seen, action) for reward in named])
 
     returns = monte_carlo_returns(
-        env, act, rewards, sources, mc_key, gamma=gamma, num_rollouts=num_rollouts
+        env,
+        act,
+        rewards,
+        sources,
+        mc_key,
+        gamma=gamma,
+        num_rollouts=num_rollouts,
+        from_source=from_source,
     )
     return {
         "states": np.asarray(states).reshape(-1, 3)[:num_transitions],
@@ -283,7 +294,7 @@ def place_cells(
     num_steps: int = 24_000,
     num_cells: int = 50,
     width_m: float = 0.2,
-    lattice: int = 10,
+    lattice: int = 20,
     gamma: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -294,8 +305,7 @@ def place_cells(
     lattice x lattice places, and the rates there, "sources" [place, cell]; "occupancy" [place];
     "empirical" [place, cell]: discounted mean of the rates to come, (1 - gamma) sum_k gamma^k
     r_(t+k) to the episode's end, whose last rates count for all that would follow, averaged over
-    the visits of a lattice bin (NaN where there are none); "decoder" [cell + 1, 2]: a ridge
-    regression of positions on rates, the last row its offset.
+    the visits of a lattice bin (NaN where there are none).
     Raises ValueError for an unknown behaviour, numbers below 1, and gamma outside [0, 1).
     Source: dsm-hippocampus `make_dataset_rat_PC_...`.
     """
@@ -323,8 +333,6 @@ def place_cells(
     visits = np.bincount(bins, minlength=lattice**2)
     sums = np.stack([np.bincount(bins, a, minlength=lattice**2) for a in ahead.T], axis=1)
     empirical = np.where(visits[:, None] > 0, sums / np.maximum(visits, 1)[:, None], np.nan)
-    some = slice(None, None, max(1, num_steps // 5000))
-    ridge = Ridge(alpha=1e-3).fit(rates[some].astype(float), positions[some])
     return {
         "states": rates,
         "last": last,
@@ -334,7 +342,6 @@ def place_cells(
         "sources": np.asarray(code(places.astype(np.float32))),
         "occupancy": visits / visits.sum(),
         "empirical": empirical.astype(np.float32),
-        "decoder": np.concatenate([ridge.coef_.T, ridge.intercept_[None]]).astype(np.float32),
         "gamma": np.float32(gamma),
         "walls": room.walls.astype(np.float32),
     }

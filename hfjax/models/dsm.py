@@ -93,6 +93,34 @@ def atoms_init(
     return jax.vmap(one)(jax.random.split(key, num_outer))
 
 
+def atom_activity(
+    params: Layers, states: jax.Array, key: jax.Array, *, num_inner: int, latent_dims: int
+) -> tuple[jax.Array, ...]:
+    """Activity of each layer for num_inner samples of each atom after each state.
+
+    states [batch, dim] -> of each hidden layer [batch, outer, inner, unit]; last, the samples,
+    [batch, outer, inner, dim].
+    """
+    num_outer, batch = params[0].weights.shape[0], states.shape[0]
+    noise = jax.random.normal(key, (num_outer, batch * num_inner, latent_dims), states.dtype)
+
+    def one(layers: Layers, noise: jax.Array) -> list[jax.Array]:
+        # The first layer's product with a state serves all samples after that state.
+        first, *others = layers
+        of_noise, of_state = first.weights[:latent_dims], first.weights[latent_dims:]
+        x = jnp.repeat(states @ of_state + first.bias[None], num_inner, axis=0) + noise @ of_noise
+        activity = []
+        for layer in others:
+            activity.append(networks.leaky_relu(x))
+            x = networks.dense(layer, activity[-1])
+        return [*activity, x]
+
+    return tuple(
+        jnp.swapaxes(x.reshape(num_outer, batch, num_inner, -1), 0, 1)
+        for x in jax.vmap(one)(params, noise)
+    )
+
+
 def sample_atoms(
     params: Layers, states: jax.Array, key: jax.Array, *, num_inner: int, latent_dims: int
 ) -> jax.Array:
@@ -100,18 +128,18 @@ def sample_atoms(
 
     states [batch, dim] -> [batch, outer, inner, dim].
     """
-    num_outer, batch = params[0].weights.shape[0], states.shape[0]
-    noise = jax.random.normal(key, (num_outer, batch * num_inner, latent_dims), states.dtype)
+    return atom_activity(params, states, key, num_inner=num_inner, latent_dims=latent_dims)[-1]
 
-    def one(layers: Layers, noise: jax.Array) -> jax.Array:
-        # The first layer's product with a state serves all samples after that state.
-        first, *others = layers
-        of_noise, of_state = first.weights[:latent_dims], first.weights[latent_dims:]
-        x = jnp.repeat(states @ of_state + first.bias[None], num_inner, axis=0) + noise @ of_noise
-        return networks.mlp(tuple(others), networks.leaky_relu(x))
 
-    y = jax.vmap(one)(params, noise).reshape(num_outer, batch, num_inner, -1)
-    return jnp.swapaxes(y, 0, 1)
+class Predictor(NamedTuple):
+    """What an evaluation may ask of a trained model.
+
+    samples (states [batch, dim], key, num_inner) -> [batch, outer, inner, dim].
+    hidden (the same) -> of each hidden layer [batch, outer, unit], the mean over num_inner samples.
+    """
+
+    samples: Callable[[jax.Array, jax.Array, int], jax.Array]
+    hidden: Callable[[jax.Array, jax.Array, int], tuple[jax.Array, ...]]
 
 
 # Adversaries -----------------------------------------------------------------------------------
@@ -363,8 +391,7 @@ def task(
     `hard_update`. bootstrap: without, samples beyond the stretch are its last state. from_source:
     whether the state itself belongs to its occupancy. learning_rate, eps: of both Adams.
     data: {"states" [time, dim], "last" [time] of bool, ...}, one trajectory or several in a row.
-    evaluation (sample, data, key, *, gamma) -> (scalars, readout), with sample (states [batch,
-    dim], key, num_inner) -> [batch, outer, inner, dim]; draw (readout) -> figures.
+    evaluation (`Predictor`, data, key, *, gamma) -> (scalars, readout); draw (readout) -> figures.
 
     step's scalars, means over its updates: objective (of the atoms' update), and where there is an
     adversary adversary_objective, its own, and embedding_norm, the mean length of an embedding.
@@ -387,6 +414,7 @@ def task(
         **{f"hidden[{i}]": size for i, size in enumerate(hidden)},
     )
     check.at_least(2, num_inner=num_inner)
+    check.at_least(1, hidden_layers=len(hidden))
     check.positive(eps=eps)
     if not callable(learning_rate):
         check.positive(learning_rate=learning_rate)
@@ -487,19 +515,18 @@ def task(
         return state, jax.tree.map(jnp.mean, scalars)
 
     def evaluate(state: State, data: Any, key: jax.Array):
-        def draw_samples(states: jax.Array, key: jax.Array, num_inner: int) -> jax.Array:
-            return sample_atoms(
+        if evaluation is None:
+            return {"updates": state.steps.astype(float)}, {"updates": state.steps}
+
+        def activity(states: jax.Array, key: jax.Array, num_inner: int) -> tuple[jax.Array, ...]:
+            return atom_activity(
                 state.atoms, states, key, num_inner=num_inner, latent_dims=latent_dims
             )
 
-        if evaluation is None:
-            return {"updates": state.steps.astype(float)}, {"updates": state.steps}
-        return evaluation(draw_samples, data, key, gamma=gamma)
+        model = Predictor(
+            samples=lambda *which: activity(*which)[-1],
+            hidden=lambda *which: tuple(jnp.mean(x, axis=2) for x in activity(*which)[:-1]),
+        )
+        return evaluation(model, data, key, gamma=gamma)
 
     return Task(init, sample, step, evaluate, draw or (lambda readout: {}))
-
-
-def mean_samples(samples: jax.Array) -> jax.Array:
-    """The successor representation that atoms stand for: mean of [..., outer, inner, dim] over
-    samples, -> [..., outer, dim]."""
-    return jnp.mean(samples, axis=-2)

@@ -1,0 +1,146 @@
+"""Maps that a successor measure of place cells predicts: fields, moved cells, decoded places."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hfjax import transitions
+from hfjax.models import dsm, dsm_place_maps
+
+AXIS = (np.arange(20) + 0.5) / 20
+LATTICE = jnp.asarray(np.stack(np.meshgrid(AXIS, AXIS, indexing="ij"), -1).reshape(-1, 2))
+
+
+@functools.cache
+def data():
+    return transitions.place_cells(num_steps=6_000)
+
+
+def knowing(by_state):
+    """A model whose every sample is by_state(states), and which has no hidden layers."""
+
+    def samples(states, key, num_inner):
+        return jnp.broadcast_to(by_state(states)[:, None, None], (len(states), 2, num_inner, 50))
+
+    return dsm.Predictor(samples, hidden=lambda states, key, num_inner: ())
+
+
+def evaluate(model, **settings):
+    run = functools.partial(dsm_place_maps.place_maps, model, gamma=0.95, **settings)
+    return jax.jit(run)(data(), jax.random.key(0))
+
+
+def test_a_model_that_knows_what_follows_has_its_maps_and_places():
+    known = jnp.asarray(data()["empirical"])
+    known = jnp.where(jnp.isnan(known), data()["sources"], known)
+    scalars, readout = evaluate(knowing(lambda states: known[: len(states)]))
+    np.testing.assert_allclose(scalars["map_correlation"], 1, rtol=1e-5)
+    np.testing.assert_allclose(scalars["map_error"], 0, atol=1e-5)
+    np.testing.assert_allclose(scalars["atom_spread"], 0, atol=1e-6)
+    for decoder in ("ridge", "gp", "ensemble"):
+        np.testing.assert_allclose(scalars[f"{decoder}_error_cm"], 0, atol=1e-2)
+    cell_3 = np.asarray(known)[:, 3].reshape(20, 20)
+    np.testing.assert_allclose(readout["maps"][3], cell_3, rtol=1e-5)
+    assert scalars["place_information"] > scalars["information"] > 0  # the future is blurred
+    for name in ("field_size", "shift_cm", "shift_to_centre_cm"):
+        # Places that were not visited are 0 here and unknown there.
+        np.testing.assert_allclose(scalars[name], scalars[f"empirical_{name}"], rtol=0.1, atol=0.5)
+
+
+@functools.cache
+def repeating():
+    return evaluate(knowing(lambda states: states))
+
+
+def test_a_model_that_repeats_the_state_decodes_the_place_itself():
+    scalars, readout = repeating()
+    np.testing.assert_allclose(scalars["place_correlation"], scalars["map_correlation"], rtol=1e-5)
+    for decoder, most in (("ridge", 0.03), ("gp", 0.03), ("ensemble", 0.03)):
+        apart = np.linalg.norm(readout[f"decoded_{decoder}"] - LATTICE, axis=1)
+        assert np.median(apart) < most, decoder
+    np.testing.assert_allclose(
+        readout["shown"][:, 0, 0], readout["shown_sources"], atol=0.05
+    )  # a lattice of nine places, decoded
+    # Maps of the model are the cells' own, whatever moves.
+    np.testing.assert_allclose(readout["similarity"], readout["place_similarity"], rtol=1e-4)
+    np.testing.assert_allclose(readout["similarity"][0], 1, rtol=1e-5)
+
+
+def test_the_more_cells_move_the_less_alike_are_the_maps():
+    _, readout = repeating()
+    similarity = np.asarray(readout["similarity"])
+    assert similarity.shape == (len(dsm_place_maps.MOVED), 5)
+    assert (np.diff(similarity.mean(axis=1)) < 0).all()
+    # One of fifty cells moves: 49 maps stay, whichever it is, and draws do not add up.
+    assert (similarity[1] > 0.98).all()
+    assert (similarity[1] < 1).all()
+    assert np.std(similarity[-1]) < 0.05
+
+
+def test_fields_worked_by_hand():
+    """A square of 4 x 4 places, rates 1 and, in one row, 2: the middle lies towards that row."""
+    square = np.zeros((20, 20))
+    square[4:8, 10:14] = 1.0
+    square[7, 10:14] = 2.0
+    square[0, 0] = 0.9  # below half the maximum
+    gap = square.copy()
+    gap[4, 10:14] = np.nan
+    maps = jnp.asarray(np.stack([square, gap]).reshape(2, -1))
+    found = dsm_place_maps.fields(maps, LATTICE)
+    np.testing.assert_allclose(found.area, [16 / 400, 12 / 396], rtol=1e-6)
+    x = (4.5 + 5.5 + 6.5 + 2 * 7.5) / 5 / 20
+    np.testing.assert_allclose(found.middle[0], [x, 12 / 20], rtol=1e-5)
+    np.testing.assert_allclose(found.variance[0, 1], 1.25 / 400, rtol=1e-4)
+
+
+def test_field_statistics_worked_by_hand():
+    """Gaussian fields, one at a wall and one inside, moved and drawn out in known ways."""
+    fine = (np.arange(120) + 0.5) / 120
+    lattice = jnp.asarray(np.stack(np.meshgrid(fine, fine, indexing="ij"), -1).reshape(-1, 2))
+
+    def bump(middle, sigma):
+        return jnp.exp(
+            -0.5 * jnp.sum(((lattice - jnp.array([middle])) / jnp.array([sigma])) ** 2, 1)
+        )
+
+    own = jnp.stack([bump((0.15, 0.5), (0.04, 0.04)), bump((0.5, 0.7), (0.05, 0.05))])
+    now = jnp.stack([bump((0.15, 0.5), (0.04, 0.08)), bump((0.5, 0.65), (0.05, 0.05))])
+    found = dsm_place_maps.field_statistics(now, own, lattice)
+    np.testing.assert_allclose(found["wall_elongation"], 2, rtol=0.05)
+    np.testing.assert_allclose(found["field_size"], 1.5, rtol=0.05)  # between 1 and 2
+    np.testing.assert_allclose(found["shift_cm"], 2.5, rtol=0.05)
+    np.testing.assert_allclose(found["shift_to_centre_cm"], 2.5, rtol=0.05)
+    outwards = dsm_place_maps.field_statistics(own, now, lattice)
+    np.testing.assert_allclose(outwards["shift_to_centre_cm"], -2.5, rtol=0.05)
+    np.testing.assert_allclose(outwards["wall_elongation"], 0.5, rtol=0.05)
+
+
+def test_another_discount_than_that_of_the_data_gives_no_number():
+    other = {**data(), "gamma": np.float32(0.5)}
+    run = functools.partial(dsm_place_maps.place_maps, knowing(lambda s: s), gamma=0.95)
+    scalars, _ = jax.jit(run)(other, jax.random.key(0))
+    assert np.isnan(scalars["empirical_field_size"])
+    assert np.isfinite(scalars["field_size"])
+
+
+@pytest.mark.slow
+def test_figures_are_drawn_of_an_untrained_model():
+    task = dsm.task(
+        num_outer=3,
+        num_inner=2,
+        hidden=(9, 5),
+        batch_size=2,
+        adversary=dsm.no_adversary(),
+        evaluation=dsm_place_maps.place_maps,
+        draw=dsm_place_maps.draw_place_maps,
+    )
+    state = jax.jit(task.init)(jax.random.key(0), data())
+    _, readout = jax.jit(task.evaluate)(state, data(), jax.random.key(1))
+    readout = jax.device_get(readout)
+    assert readout["hidden_maps_1"].shape == (9, 20, 20)
+    assert readout["hidden_maps_2"].shape == (5, 20, 20)
+    drawn = task.figures(readout)
+    assert set(drawn) == {"rate_maps", "hidden_maps", "predictions", "samples", "similarity"}

@@ -2,77 +2,142 @@
 
     python experiments/dsm/measures.py returns         # pendulum and windy grid, laptop size
     python experiments/dsm/measures.py behaviours      # place cells, five behaviours
+    python experiments/dsm/measures.py perturbation    # moved place cells, against the SR
     python experiments/dsm/measures.py returns --full  # the paper's constants, for a GPU
 
 Each row is a run of `python -m hfjax`, a population of --seeds models, in runs/dsm/TABLE/ROW; the
-same command again goes on where it was stopped. Prints a table in Markdown, of the evaluation
-before training (a random model, the control) and the last, and copies figures beside this file.
+same command again goes on where it was stopped. Prints tables in Markdown, of the evaluation before
+training (a random model, the control) and of the last, and copies figures beside this file.
 """
 
 import argparse
 import pathlib
 import shutil
+from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.stats
 
 import fdl_configs
 from hfjax import log, train
+from hfjax.models import dsm_place_maps
+from hfjax.workdir import load_readout
 
 HERE = pathlib.Path(__file__).parent
 
-# table -> {row: (config, fiddlers)}
-TABLES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
+
+class Row(NamedTuple):
+    """A config, its fiddlers (laptop goes first), and settings of the task."""
+
+    config: str
+    fiddlers: tuple[str, ...] = ()
+    settings: tuple[tuple[str, Any], ...] = ()
+
+
+TABLES: dict[str, dict[str, Row]] = {
     "returns": {
-        "pendulum": ("dsm", ()),
-        "pendulum, gamma models": ("gamma_ensemble", ()),
-        "windy grid": ("dsm_windy", ()),
+        "pendulum": Row("dsm"),
+        "pendulum, gamma models": Row("gamma_ensemble"),
+        "windy grid": Row("dsm_windy"),
     },
     "behaviours": {
-        name.replace("_", " "): ("dsm_place_cells", (name,))
+        name.replace("_", " "): Row("dsm_place_cells", (name,))
         for name in ("random_walk", "high_thigmotaxis", "goal", "teleport", "wall")
+    },
+    "perturbation": {
+        "DSM": Row("dsm_place_cells"),
+        "SR, mean of 10": Row("successor", settings=(("num_outer", 10),)),
+        "SR, one": Row("successor"),
     },
 }
 COLUMNS = {
     "returns": {
         "Wasserstein / std, mean": "wasserstein_mean",
         "median": "wasserstein_median",
+        "min": "wasserstein_min",
         "max": "wasserstein_max",
-        "Cramer-von Mises, mean": "cramer_von_mises_mean",
-        "Kolmogorov-Smirnov, mean": "kolmogorov_smirnov_mean",
-        "normal fit, Wasserstein": "gaussian_wasserstein_mean",
+        "normal fit": "gaussian_wasserstein_mean",
         "Monte Carlo itself": "floor_wasserstein_mean",
+        "Cramer-von Mises": "cramer_von_mises_mean",
+        "Kolmogorov-Smirnov": "kolmogorov_smirnov_mean",
     },
     "behaviours": {
         "correlation with what follows": "map_correlation",
         "of the cells themselves": "place_correlation",
         "rms error": "map_error",
-        "decoded (cm)": "decoded_error_cm",
-        "deviation between atoms": "atom_spread",
+        "decoded: ridge (cm)": "ridge_error_cm",
+        "GP": "gp_error_cm",
+        "networks": "ensemble_error_cm",
+        "between atoms": "atom_spread",
         "information (bits)": "information",
         "of the cells": "place_information",
     },
+    "perturbation": {
+        "correlation with what follows": "map_correlation",
+        "rms error": "map_error",
+        "cosine, 0 moved": "similarity_0",
+        "20": "similarity_20",
+        "50": "similarity_50",
+        "cells themselves, 20": "place_similarity_20",
+        "cells themselves, 50": "place_similarity_50",
+    },
 }
+FIELDS = {
+    "field size (own = 1)": "field_size",
+    "in the data": "empirical_field_size",
+    "shift (cm)": "shift_cm",
+    "in the data ": "empirical_shift_cm",
+    "shift to the middle (cm)": "shift_to_centre_cm",
+    "in the data  ": "empirical_shift_to_centre_cm",
+    "elongation at walls": "wall_elongation",
+    "in the data   ": "empirical_wall_elongation",
+}
+FIGURES = ("samples", "cdf", "rate_maps", "hidden_maps", "predictions")
 
 
-def train_row(table: str, row: str, *, seeds: int, full: bool) -> list[dict]:
-    """Train the population of a row, or take it where it is complete; -> its records."""
-    name, fiddlers = TABLES[table][row]
+def train_row(table: str, row: str, *, seeds: int, full: bool) -> pathlib.Path:
+    """Train the population of a row, or take it where it is complete; -> its workdir."""
+    name, fiddlers, settings = TABLES[table][row]
     config = getattr(fdl_configs, name)()
-    for fiddler in (*fiddlers, *(() if full else ("laptop",))):
+    for fiddler in (*(() if full else ("laptop",)), *fiddlers):
         getattr(fdl_configs, fiddler)(config)
+    for field, value in settings:
+        setattr(config.task, field, value)
     config.seeds = seeds
     workdir = pathlib.Path("runs", "dsm", table, row.replace(", ", "-").replace(" ", "_"))
     if not train.run(config, workdir, writers=("jsonl", "terminal")):
         raise SystemExit(0)  # stopped by a signal, and saved
-    for figure in (workdir / "figures").glob("*.png"):
-        if figure.stem in ("samples", "cdf_default", "cdf_quadrants", "rate_maps", "predictions"):
-            shutil.copy(figure, HERE / f"{workdir.name}_{figure.name}")
-    return log.read_metrics(workdir / "metrics.jsonl")
+    return workdir
 
 
 def spread(values: np.ndarray) -> str:
     """Median over seeds, lowest and highest."""
     return f"{np.median(values):.3g} ({values.min():.3g}-{values.max():.3g})"
+
+
+def print_table(evaluated: dict[str, dict[str, Any]], columns: dict[str, str]) -> None:
+    """A row for each evaluation."""
+    print("\n| | " + " | ".join(columns) + " |\n|---" + "|---" * len(columns) + "|")
+    for row, record in evaluated.items():
+        cells = [spread(np.atleast_1d(record[f"eval/{name}"])) for name in columns.values()]
+        print(f"| {row} | {' | '.join(cells)} |")
+
+
+def compare_when_moved(workdirs: dict[str, pathlib.Path]) -> None:
+    """Mean cosine with its 95 % interval over seeds, a row a model, and the figure."""
+    similarity = {row: load_readout(workdir)[1] for row, workdir in workdirs.items()}
+    print("\n| place cells moved | " + " | ".join(map(str, dsm_place_maps.MOVED)) + " |")
+    print("|---" * (len(dsm_place_maps.MOVED) + 1) + "|")
+    curves = {row: readout["similarity"] for row, readout in similarity.items()}
+    curves["place cells themselves"] = next(iter(similarity.values()))["place_similarity"]
+    for row, values in curves.items():  # [seed, moved, draw]
+        of_seeds = values.mean(axis=2)
+        half = scipy.stats.t.ppf(0.975, len(of_seeds) - 1) * scipy.stats.sem(of_seeds)
+        cells = [f"{m:.3f} ± {h:.3f}" for m, h in zip(of_seeds.mean(axis=0), half, strict=True)]
+        print(f"| {row} | {' | '.join(cells)} |")
+    pooled = {row: np.moveaxis(v, 0, 1).reshape(v.shape[1], -1) for row, v in curves.items()}
+    figure = dsm_place_maps.draw_similarity(pooled, spread="lowest and highest of seeds and draws")
+    figure.savefig(HERE / "similarity.png", dpi=110)
 
 
 def main() -> None:
@@ -85,17 +150,29 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="as published, not laptop size")
     parser.add_argument("--row", action="append", help="only this row (may be repeated)")
     options = parser.parse_args()
-    columns = COLUMNS[options.table]
-    runs = {
-        row: train_row(options.table, row, seeds=options.seeds, full=options.full)
-        for row in options.row or TABLES[options.table]
+    rows = options.row or list(TABLES[options.table])
+    for row in rows:
+        if row not in TABLES[options.table]:
+            parser.error(f"{row} is none of the rows {', '.join(TABLES[options.table])}")
+    workdirs = {
+        row: train_row(options.table, row, seeds=options.seeds, full=options.full) for row in rows
     }
-    print("\n| | " + " | ".join(columns) + " |\n|---" + "|---" * len(columns) + "|")
-    for row, records in runs.items():
-        evaluated = [r for r in records if f"eval/{next(iter(columns.values()))}" in r]
-        for label, record in ((f"{row}, untrained", evaluated[0]), (row, evaluated[-1])):
-            cells = [spread(np.atleast_1d(record[f"eval/{name}"])) for name in columns.values()]
-            print(f"| {label} | {' | '.join(cells)} |")
+    evaluated: dict[str, dict[str, Any]] = {}
+    for row, workdir in workdirs.items():
+        records = [
+            record
+            for record in log.read_metrics(workdir / "metrics.jsonl")
+            if any(name.startswith("eval/") for name in record)
+        ]
+        evaluated |= {f"{row}, untrained": records[0], row: records[-1]}
+        for figure in (workdir / "figures").glob("*.png"):
+            if figure.stem in FIGURES and options.table != "perturbation":
+                shutil.copy(figure, HERE / f"{workdir.name}_{figure.name}")
+    print_table(evaluated, COLUMNS[options.table])
+    if options.table == "behaviours":
+        print_table({row: evaluated[row] for row in rows}, FIELDS)
+    if options.table == "perturbation":
+        compare_when_moved(workdirs)
 
 
 if __name__ == "__main__":

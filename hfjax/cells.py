@@ -311,13 +311,14 @@ def line_of_sight_sq(environment: Environment) -> DistanceSq:
 
 
 def _turning_points(environment: Environment) -> tuple[np.ndarray, np.ndarray]:
-    """Corners that a shortest way can turn at, and a place in the open beside each.
+    """Corners that a shortest way can turn at, and two places in the open beside each.
 
     At such a corner the walls that meet leave a sector of more than 180 degrees free, inside the
     environment: ends of walls that end nowhere, corners of holes, inward corners of the boundary.
-    The place lies in the middle of that sector, 1e-5 of the extent away: on the corner itself a way
-    has no side of the walls. Walls nearer to each other than twice that meet.
-    -> corners and places, both [corner, 2] (m).
+    On the corner itself a way has no side of the walls: what is seen from it, is seen from one of
+    the places, square to the first and the last wall of the sector, 1e-5 of the extent away. Walls
+    nearer to each other than twice that meet.
+    -> corners [corner, 2], places [corner, which, 2] (m).
     """
     walls = environment.walls
     sides = walls[:, 1] - walls[:, 0]
@@ -336,12 +337,12 @@ def _turning_points(environment: Environment) -> tuple[np.ndarray, np.ndarray]:
         free = np.diff(angles, append=angles[0] + 2 * np.pi)
         widest = np.argmax(free)
         if free[widest] > np.pi + 1e-6:
-            middle = angles[widest] + free[widest] / 2
-            corners.append(corner)
-            places.append(corner + beside * np.array([np.cos(middle), np.sin(middle)]))
-    inside = [bool(contains(environment, jnp.asarray(place))) for place in places]
-    kept = [np.reshape(x, (-1, 2))[np.array(inside, bool)] for x in (corners, places)]
-    return kept[0], kept[1]
+            square = angles[widest] + np.array([np.pi / 2, free[widest] - np.pi / 2])
+            pair = corner + beside * np.stack([np.cos(square), np.sin(square)], axis=-1)
+            if bool(contains(environment, jnp.asarray(pair)).all()):
+                corners.append(corner)
+                places.append(pair)
+    return np.reshape(corners, (-1, 2)), np.reshape(places, (-1, 2, 2))
 
 
 def geodesic_sq(environment: Environment) -> DistanceSq:
@@ -358,8 +359,14 @@ def geodesic_sq(environment: Environment) -> DistanceSq:
     corners, places = _turning_points(environment)
     if not len(corners):
         return line_of_sight_sq(environment)
+
+    def seen(x: jax.Array) -> jax.Array:
+        """Which corners are seen from x: [..., 2] -> [..., corner]."""
+        hidden = _hidden(x, jnp.asarray(places.reshape(-1, 2), x.dtype), walls)
+        return ~jnp.all(hidden.reshape(*x.shape[:-1], len(corners), 2), axis=-1)
+
     with jax.enable_x64(True):
-        open_ = ~np.asarray(_hidden(jnp.asarray(places), jnp.asarray(places), walls))
+        open_ = np.asarray(seen(jnp.asarray(places)).any(axis=1))
     apart = np.linalg.norm(corners[:, None] - corners[None], axis=-1)
     between = scipy.sparse.csgraph.shortest_path(np.where(open_, apart, 0), directed=False)
     between = np.minimum(between, 1e3)
@@ -368,7 +375,7 @@ def geodesic_sq(environment: Environment) -> DistanceSq:
         def reach(x):
             """From x [..., 2] to the corners that are in sight: [..., corner]."""
             d = jnp.sqrt(euclidean_sq(x, jnp.asarray(corners, x.dtype)))
-            return jnp.where(_hidden(x, jnp.asarray(places, x.dtype), walls), 1e3, d)
+            return jnp.where(seen(x), d, 1e3)
 
         steps = jnp.asarray(between, positions.dtype)
         from_centre = jnp.min(reach(centres)[:, :, None] + steps[None], axis=1)  # [place, corner]

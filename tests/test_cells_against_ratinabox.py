@@ -222,6 +222,13 @@ A_ROOM = np.array([[0.3, 0.3], [0.7, 0.3], [0.7, 0.7], [0.3, 0.7]])
             (0.7, 0.6),
             np.hypot(0.2, 0.3) + np.hypot(0.2, 0.2),
         ),
+        # Along the back of the bar from end to end, past the foot of the stem.
+        (
+            [[[0.5, 0.2], [0.5, 0.8]], [[0.5, 0.5], [0.9, 0.5]]],
+            (0.55, 0.1),
+            (0.55, 0.9),
+            2 * np.hypot(0.05, 0.1) + 0.6,
+        ),
         # An L, from within: round its end at (0.3, 0.3), not through its corner.
         (
             [[[0.3, 0.3], [0.7, 0.3]], [[0.7, 0.3], [0.7, 0.7]]],
@@ -249,7 +256,7 @@ A_ROOM = np.array([[0.3, 0.3], [0.7, 0.3], [0.7, 0.7], [0.3, 0.7]])
         ([[[0.5, 0.0], [0.5, 1.0]]], (0.3, 0.5), (0.7, 0.5), 1000.0),
         (np.stack([A_ROOM, np.roll(A_ROOM, -1, axis=0)], axis=1), (0.5, 0.45), (0.9, 0.5), 1000.0),
     ],
-    ids=["T", "L", "L-outside", "L-corner", "from-corner", "across", "room"],
+    ids=["T", "T-back", "L", "L-outside", "L-corner", "from-corner", "across", "room"],
 )
 def test_no_way_leads_through_where_walls_meet(walls, here, there, expected):
     distance_sq = jax.jit(cells.geodesic_sq(arena.box(1.0, inner_walls=walls)))
@@ -258,18 +265,35 @@ def test_no_way_leads_through_where_walls_meet(walls, here, there, expected):
         np.testing.assert_allclose(way, [[expected]], rtol=1e-6)
 
 
-def test_ways_in_polygons_are_those_of_a_visibility_graph():
+@pytest.mark.parametrize(
+    "environment",
+    [
+        arena.polygon(
+            [[0, 0], [1, 0], [1, 1], [0.5, 0.6], [0, 1]],
+            holes=[[[0.4, 0.2], [0.6, 0.2], [0.6, 0.4], [0.4, 0.4]]],
+        ),
+        # Walls that meet, cross, and end on each other or on the boundary.
+        arena.box(
+            inner_walls=[
+                [[0.6, 0.4], [0.0, 0.0]],
+                [[0.8, 0.4], [0.8, 1.0]],
+                [[0.6, 0.8], [0.6, 0.2]],
+                [[0.0, 0.6], [0.2, 0.0]],
+            ]
+        ),
+    ],
+    ids=["polygon", "maze"],
+)
+def test_shortest_ways_are_those_of_a_visibility_graph(environment):
     """Made by shapely, for which no way leads through a hole or along the outside."""
-    environment = arena.polygon(
-        [[0, 0], [1, 0], [1, 1], [0.5, 0.6], [0, 1]],
-        holes=[[[0.4, 0.2], [0.6, 0.2], [0.6, 0.4], [0.4, 0.4]]],
-    )
     places = places_in(environment, 50)
-    nodes = np.concatenate([places, environment.boundary, *environment.holes])
-    space = shapely.Polygon(environment.boundary, environment.holes).buffer(1e-9)
+    walls = shapely.MultiLineString([*environment.inner_walls]).buffer(1e-7)
+    space = shapely.Polygon(environment.boundary, environment.holes).difference(walls)
+    nodes = np.concatenate([places, np.unique(shapely.get_coordinates(space), axis=0)])
     lines = shapely.linestrings([[[a, b] for b in nodes] for a in nodes])
-    apart = np.where(shapely.covers(space, lines), shapely.length(lines), 0)
+    apart = np.where(shapely.covers(space.buffer(1e-9), lines), shapely.length(lines), 0)
     expected = scipy.sparse.csgraph.shortest_path(apart)[:50, :50]
+    expected = np.minimum(expected, 1e3)  # unreachable
     assert np.mean(expected > 1e-3 + shapely.length(lines[:50, :50])) > 0.2
     ways = jnp.sqrt(jax.jit(cells.geodesic_sq(environment))(places, places))
     np.testing.assert_allclose(ways, expected, atol=1e-5)

@@ -15,8 +15,8 @@ def biohsic_lif() -> fdl.Config:
         python -m hfjax --fdl_config=biohsic_lif --seeds=30 --workdir=runs/xor
 
     Layers [10, 4], windows of 64 that slide by one, 20 time steps and updates in each, 25 epochs.
-    30 models in 2 minutes on one CPU core, and as much for evaluations with their figures (one
-    model: half a minute). Expect 100 % of the test samples (published: 96).
+    30 models in 3 minutes of one CPU core, from the command to its end, evaluations and figures
+    included (one model: half a minute). Expect 100 % of the test samples (published: 96).
     Fiddlers: linear, xor, unscaled, reset; back_propagation, single_layer, which come last.
     """
     return fdl.Config(

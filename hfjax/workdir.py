@@ -17,6 +17,7 @@ import fiddle as fdl
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging as absl_logging
 from fiddle.codegen import codegen
 from fiddle.experimental import serialization
 
@@ -131,12 +132,18 @@ class Checkpoints:
     ):
         """Open WORKDIR/checkpoints."""
         self.directory = pathlib.Path(workdir) / "checkpoints"
+        verbosity = absl_logging.get_verbosity()
+        if read_only:  # of which Orbax would warn
+            absl_logging.set_verbosity(absl_logging.ERROR)
         self._manager = ocp.CheckpointManager(
             self.directory.absolute(),
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep, cleanup_tmp_directories=not read_only, read_only=read_only
+                max_to_keep=keep,
+                cleanup_tmp_directories=not read_only,
+                read_only=read_only,
             ),
         )
+        absl_logging.set_verbosity(verbosity)
 
     def __enter__(self) -> "Checkpoints":
         """Nothing to do."""

@@ -90,7 +90,7 @@ def tiny(name, *fiddlers):
             small.transitions, maker=config.data.maker, behaviour=behaviour, gamma=config.data.gamma
         )
     elif "path" in _arguments(config.data):
-        config.data.path = str(data._shipped("sargolini"))
+        config.data.path, config.data.max_gap_s = str(data._shipped("sargolini")), 0.1
     for path, value in TINY[name].items():
         *parents, field = path.split(".")
         owner = functools.reduce(getattr, parents, config.task)

@@ -150,6 +150,8 @@ def main() -> None:
             first = {n: v[0] for n, v in readout.items() if n != "drawn_seed"}
             drawn = topo_grid.draw(first if options.seeds > 1 else readout)
             drawn["sheet"].savefig(HERE / f"sheet_{row}.png", dpi=110)
+            if row == "plain":
+                drawn["rate_maps"].savefig(HERE / "rate_maps_plain.png", dpi=90)
             if row == "tau":
                 drawn["tau_and_scale"].savefig(HERE / "tau_and_scale.png", dpi=110)
 

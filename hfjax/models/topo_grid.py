@@ -421,6 +421,7 @@ def task(
     place_centres: Callable[..., jax.Array] = jittered_lattice,
     place_code: Callable[..., jax.Array] = difference_of_gaussians,
     objective: Callable[[jax.Array, jax.Array], jax.Array] = floored_cross_entropy,
+    eval_steps: int = 20,
     rollout_steps: int = 500,
     num_rollouts: int = 100,
     num_map_walks: int = 10_000,
@@ -432,7 +433,7 @@ def task(
     units default to `plain_units()`, box to a walled one of 2.2 m. penalty: `no_penalty`,
     `unlike_weights` or `unlike_tau`.
 
-    Evaluation adds to that of `grid_rnn` what lies where on the sheet. Over units with a grid score
+    Evaluation, of walks of eval_steps, adds to that of `grid_rnn` what lies where on the sheet. Over units with a grid score
     above 0.3: grid_units, their number; moran_scale, moran_orientation, moran_phase, Moran's I of
     the map's strongest plane wave (`ratemaps.plane_waves`; orientations count modulo 60 degrees);
     over all units moran_tau. Beside each, ..._z, by how many standard deviations it lies above
@@ -477,7 +478,7 @@ def task(
         place_centres=place_centres,
         place_code=place_code,
         objective=objective,
-        eval_steps=num_steps,
+        eval_steps=eval_steps,
         rollout_steps=rollout_steps,
         num_rollouts=num_rollouts,
         num_map_walks=num_map_walks,

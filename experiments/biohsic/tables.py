@@ -139,7 +139,7 @@ def accuracy_table(runs: dict[str, list[dict]]) -> None:
     print("|---|---|---|---|---|")
     for row, records in runs.items():
         test = 100 * curve(records, "eval/test_accuracy")
-        best = 1 + int(test[1:].mean(axis=1).argmax())
+        best = 1 + int(test[1:].mean(axis=1).round(4).argmax())  # the first of equals
         training = 100 * curve(records, "eval/train_accuracy")[-1]
         print(
             f"| {row} | {spread(test[-1])} | {spread(test[best])} | {best} | {spread(training)} |"

@@ -433,13 +433,14 @@ def task(
     units default to `plain_units()`, box to a walled one of 2.2 m. penalty: `no_penalty`,
     `unlike_weights` or `unlike_tau`.
 
-    Evaluation, of walks of eval_steps, adds to that of `grid_rnn` what lies where on the sheet. Over units with a grid score
-    above 0.3: grid_units, their number; moran_scale, moran_orientation, moran_phase, Moran's I of
-    the map's strongest plane wave (`ratemaps.plane_waves`; orientations count modulo 60 degrees);
-    over all units moran_tau. Beside each, ..._z, by how many standard deviations it lies above
-    that of shuffled units. tau_scale_correlation: Spearman's, of tau with the wavelength, over
-    the grid units, and tau_scale_z, the same in units of 1/sqrt(grid_units - 1), its deviation by
-    chance.
+    Evaluation, of walks of eval_steps, adds to that of `grid_rnn` what lies where on the sheet.
+    Over units with a grid score above 0.3: grid_units, their number; moran_scale,
+    moran_orientation, moran_phase, Moran's I of the map's strongest plane wave
+    (`ratemaps.plane_waves`; orientations count modulo 60 degrees); over all units moran_tau. Beside
+    each, ..._z, by how many standard deviations it lies above that of shuffled units.
+    tau_scale_correlation: Spearman's, of tau with the wavelength, over the grid units, and
+    tau_scale_z, the same in units of 1/sqrt(grid_units - 1), its deviation by chance where units
+    are independent (which those of a smooth tau are not).
     Raises ValueError where num_units is not a square, and what `grid_rnn.task` raises.
 
     Source: TopographicGridCells `train_grid`; the defaults are its values. The wavelength is the

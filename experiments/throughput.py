@@ -433,7 +433,7 @@ def measure_updates(repeats: int, quick: bool) -> list[Row]:
         tasks["no powers"] = dsm.task(batch_size=8, objective=without), data
         tasks["paper"] = dsm.task(batch_size=64), data
 
-    memory = {}
+    memory: dict[str, str] = {}
 
     def advance(name: str, task: Task, data: Any) -> Callable[[], Any]:
         state = jax.jit(task.init)(jax.random.key(1), data)

@@ -439,7 +439,9 @@ def measure_updates(repeats: int, quick: bool) -> list[Row]:
         state = jax.jit(task.init)(jax.random.key(1), data)
         sample, key = jax.jit(task.sample), jax.random.key(3)
         step = jax.jit(task.step).lower(state, sample(data, key), key).compile()
-        memory[name] = f"{step.memory_analysis().temp_size_in_bytes / 1e9:.2f} GB of temporaries"
+        analysis = step.memory_analysis()
+        used = analysis.temp_size_in_bytes / 1e9 if analysis else float("nan")
+        memory[name] = f"{used:.2f} GB of temporaries"
 
         def run():
             nonlocal state

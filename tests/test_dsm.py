@@ -203,6 +203,18 @@ def test_the_fused_form_equals_the_plain_one_and_its_gradients(name, learned_tar
             assert not np.any(gradient[1])
 
 
+@pytest.mark.parametrize("x64", [True, False])
+def test_numbers_of_a_rank_are_those_of_a_sort(x64):
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(x64):
+        for size in (1, 2, 7, 100):
+            x = np.concatenate([np.zeros(3), rng.integers(0, 4, 5), rng.exponential(size=size)])
+            x[0] = 1e30
+            x = jnp.asarray(x)
+            k = jnp.arange(x.size)
+            np.testing.assert_array_equal(kernels._kth_smallest(x, k), np.sort(x))
+
+
 def test_the_median_form_equals_loops(float64):
     x, y = two_sets(2, num_outer=3)
     z = np.concatenate([x, y])

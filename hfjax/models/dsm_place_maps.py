@@ -274,7 +274,7 @@ def draw_similarity(curves: dict[str, np.ndarray], *, spread: str) -> Figure:
         ax.fill_between(MOVED, low, high, color=colour, alpha=0.2, linewidth=0)
         ax.plot(MOVED, values.mean(axis=1), ".-", color=colour, label=label)
     ax.set(xlabel="place cells that moved", ylabel="cosine with the map before", ylim=(None, 1.02))
-    ax.set_title(f"Maps when place cells move: mean, {spread}", fontsize=10)
+    ax.set_title(f"Maps when place cells move: mean, {spread}", fontsize=9, loc="right")
     ax.legend(fontsize=8)
     return figure
 

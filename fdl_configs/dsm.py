@@ -3,7 +3,7 @@
 import fiddle as fdl
 import optax
 
-from hfjax import kernels, policies, transitions
+from hfjax import arena, cells, kernels, policies, transitions
 from hfjax.models import dsm as model
 from hfjax.models import dsm_evaluation, dsm_place_maps
 from hfjax.train import Experiment
@@ -48,10 +48,9 @@ def dsm() -> fdl.Config:
         data=fdl.Config(
             transitions.saved_or_made,
             path=None,
-            maker=transitions.pendulum,
-            num_transitions=500_000,
-            num_rollouts=5_000,
-            gamma=0.95,
+            maker=fdl.Partial(
+                transitions.pendulum, num_transitions=500_000, num_rollouts=5_000, gamma=0.95
+            ),
         ),
         num_steps=2_500_000,
         chunk=100,
@@ -69,13 +68,8 @@ def dsm_windy() -> fdl.Config:
     cfg = dsm()
     cfg.task.evaluation = dsm_evaluation.windy_returns
     cfg.task.draw = dsm_evaluation.draw_windy
-    cfg.data = fdl.Config(
-        transitions.saved_or_made,
-        path=None,
-        maker=transitions.windy_grid,
-        num_transitions=100_000,
-        num_rollouts=5_000,
-        gamma=0.95,
+    cfg.data.maker = fdl.Partial(
+        transitions.windy_grid, num_transitions=100_000, num_rollouts=5_000, gamma=0.95
     )
     return cfg
 
@@ -92,15 +86,11 @@ def dsm_place_cells() -> fdl.Config:
     task = cfg.task
     task.num_outer, task.num_inner, task.latent_dims, task.batch_size = 10, 5, 5, 32
     task.hidden, task.adversary.num_units = (32, 32, 32), 32
-    task.evaluation, task.draw = dsm_place_maps.place_maps, dsm_place_maps.draw_place_maps
+    task.evaluation = fdl.Partial(dsm_place_maps.place_maps)
+    task.draw = dsm_place_maps.draw_place_maps
     task.updates_per_step = 100
-    cfg.data = fdl.Config(
-        transitions.saved_or_made,
-        path=None,
-        maker=transitions.place_cells,
-        behaviour="random_walk",
-        num_steps=24_000,
-        gamma=0.95,
+    cfg.data.maker = fdl.Partial(
+        transitions.place_cells, behaviour="random_walk", num_steps=24_000, gamma=0.95
     )
     cfg.num_steps, cfg.chunk, cfg.eval_every, cfg.save_every = 5_000, 10, 500, 100
     cfg.show = ("objective", "map_correlation")
@@ -137,9 +127,9 @@ def one_step() -> fdl.Config:
     python -m hfjax --fdl_config=one_step --workdir=runs/one_step
     """
     cfg = gamma_ensemble()
-    cfg.task.gamma, cfg.data.gamma = 0.0, 0.0
+    cfg.task.gamma, cfg.data.maker.gamma = 0.0, 0.0
     cfg.task.num_outer, cfg.task.horizon = 1, 1
-    cfg.task.bootstrap, cfg.task.from_source, cfg.data.from_source = False, False, False
+    cfg.task.bootstrap, cfg.task.from_source, cfg.data.maker.from_source = False, False, False
     return cfg
 
 
@@ -157,13 +147,13 @@ def laptop(cfg: fdl.Config) -> None:
     task = cfg.task
     task.adversary = fdl.Config(model.no_adversary)
     task.updates_per_step = 100
-    if cfg.data.maker is transitions.place_cells:
+    if fdl.get_callable(cfg.data.maker) is transitions.place_cells:
         cfg.num_steps, cfg.chunk, cfg.eval_every, cfg.save_every = 100, 5, 50, 50
         rate = 1e-3
     else:
         task.num_outer, task.num_inner, task.batch_size = min(task.num_outer, 10), 10, 32
         task.hidden = (64, 64, 64)
-        cfg.data.num_transitions, cfg.data.num_rollouts = 100_000, 2_000
+        cfg.data.maker.num_transitions, cfg.data.maker.num_rollouts = 100_000, 2_000
         cfg.num_steps, cfg.chunk, cfg.eval_every, cfg.save_every = 200, 5, 100, 100
         rate = 3e-3
     task.learning_rate = fdl.Config(
@@ -174,6 +164,10 @@ def laptop(cfg: fdl.Config) -> None:
 def median(cfg: fdl.Config) -> None:
     """dsm without an adversary: Gaussian kernels, inner and outer, as wide as the median."""
     _dsm_only(cfg, "median")
+    if fdl.get_callable(cfg.task.objective) is model.each_atom:
+        raise ValueError(
+            "the fiddler median compares atoms, but gamma models are compared one by one"
+        )
     cfg.task.objective = fdl.Partial(
         model.between_atoms_by_median, inner=kernels.gaussian, outer=kernels.gaussian
     )
@@ -239,13 +233,15 @@ def teleport(cfg: fdl.Config) -> None:
 def wall(cfg: fdl.Config) -> None:
     """dsm_place_cells of a random walk in a box with a wall."""
     _behaviour(cfg, "wall")
+    room = fdl.Config(arena.box, width_m=1.0, inner_walls=transitions.WALL)
+    cfg.task.evaluation.distance_sq = fdl.Config(cells.geodesic_sq, room)
 
 
 def _behaviour(cfg: fdl.Config, behaviour: str) -> None:
     _dsm_only(cfg, behaviour)
-    if cfg.data.maker is not transitions.place_cells:
+    if fdl.get_callable(cfg.data.maker) is not transitions.place_cells:
         raise ValueError(f"the fiddler {behaviour} needs place cells: dsm_place_cells or successor")
-    cfg.data.behaviour = behaviour
+    cfg.data.maker.behaviour = behaviour
 
 
 def _gamma_models(cfg: fdl.Config) -> None:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from hfjax import check, networks
+from hfjax import check, kernels, networks
 
 
 class Decoded(NamedTuple):
@@ -45,9 +45,7 @@ def gaussian_process(
     chex.assert_equal_shape_prefix([rates, targets], 1)
 
     def kernel(a: jax.Array, b: jax.Array) -> jax.Array:
-        product = jnp.dot(a, b.T, precision=jax.lax.Precision.HIGHEST)
-        norms = jnp.sum(a**2, axis=1)[:, None] + jnp.sum(b**2, axis=1)[None]
-        return jnp.exp(-jnp.maximum(norms - 2 * product, 0) / (2 * length**2))
+        return jnp.exp(kernels.squared_distances(a, b) / (-2 * length**2))
 
     m = jnp.mean(targets, axis=0, keepdims=True)
     s = jnp.std(targets - m)

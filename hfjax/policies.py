@@ -12,6 +12,9 @@ reached the goal in all, within 300 steps.
 import argparse
 import importlib.util
 import pathlib
+import sys
+import zipfile
+import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,7 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from hfjax import arena, cells, envs, networks
+from hfjax.config import one_line
 
+# What reading a file that is no npz, or a broken one, can raise.
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, zlib.error, zipfile.BadZipFile)
 FOLDER = pathlib.Path(__file__).parent / "trained_policies"
 
 
@@ -61,7 +67,7 @@ def save(path: pathlib.Path, policy: GaussianPolicy, **notes: str) -> None:
 def load(name: str) -> GaussianPolicy:
     """A policy that comes with hfjax ("pendulum", "arena_goal"), or that of an npz at a path.
 
-    Raises ValueError where there is none.
+    Raises ValueError where there is none, or the file holds none.
     """
     path = pathlib.Path(name) if name.endswith(".npz") else FOLDER / f"{name}.npz"
     if not path.is_file():
@@ -69,8 +75,11 @@ def load(name: str) -> GaussianPolicy:
         raise ValueError(
             f"there is no policy {name}; there are {known}, and files that end in .npz"
         )
-    with np.load(path) as file:
-        return from_arrays({n: file[n] for n in file if file[n].dtype.kind == "f"})
+    try:
+        with path.open("rb") as opened, np.load(opened) as file:
+            return from_arrays({n: file[n] for n in file if file[n].dtype.kind == "f"})
+    except UNREADABLE as error:
+        raise ValueError(f"{path} does not hold a policy ({one_line(error)})") from error
 
 
 def from_arrays(arrays: dict[str, np.ndarray]) -> GaussianPolicy:
@@ -132,12 +141,11 @@ def _hurried(env: envs.Env) -> envs.Env:
 
 
 TRAINING: dict[str, dict[str, Any]] = {
-    "pendulum": {"env": envs.pendulum, "max_steps": 200, "num_steps": 20_000, "settings": {}},
+    "pendulum": {"env": envs.pendulum, "max_steps": 200, "num_steps": 20_000},
     "arena_goal": {
         "env": lambda: _hurried(goal_env()),
         "max_steps": 300,
         "num_steps": 12_000,
-        "settings": {},
     },
 }
 
@@ -155,7 +163,6 @@ def train(name: str, *, num_steps: int | None = None, seed: int = 0) -> Gaussian
         gym.GymEnv(setting["env"](), max_steps=setting["max_steps"]),
         seed=seed,
         verbose=1,
-        **setting["settings"],
     )
     model.learn(num_steps, progress_bar=False)
     params = jax.tree.map(np.asarray, model.policy.actor_state.params)["params"]
@@ -187,7 +194,7 @@ def main() -> None:
         raise SystemExit("training a policy needs the extra rl: pdm sync -G rl")
     policy = train(options.name, num_steps=options.steps, seed=options.seed)
     path = pathlib.Path(options.out) if options.out else FOLDER / f"{options.name}.npz"
-    save(path, policy, command=f"python -m hfjax.policies {options.name} --seed={options.seed}")
+    save(path, policy, command=" ".join(["python -m hfjax.policies", *sys.argv[1:]]))
     print(f"wrote {path}")
 
 

@@ -10,9 +10,10 @@ evaluation compares with; the file holds the same and the settings that made it.
 import argparse
 import functools
 import inspect
+import io
 import json
+import math
 import pathlib
-import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -21,8 +22,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from hfjax import arena, cells, check, envs, policies
+from hfjax.config import one_line
 from hfjax.data import DataFileError
 from hfjax.models import dsm_evaluation
+from hfjax.policies import UNREADABLE
+from hfjax.workdir import write_atomically
 
 # (observation, key) -> action
 Policy = Callable[[jax.Array, jax.Array], jax.Array]
@@ -72,15 +76,18 @@ def monte_carlo_returns(
     *,
     gamma: float,
     num_rollouts: int,
-    num_steps: int = 200,
+    num_steps: int | None = None,
     from_source: bool = True,
 ) -> np.ndarray:
     """Discounted returns of rollouts from given states: [source, reward, rollout].
 
     sources: states of the environment, leaves [source, ...]. rewards (observation, action) ->
-    [reward]. from_source: whether the reward of the source itself counts; without, the first that
+    [reward]. num_steps: of a rollout (default: until a reward counts less than 1e-4, at least 200).
+    from_source: whether the reward of the source itself counts; without, the first that
     counts, undiscounted, is that of the next state.
     """
+    if num_steps is None:
+        num_steps = max(200, math.ceil(math.log(1e-4) / math.log(gamma)) if gamma else 0)
     discounts = gamma ** jnp.arange(num_steps, dtype=jnp.float32)
     if not from_source:
         discounts = jnp.concatenate([jnp.zeros(1), discounts])
@@ -130,7 +137,7 @@ def pendulum(
     Source: distributional-sr `make_dataset`, `make_mc_returns`.
     """
     check.at_least(1, num_transitions=num_transitions, num_rollouts=num_rollouts)
-    _check_gamma(gamma)
+    check.below_one(gamma=gamma)
     trained = policies.load(policy)
     env = envs.pendulum()
     act = functools.partial(policies.act, trained)
@@ -185,7 +192,7 @@ def windy_grid(
     with the reward of the quadrants. The original has neither data nor a policy for it.
     """
     check.at_least(1, num_transitions=num_transitions, num_rollouts=num_rollouts)
-    _check_gamma(gamma)
+    check.below_one(gamma=gamma)
     env = envs.windy_grid()
 
     def act(seen, key):
@@ -300,12 +307,13 @@ def place_cells(
 ) -> dict[str, Any]:
     """Rates of Gaussian place cells along a behaviour, as in the thesis: 20 minutes of 50 cells.
 
-    behaviour: of BEHAVIOURS. Centres are uniform in the box. -> "states" [time, cell], "last"
+    behaviour: of BEHAVIOURS; where it has a wall, distances go around it. Centres are uniform in
+    the box (there: uniform with jitter). -> "states" [time, cell], "last"
     [time], "positions" [time, 2] (m), "centres" [cell, 2]; "lattice" [place, 2], an even one of
     lattice x lattice places, and the rates there, "sources" [place, cell]; "occupancy" [place];
     "empirical" [place, cell]: discounted mean of the rates to come, (1 - gamma) sum_k gamma^k
     r_(t+k) to the episode's end, whose last rates count for all that would follow, averaged over
-    the visits of a lattice bin (NaN where there are none).
+    the visits of a lattice bin (NaN where there are none); "cell_width_m".
     Raises ValueError for an unknown behaviour, numbers below 1, and gamma outside [0, 1).
     Source: dsm-hippocampus `make_dataset_rat_PC_...`.
     """
@@ -314,15 +322,19 @@ def place_cells(
     check.at_least(1, num_cells=num_cells, lattice=lattice)
     check.at_least(2, num_steps=num_steps)
     check.positive(width_m=width_m)
-    _check_gamma(gamma)
+    check.below_one(gamma=gamma)
     walk_key, cell_key = jax.random.split(jax.random.key(seed))
     room, positions, last = BEHAVIOURS[behaviour](walk_key, num_steps)
     centres = arena.uniform_positions(cell_key, arena.box(1.0), num_cells)
 
-    def code(positions):
-        return cells.gaussian(jnp.asarray(positions), centres, sigma_m=width_m)
+    distance_sq = cells.geodesic_sq(room) if behaviour == "wall" else cells.euclidean_sq
 
-    rates = np.asarray(code(positions))
+    def code(positions):
+        return cells.gaussian(
+            jnp.asarray(positions), centres, sigma_m=width_m, distance_sq=distance_sq
+        )
+
+    rates = np.asarray(jax.jit(code)(positions))
     axis = (np.arange(lattice) + 0.5) / lattice
     places = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
     ahead, totals = np.empty_like(rates), rates[-1]
@@ -343,13 +355,8 @@ def place_cells(
         "occupancy": visits / visits.sum(),
         "empirical": empirical.astype(np.float32),
         "gamma": np.float32(gamma),
-        "walls": room.walls.astype(np.float32),
+        "cell_width_m": np.float32(width_m),
     }
-
-
-def _check_gamma(gamma: float) -> None:
-    if not 0 <= gamma < 1:
-        raise ValueError(f"gamma must be at least 0 and below 1, but is {gamma}")
 
 
 # Files -----------------------------------------------------------------------------------------
@@ -357,44 +364,52 @@ def _check_gamma(gamma: float) -> None:
 MAKERS = {f.__name__: f for f in (pendulum, windy_grid, place_cells)}
 
 
-def saved_or_made(*, path: str | None = None, maker: Callable[..., Any], **settings: Any) -> Any:
-    """The data set of a file, or made by maker(**settings), and written there where path is given.
+def saved_or_made(*, path: str | None = None, maker: Callable[[], Any]) -> Any:
+    """The data set of a file, or made by maker(), and written there where path is given.
 
-    Raises ValueError where the file was made by another maker or with other settings, DataFileError
-    where it is no such file.
+    maker: one of MAKERS, with its settings as `functools.partial` (in a config, fdl.Partial).
+    Raises ValueError where the path is no npz, or its file was made by another maker or with other
+    settings, DataFileError where it is no such file.
     """
     if path is None:
-        return maker(**settings)
+        return maker()
+    if not path.endswith(".npz"):
+        raise ValueError(f"a data set is an npz, but its path is {path}")
     file = pathlib.Path(path).expanduser()
-    defaults = {n: p.default for n, p in inspect.signature(maker).parameters.items()}
-    recipe = json.dumps({"maker": maker.__name__, **defaults, **settings}, sort_keys=True)
+    function, settings = getattr(maker, "func", maker), getattr(maker, "keywords", {})
+    defaults = {n: p.default for n, p in inspect.signature(function).parameters.items()}
+    recipe = {"maker": function.__name__, **defaults, **settings}
     if not file.is_file():
-        made = maker(**settings)
+        made = maker()
         flat = {
             "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in p): a
             for p, a in jax.tree.leaves_with_path(made)
         }
-        file.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(file, recipe=recipe, **flat)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, recipe=json.dumps(recipe), **flat)
+        write_atomically(file, buffer.getvalue())
         return made
     try:
-        with np.load(file) as arrays:
-            found = str(arrays["recipe"])
+        with file.open("rb") as opened, np.load(opened) as arrays:
+            found = json.loads(str(arrays["recipe"]))
             flat = {n: arrays[n] for n in arrays if n != "recipe"}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise DataFileError(f"{file} is not a data set of transitions ({error})") from error
+    except UNREADABLE as error:
+        raise DataFileError(
+            f"{file} is not a data set of transitions ({one_line(error)})"
+        ) from error
     if found != recipe:
-        was, wanted = json.loads(found), json.loads(recipe)
-        differs = [n for n in sorted({*was, *wanted}) if was.get(n) != wanted.get(n)]
+        differs = [n for n in sorted({*found, *recipe}) if found.get(n) != recipe.get(n)]
         raise ValueError(
-            f"{file} was made with {', '.join(f'{n}={was.get(n)}' for n in differs)}, not with "
-            f"{', '.join(f'{n}={wanted.get(n)}' for n in differs)}"
+            f"{file} was made with {', '.join(f'{n}={found.get(n)}' for n in differs)}, not with "
+            f"{', '.join(f'{n}={recipe.get(n)}' for n in differs)}"
         )
     data: dict[str, Any] = {n: a for n, a in flat.items() if "/" not in n}
     if any(n.startswith("policy/") for n in flat):
-        data["policy"] = policies.from_arrays(
-            {n.removeprefix("policy/"): a for n, a in flat.items() if n.startswith("policy/")}
-        )
+        arrays = {n.removeprefix("policy/"): a for n, a in flat.items() if n.startswith("policy/")}
+        try:
+            data["policy"] = policies.from_arrays(arrays)
+        except KeyError as error:
+            raise DataFileError(f"{file} lacks {error} of its policy") from error
     return data
 
 
@@ -420,7 +435,8 @@ def main() -> None:
     made, out = options.pop("name"), options.pop("out")
     settings = {name: value for name, value in options.items() if value is not None}
     try:
-        data = saved_or_made(path=out, maker=MAKERS[made], **settings)
+        maker = functools.partial(MAKERS[made], **settings)
+        data = saved_or_made(path=out, maker=maker)
     except (ValueError, TypeError, OSError) as error:
         parser.error(str(error))
     print(f"{out}: {len(data['states']):,} states of {data['states'].shape[1]} numbers")

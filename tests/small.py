@@ -1,6 +1,7 @@
 """Small made data sets in the place of large ones, as functions that a config can name."""
 
 import functools
+import inspect
 
 import numpy as np
 
@@ -22,13 +23,16 @@ def noise(*, shape: tuple[int, ...] = (8, 8, 3), num_train: int = 24, num_test: 
     )
 
 
-def transitions(*, maker, behaviour: str | None, gamma: float):
+def transitions(*, maker):
     """Few transitions, made once for all configs that differ in other things."""
-    return _made(maker, behaviour, gamma)
+    kept = {n: v for n, v in maker.keywords.items() if not n.startswith("num_")}
+    return _made(maker.func, tuple(kept.items()))
 
 
 @functools.cache
-def _made(maker, behaviour, gamma):
-    if behaviour:
-        return maker(behaviour=behaviour, num_steps=400, gamma=gamma)
-    return maker(num_transitions=400, num_rollouts=8, gamma=gamma)
+def _made(maker, settings):
+    few = {"num_steps": 400} if "num_cells" in inspect.signature(maker).parameters else _FEW
+    return maker(**dict(settings), **few)
+
+
+_FEW = {"num_transitions": 400, "num_rollouts": 12}

@@ -85,10 +85,7 @@ def tiny(name, *fiddlers):
     if hasattr(config.data, "data_dir"):  # files that are not here
         config.data = fdl.Config(small.noise)
     if "maker" in _arguments(config.data):
-        behaviour = _arguments(config.data).get("behaviour")
-        config.data = fdl.Config(
-            small.transitions, maker=config.data.maker, behaviour=behaviour, gamma=config.data.gamma
-        )
+        config.data = fdl.Config(small.transitions, maker=config.data.maker)
     elif "path" in _arguments(config.data):
         config.data.path, config.data.max_gap_s = str(data._shipped("sargolini")), 0.1
     for path, value in TINY[name].items():

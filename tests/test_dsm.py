@@ -310,6 +310,30 @@ SMALL = {
 }
 
 
+QUICK = {
+    "gamma": 0.8,
+    "num_inner": 16,
+    "latent_dims": 4,
+    "hidden": (32, 32),
+    "batch_size": 16,
+    "adversary": dsm.no_adversary(),
+    "learning_rate": optax.cosine_decay_schedule(3e-3, 2500),
+    "eps": 1e-6,
+}
+
+
+def mean_atoms(state, source):
+    """Mean of each atom's samples after a state: [atom, state]."""
+    samples = dsm.sample_atoms(
+        state.atoms,
+        jnp.eye(5)[source : source + 1],
+        jax.random.key(5),
+        num_inner=2000,
+        latent_dims=4,
+    )
+    return np.asarray(samples).mean(axis=2)[0]
+
+
 def trained(task, data, num_steps, seed=0):
     init_key, key = jax.random.split(jax.random.key(seed))
 
@@ -330,6 +354,7 @@ def test_an_update_of_both_is_adams_on_the_objective():
     settings = {**SMALL, "adversary": dsm.mlp_adversary(hidden=(6,), num_outputs=3)}
     task = dsm.task(**settings, learning_rate=1e-3)
     state = jax.jit(task.init)(jax.random.key(0), data)
+    state = state._replace(target=jax.jit(task.init)(jax.random.key(9), data).atoms)
     batch = task.sample(data, jax.random.key(1))
     assert batch.states.shape == (8, 1, 2, 7, 5)
     after, scalars = jax.jit(task.step)(state, batch, jax.random.key(2))
@@ -377,6 +402,58 @@ def test_an_update_of_both_is_adams_on_the_objective():
         np.testing.assert_allclose(target, 0.99 * old + 0.01 * new, rtol=1e-4, atol=1e-7)
 
 
+def test_a_hard_target_is_replaced_at_every_period():
+    old, new = {"w": jnp.zeros(2)}, {"w": jnp.ones(2)}
+    for steps, expected in ((2, 0), (3, 1), (4, 0), (6, 1)):
+        found = dsm.hard_update(old, new, jnp.int32(steps), period=3)
+        np.testing.assert_array_equal(found["w"], expected)
+
+
+@pytest.mark.parametrize(
+    ("update", "message"),
+    [
+        (functools.partial(dsm.soft_update, rate=-1.0), "rate must be above 0 and at most 1"),
+        (functools.partial(dsm.soft_update, rate=2.0), "rate must be above 0 and at most 1"),
+        (functools.partial(dsm.hard_update, period=0), "period must be at least 1"),
+    ],
+)
+def test_impossible_targets_are_refused(update, message):
+    with pytest.raises(ValueError, match=message):
+        update({"w": jnp.zeros(2)}, {"w": jnp.ones(2)}, jnp.int32(1))
+
+
+@pytest.mark.parametrize("make", [dsm.mlp_adversary, dsm.residual_adversary])
+def test_separate_adversaries_see_an_atom_each(make):
+    sizes = {"num_outputs": 3, "separate": True}
+    sizes |= {"hidden": (6,)} if make is dsm.mlp_adversary else {"num_units": 6}
+    rival = make(**sizes)
+    params, u = rival.init(jax.random.key(0), dim=2, num_outer=4)
+    samples = jax.random.normal(jax.random.key(1), (5, 4, 7, 2))
+    found, _ = rival.embed(params, u, samples)
+    assert found.shape == (5, 4, 7, 3)
+    one = make(**{**sizes, "separate": False})
+    for atom in range(4):
+        of_atom = jax.tree.map(lambda a, atom=atom: a[atom], (params, u))
+        alone, _ = one.embed(*of_atom, samples[:, atom : atom + 1])
+        np.testing.assert_allclose(found[:, atom], alone[:, 0], rtol=1e-4, atol=1e-6)
+
+
+def test_one_step_learns_the_next_state():
+    """Of a ring of five states; the state itself, and what comes later, do not count."""
+    ring = np.roll(np.eye(5), 1, axis=1)
+    task = dsm.task(
+        **{**QUICK, "gamma": 0.0, "learning_rate": 5e-3},
+        horizon=1,
+        num_outer=1,
+        objective=dsm.each_atom,
+        bootstrap=False,
+        from_source=False,
+    )
+    state, _ = trained(task, chain_data(ring, 200), 500)
+    found = np.concatenate([mean_atoms(state, source) for source in range(5)])
+    np.testing.assert_allclose(found, ring, atol=0.15)
+
+
 def test_spectral_norms_stay_at_one_while_training():
     data = chain_data(CHAIN, 200)
     state, _ = trained(dsm.task(**SMALL), data, 300)
@@ -386,30 +463,6 @@ def test_spectral_norms_stay_at_one_while_training():
     assert len(norms) == 8  # in and out, and two blocks of three
     # One power iteration an update follows the weights closely, not exactly.
     np.testing.assert_allclose(norms, 1, atol=5e-3)
-
-
-QUICK = {
-    "gamma": 0.8,
-    "num_inner": 16,
-    "latent_dims": 4,
-    "hidden": (32, 32),
-    "batch_size": 16,
-    "adversary": dsm.no_adversary(),
-    "learning_rate": optax.cosine_decay_schedule(3e-3, 2500),
-    "eps": 1e-6,
-}
-
-
-def mean_atoms(state, source):
-    """Mean of each atom's samples after a state: [atom, state]."""
-    samples = dsm.sample_atoms(
-        state.atoms,
-        jnp.eye(5)[source : source + 1],
-        jax.random.key(5),
-        num_inner=2000,
-        latent_dims=4,
-    )
-    return np.asarray(samples).mean(axis=2)[0]
 
 
 @pytest.mark.slow

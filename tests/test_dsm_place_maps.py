@@ -61,6 +61,10 @@ def test_a_model_that_repeats_the_state_decodes_the_place_itself():
     for decoder, most in (("ridge", 0.03), ("gp", 0.03), ("ensemble", 0.03)):
         apart = np.linalg.norm(readout[f"decoded_{decoder}"] - LATTICE, axis=1)
         assert np.median(apart) < most, decoder
+    for name in ("ridge", "gp", "ensemble"):
+        error, control = scalars[f"{name}_error_cm"], scalars[f"{name}_place_error_cm"]
+        np.testing.assert_allclose(error, control, rtol=1e-3)
+    np.testing.assert_allclose(scalars["map_error"], scalars["place_error"], rtol=1e-4)
     np.testing.assert_allclose(
         readout["shown"][:, 0, 0], readout["shown_sources"], atol=0.05
     )  # a lattice of nine places, decoded
@@ -86,6 +90,7 @@ def test_fields_worked_by_hand():
     square[4:8, 10:14] = 1.0
     square[7, 10:14] = 2.0
     square[0, 0] = 0.9  # below half the maximum
+    square += 3  # a rate everywhere: no field
     gap = square.copy()
     gap[4, 10:14] = np.nan
     maps = jnp.asarray(np.stack([square, gap]).reshape(2, -1))
@@ -122,7 +127,8 @@ def test_another_discount_than_that_of_the_data_gives_no_number():
     other = {**data(), "gamma": np.float32(0.5)}
     run = functools.partial(dsm_place_maps.place_maps, knowing(lambda s: s), gamma=0.95)
     scalars, _ = jax.jit(run)(other, jax.random.key(0))
-    assert np.isnan(scalars["empirical_field_size"])
+    for name in ("empirical_field_size", "map_correlation", "map_error", "gp_error_cm"):
+        assert np.isnan(scalars[name]), name
     assert np.isfinite(scalars["field_size"])
 
 

@@ -178,24 +178,54 @@ def test_what_follows_is_discounted_until_the_episode_ends(monkeypatch):
 
 def test_a_data_set_is_made_once_and_read_again(tmp_path):
     path = str(tmp_path / "sets" / "p.npz")
-    settings = {"maker": transitions.pendulum, "num_transitions": 600, "num_rollouts": 5}
-    made = transitions.saved_or_made(path=path, **settings)
-    read = transitions.saved_or_made(path=path, **settings)
+    few = {"num_transitions": 600, "num_rollouts": 5}
+    maker = functools.partial(transitions.pendulum, **few)
+    made = transitions.saved_or_made(path=path, maker=maker)
+    read = transitions.saved_or_made(path=path, maker=maker)
     assert jax.tree.structure(made) == jax.tree.structure(read)
     for a, b in zip(*map(jax.tree.leaves, (made, read)), strict=True):
         np.testing.assert_array_equal(a, b)
     with np.load(path) as file:
-        recipe = json.loads(str(file["recipe"]))
+        arrays = dict(file)
+    recipe = json.loads(str(arrays["recipe"]))
     assert recipe["maker"] == "pendulum"
     assert recipe["gamma"] == 0.95
+    other = functools.partial(maker, num_rollouts=6)
     with pytest.raises(ValueError, match="was made with num_rollouts=5, not with num_rollouts=6"):
-        transitions.saved_or_made(path=path, **{**settings, "num_rollouts": 6})
-    other = {"maker": transitions.windy_grid, "num_transitions": 600, "num_rollouts": 5}
+        transitions.saved_or_made(path=path, maker=other)
+    windy = functools.partial(transitions.windy_grid, **few)
     with pytest.raises(ValueError, match=r"was made with .*maker=pendulum.*maker=windy_grid"):
-        transitions.saved_or_made(path=path, **other)
-    (tmp_path / "bad.npz").write_text("no zip")
+        transitions.saved_or_made(path=path, maker=windy)
+    with pytest.raises(ValueError, match="a data set is an npz, but its path is plain"):
+        transitions.saved_or_made(path="plain", maker=maker)
+    del arrays["policy/low"]
+    np.savez(tmp_path / "lacks.npz", **arrays)
+    with pytest.raises(data.DataFileError, match=r"lacks 'low' of its policy"):
+        transitions.saved_or_made(path=str(tmp_path / "lacks.npz"), maker=maker)
+
+
+@pytest.mark.parametrize("kind", ["text", "empty", "cut", "overwritten", "npy", "pickled"])
+def test_a_file_that_is_no_data_set_is_told_in_a_sentence(kind, tmp_path):
+    path = tmp_path / "bad.npz"
+    np.savez_compressed(path, recipe="{}", states=np.arange(10_000.0))
+    whole = path.read_bytes()
+    if kind == "npy":
+        with path.open("wb") as file:
+            np.save(file, np.zeros(3))
+    elif kind == "pickled":
+        np.savez(path, recipe=np.array({"maker": "pendulum"}, dtype=object))
+    else:
+        middle = len(whole) // 2
+        overwritten = whole[: middle - 50] + b"\xff" * 100 + whole[middle + 50 :]
+        path.write_bytes(
+            {"text": b"no zip", "empty": b"", "cut": whole[:middle], "overwritten": overwritten}[
+                kind
+            ]
+        )
     with pytest.raises(data.DataFileError, match="is not a data set of transitions"):
-        transitions.saved_or_made(path=str(tmp_path / "bad.npz"), **settings)
+        transitions.saved_or_made(path=str(path), maker=transitions.pendulum)
+    with pytest.raises(ValueError, match="does not hold a policy"):
+        policies.load(str(path))
 
 
 def test_impossible_data_sets_are_refused():
@@ -251,7 +281,9 @@ def test_a_model_that_knows_the_truth_is_as_near_as_the_floor():
 
     def samples(sources, key, num_inner):
         chosen = truth[:, 0, :100] * 0.05  # as many atoms
-        return jnp.broadcast_to(chosen[:, :, None, None], (5, 100, num_inner, 2))
+        known = jnp.asarray(made["sources"])
+        which = jnp.argmin(jnp.sum((sources[:, None] - known[None]) ** 2, axis=-1), axis=1)
+        return jnp.broadcast_to(chosen[which, :, None, None], (len(sources), 100, num_inner, 2))
 
     model = dsm.Predictor(samples, hidden=None)
     scalars, readout = dsm_evaluation.returns(
@@ -265,5 +297,54 @@ def test_a_model_that_knows_the_truth_is_as_near_as_the_floor():
     np.testing.assert_allclose(readout["returns"][:, 0], truth[:, 0, :100], rtol=1e-4)
     assert scalars["wasserstein_mean"] < 2 * scalars["floor_wasserstein_mean"]
     assert scalars["wasserstein_mean"] < 0.2
-    other, _ = dsm_evaluation.windy_returns(model, made, jax.random.key(0), gamma=0.9)
+    assert scalars["sampling_noise"] < 1e-6  # all samples of an atom are alike
+    # The controls, again: five sources, one reward, a hundred atoms.
+    quantiles = scipy.stats.norm.ppf((np.arange(100) + 0.5) / 100)
+    for distance, function in (
+        ("wasserstein", lambda a, b: scipy.stats.wasserstein_distance(a, b) / np.std(truth)),
+        ("kolmogorov_smirnov", lambda a, b: scipy.stats.ks_2samp(a, b).statistic),
+    ):
+        expected = np.mean([function(t[0].mean() + t[0].std() * quantiles, t[0]) for t in truth])
+        found = scalars[f"gaussian_{distance}_mean"]
+        np.testing.assert_allclose(found, expected, rtol=1e-3, err_msg=distance)
+    other, _ = dsm_evaluation.windy_returns(model, made, jax.random.key(0), gamma=0.9, num_inner=3)
     assert np.isnan(other["wasserstein_mean"])
+
+
+def test_the_mean_of_few_samples_is_noisy_and_the_controls_too():
+    made = transitions.windy_grid(num_transitions=400, num_rollouts=50)
+
+    def samples(sources, key, num_inner):
+        return jax.random.normal(key, (len(sources), 30, num_inner, 2))
+
+    scalars, _ = dsm_evaluation.returns(
+        dsm.Predictor(samples, hidden=None),
+        made,
+        jax.random.key(0),
+        gamma=0.95,
+        rewards={"first": lambda s, a: s[..., 0]},
+        num_inner=400,
+    )
+    # A deviation of 1 over 20 and sqrt(400): returns are noisy by 1.
+    expected = 1 / np.std(made["mc_returns"])
+    np.testing.assert_allclose(scalars["sampling_noise"], expected, rtol=0.05)
+    assert scalars["floor_wasserstein_mean"] > 0.3 * expected
+
+
+def test_actions_are_asked_for_where_a_reward_depends_on_them():
+    made = {**pendulum(), "mc_returns": pendulum()["mc_returns"][:, :1]}
+
+    def samples(sources, key, num_inner):
+        return jnp.broadcast_to(sources[:, None, None], (len(sources), 2, num_inner, 3))
+
+    _, readout = dsm_evaluation.returns(
+        dsm.Predictor(samples, hidden=None),
+        made,
+        jax.random.key(0),
+        gamma=0.95,
+        rewards={"torque": lambda s, a: a[..., 0]},
+        act=lambda policy, state, key: policy.low + state[2:],
+        num_inner=2,
+    )
+    expected = 20 * (-2 + np.asarray(made["sources"])[:, 2])
+    np.testing.assert_allclose(readout["returns"][:, 0, 0], expected, rtol=1e-5)

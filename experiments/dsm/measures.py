@@ -20,7 +20,7 @@ import scipy.stats
 
 import fdl_configs
 from hfjax import log, train
-from hfjax.models import dsm_place_maps
+from hfjax.models import dsm_evaluation, dsm_place_maps
 from hfjax.workdir import load_readout
 
 HERE = pathlib.Path(__file__).parent
@@ -51,26 +51,20 @@ TABLES: dict[str, dict[str, Row]] = {
     },
 }
 COLUMNS = {
-    "returns": {
-        "Wasserstein / std, mean": "wasserstein_mean",
-        "median": "wasserstein_median",
-        "min": "wasserstein_min",
-        "max": "wasserstein_max",
-        "normal fit": "gaussian_wasserstein_mean",
-        "Monte Carlo itself": "floor_wasserstein_mean",
-        "Cramer-von Mises": "cramer_von_mises_mean",
-        "Kolmogorov-Smirnov": "kolmogorov_smirnov_mean",
-    },
     "behaviours": {
         "correlation with what follows": "map_correlation",
         "of the cells themselves": "place_correlation",
         "rms error": "map_error",
-        "decoded: ridge (cm)": "ridge_error_cm",
-        "GP": "gp_error_cm",
-        "networks": "ensemble_error_cm",
+        "of the cells": "place_error",
+        "decoded by ridge (cm)": "ridge_error_cm",
+        "state repeated": "ridge_place_error_cm",
+        "by GP": "gp_error_cm",
+        "state repeated ": "gp_place_error_cm",
+        "by networks": "ensemble_error_cm",
+        "state repeated  ": "ensemble_place_error_cm",
         "between atoms": "atom_spread",
         "information (bits)": "information",
-        "of the cells": "place_information",
+        "of the cells ": "place_information",
     },
     "perturbation": {
         "correlation with what follows": "map_correlation",
@@ -81,6 +75,15 @@ COLUMNS = {
         "cells themselves, 20": "place_similarity_20",
         "cells themselves, 50": "place_similarity_50",
     },
+}
+RETURNS = {
+    "mean": "{}_mean",
+    "median": "{}_median",
+    "min": "{}_min",
+    "max": "{}_max",
+    "normal fit": "gaussian_{}_mean",
+    "floor": "floor_{}_mean",
+    "sampling noise / std": "sampling_noise",
 }
 FIELDS = {
     "field size (own = 1)": "field_size",
@@ -124,20 +127,26 @@ def print_table(evaluated: dict[str, dict[str, Any]], columns: dict[str, str]) -
 
 
 def compare_when_moved(workdirs: dict[str, pathlib.Path]) -> None:
-    """Mean cosine with its 95 % interval over seeds, a row a model, and the figure."""
-    similarity = {row: load_readout(workdir)[1] for row, workdir in workdirs.items()}
+    """Mean cosine with its 95 % interval over seeds, a row a model; of the differences to the
+    first, too, of the same draws; and the figure."""
+    readouts = {row: load_readout(workdir)[1] for row, workdir in workdirs.items()}
+    curves = {row: readout["similarity"].mean(axis=2) for row, readout in readouts.items()}
+    first, *others = curves
+    itself = next(iter(readouts.values()))["place_similarity"].mean(axis=2)  # [seed, moved]
+    rows = {**curves, "place cells themselves": itself}
+    rows |= {f"{first} less {other}": curves[first] - curves[other] for other in others}
     print("\n| place cells moved | " + " | ".join(map(str, dsm_place_maps.MOVED)) + " |")
     print("|---" * (len(dsm_place_maps.MOVED) + 1) + "|")
-    curves = {row: readout["similarity"] for row, readout in similarity.items()}
-    curves["place cells themselves"] = next(iter(similarity.values()))["place_similarity"]
-    for row, values in curves.items():  # [seed, moved, draw]
-        of_seeds = values.mean(axis=2)
-        half = scipy.stats.t.ppf(0.975, len(of_seeds) - 1) * scipy.stats.sem(of_seeds)
-        cells = [f"{m:.3f} ± {h:.3f}" for m, h in zip(of_seeds.mean(axis=0), half, strict=True)]
+    drawn = {}
+    for row, values in rows.items():
+        mean = values.mean(axis=0)
+        half = scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values)
+        drawn[row] = mean, mean - half, mean + half
+        cells = [f"{m:.3f} ± {h:.3f}" for m, h in zip(mean, half, strict=True)]
         print(f"| {row} | {' | '.join(cells)} |")
-    pooled = {row: np.moveaxis(v, 0, 1).reshape(v.shape[1], -1) for row, v in curves.items()}
-    figure = dsm_place_maps.draw_similarity(pooled, spread="lowest and highest of seeds and draws")
-    figure.savefig(HERE / "similarity.png", dpi=110)
+    drawn = {row: curve for row, curve in drawn.items() if " less " not in row}
+    spread = "95 % interval over seeds"
+    dsm_place_maps.draw_similarity(drawn, spread=spread).savefig(HERE / "similarity.png", dpi=110)
 
 
 def main() -> None:
@@ -150,6 +159,8 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="as published, not laptop size")
     parser.add_argument("--row", action="append", help="only this row (may be repeated)")
     options = parser.parse_args()
+    if options.table == "perturbation" and options.seeds < 2:
+        parser.error("perturbation gives intervals over seeds, so that --seeds must be at least 2")
     rows = options.row or list(TABLES[options.table])
     for row in rows:
         if row not in TABLES[options.table]:
@@ -168,10 +179,18 @@ def main() -> None:
         for figure in (workdir / "figures").glob("*.png"):
             if figure.stem in FIGURES and options.table != "perturbation":
                 shutil.copy(figure, HERE / f"{workdir.name}_{figure.name}")
-    print_table(evaluated, COLUMNS[options.table])
+    if options.table == "returns":
+        for distance in ("wasserstein", "cramer_von_mises", "kolmogorov_smirnov"):
+            print(f"\n{distance}")
+            print_table(evaluated, {t: name.format(distance) for t, name in RETURNS.items()})
+        pendulum = {row: r for row, r in evaluated.items() if "eval/wasserstein_slow" in r}
+        by_reward = [reward.replace(" ", "_") for reward in dsm_evaluation.PENDULUM_REWARDS]
+        print_table(pendulum, {reward: f"wasserstein_{reward}" for reward in by_reward})
+    else:
+        print_table(evaluated, COLUMNS[options.table])
     if options.table == "behaviours":
         print_table({row: evaluated[row] for row in rows}, FIELDS)
-    if options.table == "perturbation":
+    if options.table == "perturbation" and not options.row:
         compare_when_moved(workdirs)
 
 

@@ -330,13 +330,16 @@ def each_atom(
 
 
 def soft_update(target: Any, params: Any, steps: jax.Array, *, rate: float = 0.01) -> Any:
-    """target + rate (params - target), at every step; as published."""
+    """target + rate (params - target), at every step; as published. 0 < rate <= 1."""
     del steps
+    if not 0 < rate <= 1:
+        raise ValueError(f"rate must be above 0 and at most 1, but is {rate}")
     return optax.incremental_update(params, target, rate)
 
 
 def hard_update(target: Any, params: Any, steps: jax.Array, *, period: int = 100) -> Any:
     """The params at every period-th step, otherwise the target as it is."""
+    check.at_least(1, period=period)
     return optax.periodic_update(params, target, steps, period)
 
 
@@ -402,8 +405,7 @@ def task(
     one power iteration at an update's predictions and none at its targets, which see the same
     normalised weights; the diagonals of distances are exactly 0.
     """
-    if not 0 <= gamma < 1:
-        raise ValueError(f"gamma must be at least 0 and below 1, but is {gamma}")
+    check.below_one(gamma=gamma)
     check.at_least(
         1,
         horizon=horizon,
@@ -470,7 +472,7 @@ def task(
         )
         aims = target_samples(batch.states, batch.last, H, beyond, from_source=from_source)
         x, new_spectral = rival.embed(params, spectral, predicted)
-        y, _ = rival.embed(params, spectral, jax.lax.stop_gradient(aims))
+        y, _ = rival.embed(params, spectral, aims)
         one = partial(objective, learned_target=learned_target)
         each = jax.lax.map(lambda xy: one(*xy), (x, y), batch_size=min(at_once, batch_size))
         return jnp.mean(each), (new_spectral, jnp.mean(jnp.linalg.norm(x, axis=-1)))

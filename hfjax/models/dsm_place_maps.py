@@ -21,10 +21,10 @@ WALL_M = 0.2  # a field is at a wall where its middle is nearer to one wall than
 
 
 class Fields(NamedTuple):
-    """Firing fields of maps: where a map is above half its maximum; each [map].
+    """Firing fields of maps: where a map is nearer to its maximum than to its minimum; each [map].
 
-    area: share of the places. middle [map, 2] (m): mean place, weighted by the map. variance
-    [map, 2] (m^2) around it.
+    area: share of the places. middle [map, 2] (m): mean place, weighted by how far the map is above
+    its minimum. variance [map, 2] (m^2) around it.
     """
 
     area: jax.Array
@@ -36,7 +36,8 @@ def fields(maps: jax.Array, lattice: jax.Array) -> Fields:
     """Fields of maps [map, place] over a lattice [place, 2] (m); NaN are places without a rate."""
     known = jnp.isfinite(maps)
     peak = jnp.max(jnp.where(known, maps, -jnp.inf), axis=1, keepdims=True)
-    w = jnp.where(known & (maps >= peak / 2), maps, 0)
+    low = jnp.min(jnp.where(known, maps, jnp.inf), axis=1, keepdims=True)
+    w = jnp.where(known & (maps >= (peak + low) / 2), maps - low, 0)
     share = w / jnp.maximum(jnp.sum(w, axis=1, keepdims=True), 1e-12)
     middle = share @ lattice
     variance = jnp.einsum("mp,mpd->md", share, (lattice[None] - middle[:, None]) ** 2)
@@ -88,24 +89,27 @@ def similarity_when_moved(
     *,
     moved: tuple[int, ...] = MOVED,
     num_draws: int = 5,
-    num_inner: int = 32,
-    cell_width_m: float = 0.2,
+    num_samples: int = 320,
+    distance_sq: cells.DistanceSq = cells.euclidean_sq,
 ) -> tuple[jax.Array, jax.Array]:
     """How alike predicted maps remain when the centres of some place cells move.
 
     In every draw so many cells, chosen anew among those as they were, get centres that are uniform
     in the box; the model is asked with the rates of those cells. -> cosine of every predicted map
-    with the one before, mean over cells, [moved, draw]; the same of the cells' own maps. The two
-    predictions are independent draws, so that the first row, where none has moved, tells what the
-    noise of sampling costs.
+    with the one before, mean over cells, [moved, draw]; the same of the cells' own maps. Every map
+    is the mean of num_samples samples, over all atoms together, so that models of one atom and of
+    many are equally noisy. The two predictions are independent draws: the first row, where none has
+    moved, tells what the noise of sampling costs.
 
     Source: the perturbation test of the thesis, 1 to 50 cells, 5 draws. Deviation: there the
-    changes of one draw remain in the next.
+    changes of one draw remain in the next, and one atom is compared with the mean of ten.
     """
     centres, lattice = jnp.asarray(data["centres"]), jnp.asarray(data["lattice"])
     num_cells = len(centres)
     before_key, key = jax.random.split(key)
     own = jnp.asarray(data["sources"])
+    num_outer = jax.eval_shape(lambda s: model.samples(s, key, 1), own[:1]).shape[1]
+    num_inner = max(1, num_samples // num_outer)
     before = mean_maps(model, own, before_key, num_inner)
 
     def cosine(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -117,12 +121,10 @@ def similarity_when_moved(
         order_key, place_key, sample_key = jax.random.split(key, 3)
         moves = jax.random.permutation(order_key, num_cells) < count
         places = arena.uniform_positions(place_key, arena.box(1.0), num_cells)
-        states = cells.gaussian(
-            lattice, jnp.where(moves[:, None], places, centres), sigma_m=cell_width_m
-        )
-        return cosine(mean_maps(model, states, sample_key, num_inner), before), cosine(
-            states.T, own.T
-        )
+        d = distance_sq(lattice, jnp.where(moves[:, None], places, centres))
+        states = jnp.exp(d / (-2 * data["cell_width_m"] ** 2))
+        after = mean_maps(model, states, sample_key, num_inner)
+        return cosine(after, before), cosine(states.T, own.T)
 
     counts = jnp.repeat(jnp.minimum(jnp.array(moved), num_cells), num_draws)
     found = jax.lax.map(one, (counts, jax.random.split(key, len(counts))))
@@ -137,23 +139,27 @@ def place_maps(
     *,
     gamma: float,
     num_inner: int = 64,
-    cell_width_m: float = 0.2,
+    distance_sq: cells.DistanceSq = cells.euclidean_sq,
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
     """Predicted rates over a lattice of places: `evaluation=` of a task on place cells.
 
     A cell's predicted rate map is, at each place, the mean of an atom's samples; over all atoms it
     is a successor representation. It is compared with the discounted mean of the rates that
-    followed in the data ("empirical"). cell_width_m: of the data's place cells.
+    followed in the data ("empirical"). distance_sq: as in the
+    code of the data's place cells.
 
     Scalars: map_correlation, mean over cells of the correlation with the empirical map over visited
-    places; place_correlation, that of the cell's own map with it, for comparison; map_error, root
-    mean square difference; atom_spread, mean deviation between atoms; those of `field_statistics`,
-    and with empirical_ in front the same of the empirical maps; information, mean spatial
-    information (bits) of the predicted maps, and place_information, that of the cells.
-    similarity_N and place_similarity_N, of `similarity_when_moved`, mean over draws.
+    places; map_error, root mean square difference; place_correlation and place_error, the same of
+    the cell's own map, which is what a model that repeats the state would have; atom_spread, mean
+    deviation between atoms; those of `field_statistics`, and with empirical_ in front the same of
+    the empirical maps; information, mean spatial information (bits) of the predicted maps, all
+    places alike, and place_information, that of the cells. similarity_N and place_similarity_N, of
+    `similarity_when_moved`, mean over draws.
     Of three decoders (D: ridge; gp, a Gaussian process; ensemble, of networks), fitted to the data,
-    D_error_cm: mean distance between the places decoded from the prediction and from the
-    empirical rates; gp_std_cm, ensemble_std_cm: their own deviation at the prediction.
+    D_error_cm: mean distance between the places decoded from the prediction and from the empirical
+    rates, and D_place_error_cm, for a model that repeats the state; gp_std_cm, ensemble_std_cm:
+    their own deviation at the prediction.
+    What needs the empirical maps is NaN where data["gamma"] is another.
     """
     maps_key, moved_key, ensemble_key, hidden_key = jax.random.split(key, 4)
     lattice, sources = jnp.asarray(data["lattice"]), jnp.asarray(data["sources"])
@@ -166,13 +172,17 @@ def place_maps(
     count = jnp.sum(visited)
     known = jnp.where(visited, truth, 0)
 
+    def error(a: jax.Array) -> jax.Array:
+        return jnp.sqrt(jnp.sum(visited * (a - known) ** 2) / (count * a.shape[1]))
+
     def correlation(a: jax.Array) -> jax.Array:
         a, b = (
             jnp.where(visited, z - jnp.sum(z * visited, axis=0, keepdims=True) / count, 0)
             for z in (a, known)
         )
         scale = jnp.sqrt(jnp.sum(a**2, axis=0) * jnp.sum(b**2, axis=0))
-        return jnp.mean(jnp.sum(a * b, axis=0) / jnp.maximum(scale, 1e-12))
+        mean = jnp.mean(jnp.sum(a * b, axis=0) / jnp.maximum(scale, 1e-12))
+        return jnp.where(count > 0, mean, jnp.nan)
 
     side = round(len(sources) ** 0.5)
 
@@ -186,12 +196,13 @@ def place_maps(
         return jnp.nanmean(ratemaps.spatial_information(maps, even).bits_per_spike)
 
     similarity, place_similarity = similarity_when_moved(
-        model, data, moved_key, cell_width_m=cell_width_m
+        model, data, moved_key, distance_sq=distance_sq
     )
     scalars = {
         "map_correlation": correlation(mean),
         "place_correlation": correlation(sources),
-        "map_error": jnp.sqrt(jnp.sum(visited * (mean - known) ** 2) / (count * mean.shape[1])),
+        "map_error": error(mean),
+        "place_error": error(sources),
         "atom_spread": jnp.mean(jnp.std(by_atom, axis=1)),
         "information": information(mean),
         "place_information": information(sources),
@@ -211,7 +222,7 @@ def place_maps(
     shown = np.linspace(0, side - 1, 5).round().astype(int)[1:4]
     shown = (shown[:, None] * side + shown[None]).ravel()  # nine places
     samples = drawn[shown, :, :32]
-    asked = jnp.concatenate([mean, known, samples.reshape(-1, samples.shape[-1])])
+    asked = jnp.concatenate([mean, known, sources, samples.reshape(-1, samples.shape[-1])])
     ridge = cells.ridge_decoder(rates, positions, asked)
     process = decoders.gaussian_process(rates[some], positions[some], asked)
     ensemble = decoders.network_ensemble(rates, positions, asked, ensemble_key)
@@ -219,8 +230,11 @@ def place_maps(
     std = {"gp": process.std, "ensemble": jnp.sqrt(jnp.mean(ensemble.std**2, axis=1))}
     total = len(lattice)
     for name, found in places.items():
-        apart = jnp.linalg.norm(found[:total] - found[total : 2 * total], axis=1, keepdims=True)
-        scalars[f"{name}_error_cm"] = 100 * jnp.sum(jnp.where(visited, apart, 0)) / count
+        predicted, followed, repeated = (found[i * total : (i + 1) * total] for i in range(3))
+        for kind, others in (("", predicted), ("place_", repeated)):
+            apart = jnp.linalg.norm(others - followed, axis=1, keepdims=True)
+            error_cm = 100 * jnp.sum(jnp.where(visited, apart, 0)) / count
+            scalars[f"{name}_{kind}error_cm"] = error_cm
     for name, found in std.items():
         scalars[f"{name}_std_cm"] = 100 * jnp.mean(found[:total])
 
@@ -230,7 +244,7 @@ def place_maps(
         "place_maps": as_maps(sources),
         "empirical_maps": as_maps(truth),
         "lattice": lattice,
-        "shown": process.mean[2 * total :].reshape(*samples.shape[:3], 2),
+        "shown": process.mean[3 * total :].reshape(*samples.shape[:3], 2),
         "shown_sources": lattice[shown],
         "similarity": similarity,
         "place_similarity": place_similarity,
@@ -256,23 +270,27 @@ def draw_place_maps(readout: dict[str, np.ndarray]) -> dict[str, Figure]:
         "samples": draw_samples(readout, ("x (m), decoded (GP)", "y (m), decoded (GP)")),
         "similarity": draw_similarity(
             {
-                "predicted maps": readout["similarity"],
-                "place cells themselves": readout["place_similarity"],
+                label: (x.mean(axis=1), x.min(axis=1), x.max(axis=1))
+                for label, x in (
+                    ("predicted maps", readout["similarity"]),
+                    ("place cells themselves", readout["place_similarity"]),
+                )
             },
             spread="lowest and highest of the draws",
         ),
     }
 
 
-def draw_similarity(curves: dict[str, np.ndarray], *, spread: str) -> Figure:
-    """Curves {label: [moved, draw]}: the mean, and from the lowest to the highest."""
+def draw_similarity(
+    curves: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], *, spread: str
+) -> Figure:
+    """Curves {label: (middle, low, high), each [moved]}; spread: what low and high are."""
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     ax = figure.subplots()
-    for number, (label, values) in enumerate(curves.items()):
+    for number, (label, (middle, low, high)) in enumerate(curves.items()):
         colour = figures.COLOURS[number % len(figures.COLOURS)]
-        low, high = values.min(axis=1), values.max(axis=1)
         ax.fill_between(MOVED, low, high, color=colour, alpha=0.2, linewidth=0)
-        ax.plot(MOVED, values.mean(axis=1), ".-", color=colour, label=label)
+        ax.plot(MOVED, middle, ".-", color=colour, label=label)
     ax.set(xlabel="place cells that moved", ylabel="cosine with the map before", ylim=(None, 1.02))
     ax.set_title(f"Maps when place cells move: mean, {spread}", fontsize=9, loc="right")
     ax.legend(fontsize=8)
@@ -343,7 +361,8 @@ def _draw_predictions(readout: dict[str, np.ndarray]) -> Figure:
         if f"std_{name}" in readout:
             panels.append((readout[f"std_{name}"], "decoder's deviation (m)"))
         arrows, *others = line
-        thin = (np.arange(len(lattice)) // side % 2 == 0) & (np.arange(len(lattice)) % 2 == 0)
+        row, column = np.divmod(np.arange(len(lattice)), side)
+        thin = (row % 2 == 0) & (column % 2 == 0)
         move = (decoded - lattice)[thin if side > 10 else slice(None)]
         start = lattice[thin if side > 10 else slice(None)]
         arrows.quiver(*start.T, *move.T, angles="xy", scale_units="xy", scale=1, width=0.004)

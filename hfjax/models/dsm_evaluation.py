@@ -226,7 +226,7 @@ def _draw_returns(
     size = (1.7 * len(sources) + 0.8, 1.5 * len(rewards) + 1.2)
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(
-        f"Discounted return of each reward (row), from each source (column: {', '.join(names)})",
+        f"Discounted return of each reward (row) from each source (column): {', '.join(names)}",
         fontsize=11,
     )
     panels = figure.subplots(len(rewards), len(sources), squeeze=False)

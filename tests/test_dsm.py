@@ -511,6 +511,10 @@ def test_atoms_learn_which_futures_there_are_and_how_likely():
         ({"num_inner": 1}, "num_inner must be at least 2"),
         ({"hidden": (3, 0)}, r"hidden\[1\] must be at least 1"),
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
+        (
+            {"target_update": functools.partial(dsm.soft_update, rate=-1.0)},
+            "rate must be above 0 and at most 1",
+        ),
     ],
 )
 def test_impossible_settings_are_refused(settings, message):

@@ -420,6 +420,7 @@ def task(
     check.positive(eps=eps)
     if not callable(learning_rate):
         check.positive(learning_rate=learning_rate)
+    jax.eval_shape(target_update, jnp.zeros(1), jnp.zeros(1), jnp.int32(1))  # its own checks, now
     rival = residual_adversary() if adversary is None else adversary
     optimizer = optax.adam(learning_rate, eps=eps)
     sampled = partial(sample_atoms, num_inner=num_inner, latent_dims=latent_dims)

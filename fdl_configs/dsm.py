@@ -15,7 +15,7 @@ def dsm() -> fdl.Config:
         python -m hfjax --fdl_config=dsm --workdir=runs/dsm
 
     51 atoms, 32 samples of each, 2.5 million updates of both networks: for a GPU. An update of both
-    takes some 15 s on two CPU cores; see `laptop`. Not run to its end by us.
+    takes some 10 s on two CPU cores; see `laptop`. Not run to its end by us.
     Evaluated against 5,000 Monte-Carlo rollouts from each of nine states, for seven rewards. With
     `laptop`, four minutes: Wasserstein distance .63 of the returns' deviation (1.6 untrained).
     Fiddlers: laptop; median, mlp_adversary, no_adversary, hard_target, rbf, cauchy, energy.
@@ -157,10 +157,10 @@ def laptop(cfg: fdl.Config) -> None:
     other fiddlers.
     """
     _dsm_only(cfg, "laptop")
-    task = cfg.task
+    task, maker = cfg.task, fdl.get_callable(cfg.data.maker)
     task.adversary = fdl.Config(model.no_adversary)
     task.updates_per_step = 100
-    if fdl.get_callable(cfg.data.maker) is transitions.place_cells:
+    if maker is transitions.place_cells:
         cfg.num_steps, cfg.chunk, cfg.eval_every, cfg.save_every = 100, 5, 50, 50
         rate = 1e-3
     else:
@@ -168,7 +168,7 @@ def laptop(cfg: fdl.Config) -> None:
         task.hidden = (64, 64, 64)
         cfg.data.maker.num_transitions, cfg.data.maker.num_rollouts = 100_000, 2_000
         cfg.num_steps, cfg.chunk, cfg.eval_every, cfg.save_every = 200, 5, 100, 100
-        if fdl.get_callable(cfg.data.maker) is transitions.windy_grid:
+        if maker is transitions.windy_grid:
             cfg.num_steps, cfg.eval_every = 60, 30
         rate = 3e-3
     task.learning_rate = fdl.Config(

@@ -185,8 +185,8 @@ def tanni(cfg: fdl.Config) -> None:
 def recorded(cfg: fdl.Config) -> None:
     """grid_rnn, grid_lstm or topo_grid, evaluated along a path of one's own: an npz of t and pos.
 
-    Name it by --fdl_set=data.path=FILE; see `hfjax.data.trajectory`. A file with missing samples or
-    gaps also needs --fdl_set=data.max_gap_s=SECONDS, beyond which the path is cut.
+    Name it by --fdl_set="data.path='FILE'"; see `hfjax.data.trajectory`. A file with missing
+    samples or gaps also needs --fdl_set=data.max_gap_s=SECONDS, beyond which the path is cut.
     """
     _rat(cfg, "recorded")
     cfg.data = fdl.Config(data.trajectory, path=None, num_steps=500, dt_s=0.02, max_gap_s=None)

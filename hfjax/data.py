@@ -24,6 +24,10 @@ class DataFileError(OSError):
     """A data file is missing or not what it should be; the message is one sentence for a person."""
 
 
+# What reading an npz can raise where the file is another one (a TypeError: an npy) or broken.
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, zlib.error, zipfile.BadZipFile)
+
+
 def sargolini(
     *, num_steps: int = 500, dt_s: float = 0.02, max_gap_s: float = 0.1
 ) -> dict[str, np.ndarray]:
@@ -84,7 +88,7 @@ def trajectory(
     file cannot be read as one.
     """
     if path is None:
-        raise ValueError("name the file of the trajectory by --fdl_set=data.path=FILE")
+        raise ValueError("name the file of the trajectory by --fdl_set=\"data.path='FILE'\"")
     times_s, positions = _recording(pathlib.Path(path).expanduser())
     missing = ~np.isfinite(positions).all(axis=1)
     if max_gap_s is None:
@@ -125,9 +129,9 @@ def _shipped(name: str) -> pathlib.Path:
 def _recording(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     """Times [sample] (s), finite and increasing, and positions [sample, 2] of an npz."""
     try:
-        with np.load(path) as file:
+        with path.open("rb") as opened, np.load(opened) as file:
             arrays = dict(file)
-    except (OSError, TypeError, ValueError, zipfile.BadZipFile) as error:  # TypeError: of an npy
+    except UNREADABLE as error:
         if isinstance(error, FileNotFoundError):
             raise DataFileError(f"there is no file {path}") from error
         raise DataFileError(f"{path} is not an npz of arrays ({type(error).__name__})") from error

@@ -13,8 +13,6 @@ import argparse
 import importlib.util
 import pathlib
 import sys
-import zipfile
-import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -24,9 +22,8 @@ import numpy as np
 
 from hfjax import arena, cells, envs, networks
 from hfjax.config import one_line
+from hfjax.data import UNREADABLE
 
-# What reading a file that is no npz, or a broken one, can raise.
-UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, zlib.error, zipfile.BadZipFile)
 FOLDER = pathlib.Path(__file__).parent / "trained_policies"
 
 

@@ -23,9 +23,8 @@ import numpy as np
 
 from hfjax import arena, cells, check, envs, policies
 from hfjax.config import one_line
-from hfjax.data import DataFileError
+from hfjax.data import UNREADABLE, DataFileError
 from hfjax.models import dsm_evaluation
-from hfjax.policies import UNREADABLE
 from hfjax.workdir import write_atomically
 
 # (observation, key) -> action

@@ -142,3 +142,10 @@ def test_a_series_is_laid_out_as_pynapples_frames_are_and_read_again(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             data.save_series(tmp_path / "bad.npz", times_s, POSITIONS, columns=columns)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no more"])
+def test_an_empty_or_cut_trajectory_is_told_in_a_sentence(content, tmp_path):
+    (tmp_path / "rat.npz").write_bytes(content)
+    with pytest.raises(data.DataFileError, match=r"rat.npz is not an npz of arrays"):
+        data.trajectory(path=str(tmp_path / "rat.npz"))

@@ -25,7 +25,7 @@ import scipy.ndimage
 import scipy.signal
 
 from hfjax import arena, cells, kernels, networks, ratemaps
-from hfjax import data as hfdata
+from hfjax.data import labelled
 from hfjax.models import (
     biohsic,
     biohsic_lif,
@@ -555,7 +555,7 @@ def reservoir_windows(repeats: int, quick: bool) -> list[Row]:
     """Windows of 20 time steps of the reservoir of 2000 units, against Python window by window."""
     num_samples = 24 if quick else 100
     task = reservoir.task(num_samples=num_samples)
-    data = hfdata.digits()
+    data = labelled.digits()
     epoch = epoch_of(task, data)
     state = jax.jit(task.init)(jax.random.key(0), data)
     images, y = jax.device_put((data["test_inputs"], data["test_targets"]))
@@ -601,7 +601,7 @@ def made_images(shape: tuple[int, ...]) -> dict:
     """Random bytes in ten classes: the time of a window does not depend on what is seen."""
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (1200, *shape)).astype(np.uint8), np.arange(1200) % 10
-    return hfdata.labelled(
+    return labelled.from_arrays(
         images[:1100], labels[:1100], images[1100:], labels[1100:], num_classes=10
     )
 
@@ -694,7 +694,7 @@ SECTIONS: dict[str, tuple[Callable[[int, bool], list[Row]], int, int]] = {
     "biohsic_linear": (
         partial(
             windows,
-            samples=hfdata.linear,
+            samples=labelled.linear,
             network=biohsic_lif.lif_mlp(hidden=(4,)),
             sigmas=(0.5, 0.25, 1.0),
             num_windows=800,
@@ -707,7 +707,7 @@ SECTIONS: dict[str, tuple[Callable[[int, bool], list[Row]], int, int]] = {
     "biohsic_xor": (
         partial(
             windows,
-            samples=hfdata.xor,
+            samples=labelled.xor,
             network=biohsic_lif.lif_mlp(hidden=(10, 4)),
             sigmas=(0.3, 0.25, 2.0),
             num_windows=800,

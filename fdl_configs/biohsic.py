@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import fiddle as fdl
 
-from hfjax import data
+from hfjax.data import labelled
 from hfjax.models import biohsic as model
 from hfjax.models import biohsic_lif as lif
-from hfjax.train import Experiment
+from hfjax.training.run import Experiment
 
 
 def biohsic() -> fdl.Config:
@@ -39,7 +39,7 @@ def biohsic() -> fdl.Config:
             weight_decay=1e-4,
             steps_per_epoch=65,
         ),
-        data=fdl.Config(data.mnist, data_dir=None),
+        data=fdl.Config(labelled.mnist, data_dir=None),
         num_steps=25 * 65,
         chunk=13,
         eval_every=65,
@@ -59,7 +59,7 @@ def laptop(cfg: fdl.Config) -> None:
 def digits(cfg: fdl.Config) -> None:
     """biohsic on 1797 digits of 8 x 8 pixels, which come with scikit-learn; 25 epochs."""
     _data_set_first(cfg, "digits")
-    cfg.data = fdl.Config(data.digits, num_train=1500)
+    cfg.data = fdl.Config(labelled.digits, num_train=1500)
     _epochs(cfg, 25, steps_per_epoch=5)
 
 
@@ -69,14 +69,14 @@ def mnist_10k(cfg: fdl.Config) -> None:
     A minute on one CPU core. Expect 92 % of the other 1,500; by back_propagation 95 %.
     """
     _data_set_first(cfg, "mnist_10k")
-    cfg.data = fdl.Config(data.mnist_10k, data_dir=None, num_train=8500)
+    cfg.data = fdl.Config(labelled.mnist_10k, data_dir=None, num_train=8500)
     _epochs(cfg, 25, steps_per_epoch=5)
 
 
 def fashion_mnist(cfg: fdl.Config) -> None:
     """biohsic on Fashion-MNIST, with the constants of MNIST, as published."""
     _data_set_first(cfg, "fashion_mnist")
-    cfg.data = fdl.Config(data.fashion_mnist, data_dir=None)
+    cfg.data = fdl.Config(labelled.fashion_mnist, data_dir=None)
 
 
 def cifar10(cfg: fdl.Config) -> None:
@@ -97,7 +97,7 @@ def cifar10_mlp(cfg: fdl.Config) -> None:
 
 def _cifar10(cfg: fdl.Config, fiddler: str) -> None:
     _data_set_first(cfg, fiddler)
-    cfg.data = fdl.Config(data.cifar10, data_dir=None)
+    cfg.data = fdl.Config(labelled.cifar10, data_dir=None)
     task = cfg.task
     task.encode, task.augment = model.cifar_pixels, model.crop_and_flip
     task.gamma, task.sigmas, task.learning_rate = 50.0, (1.0, 0.1, 0.5), 5e-5
@@ -126,7 +126,7 @@ def back_propagation(cfg: fdl.Config) -> None:
     if leaky:
         task.network = fdl.Config(model.mlp, hidden=task.network.hidden)
         task.time_steps = 1
-    cifar = fdl.get_callable(cfg.data) is data.cifar10
+    cifar = fdl.get_callable(cfg.data) is labelled.cifar10
     task.learner = model.back_propagation
     task.learning_rate = 5e-4 if cifar else 1e-3
     _batches(cfg, 256 if leaky else 16 if cifar else 6)
@@ -159,7 +159,7 @@ def _data_set_first(cfg: fdl.Config, fiddler: str) -> None:
     """Raise ValueError where a data set or a learner, whose settings follow it, was chosen."""
     _biohsic_only(cfg, fiddler)
     chosen = fdl.get_callable(cfg.data)
-    if chosen is not data.mnist:
+    if chosen is not labelled.mnist:
         raise ValueError(
             f"the fiddler {fiddler} comes too late: the data set is {chosen.__name__} already"
         )

@@ -3,10 +3,11 @@
 import fiddle as fdl
 
 from fdl_configs.biohsic import before_the_learner
-from hfjax import data, networks
+from hfjax import networks
+from hfjax.data import labelled
 from hfjax.models import biohsic as model
 from hfjax.models import biohsic_lif as lif
-from hfjax.train import Experiment
+from hfjax.training.run import Experiment
 
 
 def biohsic_lif() -> fdl.Config:
@@ -37,7 +38,7 @@ def biohsic_lif() -> fdl.Config:
             weight_decay=1e-4,
             steps_per_epoch=1,
         ),
-        data=fdl.Config(data.xor, num_samples=1000, num_train=900),
+        data=fdl.Config(labelled.xor, num_samples=1000, num_train=900),
         num_steps=25,
         chunk=1,
         eval_every=1,
@@ -49,7 +50,7 @@ def biohsic_lif() -> fdl.Config:
 def xor(cfg: fdl.Config) -> None:
     """biohsic_lif on XOR: the corners of a square with noise (the default)."""
     _lif_only(cfg, "xor")
-    cfg.data = fdl.Config(data.xor, num_samples=1000, num_train=900)
+    cfg.data = fdl.Config(labelled.xor, num_samples=1000, num_train=900)
     cfg.task.network.hidden, cfg.task.sigmas = (10, 4), (0.3, 0.25, 2.0)
 
 
@@ -59,7 +60,7 @@ def linear(cfg: fdl.Config) -> None:
     Expect 90 % of the test samples (published: 93.2), and with `reset` 95 %.
     """
     _lif_only(cfg, "linear")
-    cfg.data = fdl.Config(data.linear, num_samples=1000, num_train=900)
+    cfg.data = fdl.Config(labelled.linear, num_samples=1000, num_train=900)
     cfg.task.network.hidden, cfg.task.sigmas = (4,), (0.5, 0.25, 1.0)
 
 
@@ -77,7 +78,7 @@ def reset(cfg: fdl.Config) -> None:
 
 def _lif_only(cfg: fdl.Config, fiddler: str) -> None:
     network = cfg.task.network if fdl.get_callable(cfg.task) is model.task else None
-    if network is not None and fdl.get_callable(cfg.data) in (data.linear, data.xor):
+    if network is not None and fdl.get_callable(cfg.data) in (labelled.linear, labelled.xor):
         before_the_learner(cfg, fiddler)
     if network is None or fdl.get_callable(network) is not lif.lif_mlp:
         raise ValueError(f"the fiddler {fiddler} changes the config biohsic_lif, and no other")

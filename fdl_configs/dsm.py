@@ -3,10 +3,11 @@
 import fiddle as fdl
 import optax
 
-from hfjax import arena, cells, kernels, policies, transitions
+from hfjax import arena, cells, kernels
+from hfjax.data import policies, transitions
 from hfjax.models import dsm as model
 from hfjax.models import dsm_evaluation, dsm_place_maps
-from hfjax.train import Experiment
+from hfjax.training.run import Experiment
 
 
 def dsm() -> fdl.Config:

@@ -2,9 +2,9 @@
 
 import fiddle as fdl
 
-from hfjax import data
+from hfjax.data import recordings
 from hfjax.models import grid_lstm as model
-from hfjax.train import Experiment
+from hfjax.training.run import Experiment
 
 
 def grid_lstm() -> fdl.Config:
@@ -35,7 +35,7 @@ def grid_lstm() -> fdl.Config:
             gradient_clip=1e-5,
             width_m=2.2,
         ),
-        data=fdl.Config(data.sargolini, num_steps=500, dt_s=0.02, max_gap_s=0.1),
+        data=fdl.Config(recordings.sargolini, num_steps=500, dt_s=0.02, max_gap_s=0.1),
         num_steps=20_000,
         chunk=50,
         eval_every=5_000,

@@ -3,9 +3,10 @@
 import fiddle as fdl
 import optax
 
-from hfjax import cells, data, networks
+from hfjax import cells, networks
+from hfjax.data import recordings
 from hfjax.models import grid_rnn as model
-from hfjax.train import Experiment
+from hfjax.training.run import Experiment
 
 
 def grid_rnn() -> fdl.Config:
@@ -40,7 +41,7 @@ def grid_rnn() -> fdl.Config:
             place_code=cells.softmax_surround,
             objective=model.cross_entropy,
         ),
-        data=fdl.Config(data.sargolini, num_steps=500, dt_s=0.02, max_gap_s=0.1),
+        data=fdl.Config(recordings.sargolini, num_steps=500, dt_s=0.02, max_gap_s=0.1),
         num_steps=100_000,
         chunk=50,
         eval_every=10_000,

@@ -7,7 +7,7 @@ import fiddle as fdl
 from hfjax import cells, plasticity, theta
 from hfjax.models import helmholtz as model
 from hfjax.models import helmholtz_path_integration as path
-from hfjax.train import Experiment
+from hfjax.training.run import Experiment
 
 
 def helmholtz() -> fdl.Config:

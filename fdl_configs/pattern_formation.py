@@ -5,7 +5,7 @@ import fiddle as fdl
 from hfjax import cells
 from hfjax.models import pattern_formation as model
 from hfjax.networks import relu, tanh
-from hfjax.train import Experiment
+from hfjax.training.run import Experiment
 
 
 def pattern_formation() -> fdl.Config:

@@ -2,9 +2,9 @@
 
 import fiddle as fdl
 
-from hfjax import data
+from hfjax.data import labelled
 from hfjax.models import reservoir as model
-from hfjax.train import Experiment
+from hfjax.training.run import Experiment
 
 
 def reservoir() -> fdl.Config:
@@ -37,7 +37,7 @@ def reservoir() -> fdl.Config:
             output_noise=0.0,
             num_epochs=10,
         ),
-        data=fdl.Config(data.mnist_10k, data_dir=None, num_train=8500),
+        data=fdl.Config(labelled.mnist_10k, data_dir=None, num_train=8500),
         num_steps=10,
         chunk=1,
         eval_every=1,
@@ -52,7 +52,7 @@ def laptop(cfg: fdl.Config) -> None:
     python -m hfjax --fdl_config=reservoir --fiddler=laptop --workdir=runs/reservoir_laptop
     """
     _reservoir_only(cfg, "laptop")
-    cfg.data = fdl.Config(data.digits, num_train=1500)
+    cfg.data = fdl.Config(labelled.digits, num_train=1500)
 
 
 def noise(cfg: fdl.Config) -> None:

@@ -3,10 +3,11 @@
 import fiddle as fdl
 import optax
 
-from hfjax import arena, cells, data, networks
+from hfjax import arena, cells, networks
+from hfjax.data import recordings
 from hfjax.models import grid_rnn
 from hfjax.models import topo_grid as model
-from hfjax.train import Experiment
+from hfjax.training.run import Experiment
 
 
 def topo_grid_plain() -> fdl.Config:
@@ -42,7 +43,7 @@ def topo_grid_plain() -> fdl.Config:
             place_code=model.difference_of_gaussians,
             objective=model.floored_cross_entropy,
         ),
-        data=fdl.Config(data.sargolini, num_steps=500, dt_s=0.02, max_gap_s=0.1),
+        data=fdl.Config(recordings.sargolini, num_steps=500, dt_s=0.02, max_gap_s=0.1),
         num_steps=100_000,
         chunk=50,
         eval_every=10_000,
@@ -179,21 +180,27 @@ def sheet_grids(cfg: fdl.Config) -> None:
 def tanni(cfg: fdl.Config) -> None:
     """grid_rnn, grid_lstm or topo_grid, evaluated along another rat's path: Tanni et al. 2022."""
     _rat(cfg, "tanni")
-    cfg.data = fdl.Config(data.tanni, num_steps=500, dt_s=0.02, max_gap_s=0.1, length_s=600.0)
+    cfg.data = fdl.Config(recordings.tanni, num_steps=500, dt_s=0.02, max_gap_s=0.1, length_s=600.0)
 
 
 def recorded(cfg: fdl.Config) -> None:
     """grid_rnn, grid_lstm or topo_grid, evaluated along a path of one's own: an npz of t and pos.
 
-    Name it by --fdl_set="data.path='FILE'"; see `hfjax.data.trajectory`. A file with missing
-    samples or gaps also needs --fdl_set=data.max_gap_s=SECONDS, beyond which the path is cut.
+    Name it by --fdl_set="data.path='FILE'"; see `hfjax.data.recordings.trajectory`.
+    A file with missing samples or gaps also needs --fdl_set=data.max_gap_s=SECONDS, beyond which
+    the path is cut.
     """
     _rat(cfg, "recorded")
-    cfg.data = fdl.Config(data.trajectory, path=None, num_steps=500, dt_s=0.02, max_gap_s=None)
+    cfg.data = fdl.Config(
+        recordings.trajectory, path=None, num_steps=500, dt_s=0.02, max_gap_s=None
+    )
 
 
 def _rat(cfg: fdl.Config, fiddler: str) -> None:
-    if not isinstance(cfg.data, fdl.Config) or fdl.get_callable(cfg.data) is not data.sargolini:
+    if (
+        not isinstance(cfg.data, fdl.Config)
+        or fdl.get_callable(cfg.data) is not recordings.sargolini
+    ):
         raise ValueError(f"the fiddler {fiddler} needs a config that follows a rat's path")
 
 

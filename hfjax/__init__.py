@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-_HOME = dict.fromkeys(("Experiment", "load", "run"), "hfjax.train") | {"Task": "hfjax.task"}
+_HOME = dict.fromkeys(("Experiment", "load", "run"), "hfjax.training.run") | {"Task": "hfjax.task"}
 __all__ = ["Experiment", "Task", "load", "run"]
 
 

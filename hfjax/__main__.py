@@ -18,9 +18,10 @@ from fiddle import absl_flags
 from fiddle.absl_flags import utils
 
 import fdl_configs
-from hfjax import train
-from hfjax.config import InputError, check_path, nearest, one_line
-from hfjax.log import WRITERS
+from hfjax.errors import InputError, TrainingFailed, nearest, one_line
+from hfjax.training import run as train
+from hfjax.training.config import check_path
+from hfjax.training.log import WRITERS
 
 EXAMPLE = "python -m hfjax --fdl_config=grid_rnn --fiddler=laptop --workdir=runs/laptop"
 OWN_FLAGS = (
@@ -188,7 +189,7 @@ def main(argv: Sequence[str]) -> int:
     except InputError as error:
         sys.stderr.write(f"hfjax: {error}\n")
         return 2
-    except train.TrainingFailed as error:
+    except TrainingFailed as error:
         sys.stderr.write(f"hfjax: {error}\n")
         return 1
     return 0

@@ -188,3 +188,30 @@ def arena_with_goal(
         action_low=-np.ones(num_dims),
         action_high=np.ones(num_dims),
     )
+
+
+Reward = Callable[[jax.Array, jax.Array], jax.Array]  # (states, actions) -> [...]
+
+
+def pendulum_angle(s: jax.Array) -> jax.Array:
+    """Of the pendulum's cos, sin, velocity [..., 3]: 0 upright, in [-pi, pi)."""
+    return arena.wrap_angle(jnp.arctan2(s[..., 1], s[..., 0]))
+
+
+def _torque(a: jax.Array) -> jax.Array:
+    return jnp.clip(a[..., 0], -2, 2)
+
+
+# Source: distributional-sr `rewards`, whose "default" lacks the cost of the action.
+PENDULUM_REWARDS: dict[str, Reward] = {
+    "default": lambda s, a: pendulum_reward(pendulum_angle(s), s[..., 2], _torque(a)),
+    "no action penalty": lambda s, a: -(pendulum_angle(s) ** 2 + 0.1 * s[..., 2] ** 2),
+    "above horizon": lambda s, a: (
+        -((jnp.abs(pendulum_angle(s)) > jnp.pi / 2) + 0.1 * _torque(a) ** 2)
+    ),
+    "stay left": lambda s, a: jnp.minimum(s[..., 1], 0),
+    "stay right": lambda s, a: jnp.maximum(s[..., 1], 0),
+    "slow": lambda s, a: -jnp.abs(s[..., 2]),
+    "counter-clockwise": lambda s, a: (s[..., 2] > 0).astype(s.dtype),
+}
+WINDY_REWARDS: dict[str, Reward] = {"quadrants": lambda s, a: quadrant_reward(s)}

@@ -5,7 +5,7 @@ import inspect
 
 import numpy as np
 
-from hfjax import data
+from hfjax.data import labelled
 
 
 def noise(*, shape: tuple[int, ...] = (8, 8, 3), num_train: int = 24, num_test: int = 24):
@@ -14,7 +14,7 @@ def noise(*, shape: tuple[int, ...] = (8, 8, 3), num_train: int = 24, num_test: 
     num = num_train + num_test
     images = rng.integers(0, 256, (num, *shape)).astype(np.uint8)
     labels = np.arange(num) % 10
-    return data.labelled(
+    return labelled.from_arrays(
         images[:num_train],
         labels[:num_train],
         images[num_train:],

@@ -12,8 +12,10 @@ import scipy.special
 from flax import linen as nn
 
 import fdl_configs
-from hfjax import data, figures, kernels, networks, train
+from hfjax import figures, kernels, networks
+from hfjax.data import labelled
 from hfjax.models import biohsic, biohsic_lif
+from hfjax.training import run as train
 from tests.test_kernels import reference_kernel, reference_signal
 
 # Tests wait for the compiler, not for what it makes.
@@ -181,7 +183,7 @@ def blobs(num_train=40, shape=(3,), num_classes=3, dtype=np.float32, num_test=20
     labels = rng.integers(0, num_classes, num_train + num_test)
     inputs = rng.normal(size=(num_train + num_test, *shape)) + labels.reshape(-1, *[1] * len(shape))
     inputs = inputs.astype(dtype)
-    return data.labelled(
+    return labelled.from_arrays(
         inputs[:num_train],
         labels[:num_train],
         inputs[num_train:],
@@ -517,7 +519,7 @@ def test_data_that_do_not_fit_are_refused(settings, samples, message):
 @functools.cache
 def trained():
     """Three epochs on the digits: scalars of an evaluation before and after, and the readout."""
-    samples = data.digits()
+    samples = labelled.digits()
     task = biohsic.task(history_epochs=4)
     evaluate = jit(task.evaluate)
     init_key, _ = jax.random.split(jax.random.key(0))

@@ -11,9 +11,9 @@ import pytest
 from fiddle.experimental import serialization
 
 import hfjax
-from hfjax import log, redraw
-from hfjax import workdir as wd
 from hfjax.__main__ import main
+from hfjax.training import log, redraw
+from hfjax.training import workdir as wd
 from tests import toy
 from tests.command_line import finish, start, tree, wait_until
 from tests.command_line import hfjax as command

@@ -14,9 +14,11 @@ from fiddle.experimental import serialization
 from matplotlib.figure import Figure
 
 import hfjax
-from hfjax import data, log, train
 from hfjax.__main__ import _configs, _fiddlers
+from hfjax.data import recordings
 from hfjax.models import dsm
+from hfjax.training import log
+from hfjax.training import run as train
 from tests import small
 
 _WALKS = {
@@ -87,7 +89,7 @@ def tiny(name, *fiddlers):
     if "maker" in _arguments(config.data):
         config.data = fdl.Config(small.transitions, maker=config.data.maker)
     elif "path" in _arguments(config.data):
-        config.data.path, config.data.max_gap_s = str(data._shipped("sargolini")), 0.1
+        config.data.path, config.data.max_gap_s = str(recordings._shipped("sargolini")), 0.1
     for path, value in TINY[name].items():
         *parents, field = path.split(".")
         owner = functools.reduce(getattr, parents, config.task)

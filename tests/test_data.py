@@ -3,11 +3,13 @@ import re
 import numpy as np
 import pytest
 
-from hfjax import arena, data
+from hfjax import arena
+from hfjax.data import recordings
+from hfjax.errors import DataFileError
 
 
 def test_rat_runs_as_far_and_as_fast_as_a_rat():
-    paths = data.sargolini()["rat_positions"]
+    paths = recordings.sargolini()["rat_positions"]
     assert paths.shape[1:] == (501, 2)
     assert paths.shape[0] >= 50  # nearly all of the 60 pieces of 10 s in 10 minutes
     assert paths.dtype == np.float32
@@ -23,8 +25,8 @@ def test_rat_runs_as_far_and_as_fast_as_a_rat():
 
 
 def test_pieces_of_a_stretch_follow_each_other():
-    whole = data.sargolini(num_steps=100)["rat_positions"]
-    half = data.sargolini(num_steps=50)["rat_positions"]
+    whole = recordings.sargolini(num_steps=100)["rat_positions"]
+    half = recordings.sargolini(num_steps=50)["rat_positions"]
     np.testing.assert_array_equal(half[0], whole[0, :51])
     np.testing.assert_array_equal(half[1], whole[0, 50:])
 
@@ -36,20 +38,20 @@ def test_gaps_cut_the_path_and_short_stretches_are_dropped(monkeypatch):
         return [np.full((7, 2), 1.0), np.full((3, 2), 2.0), np.full((4, 2), 3.0)]
 
     monkeypatch.setattr(arena, "resample_trajectory", two_stretches)
-    paths = data.sargolini(num_steps=3, dt_s=0.04)["rat_positions"]
+    paths = recordings.sargolini(num_steps=3, dt_s=0.04)["rat_positions"]
     # Seven positions hold two pieces of three steps, three none, and four just one.
     assert [float(path[0, 0]) for path in paths] == [1.0, 1.0, 3.0]
     with pytest.raises(ValueError, match=r"num_steps must be at most 6, .* but is 7"):
-        data.sargolini(num_steps=7, dt_s=0.04)
+        recordings.sargolini(num_steps=7, dt_s=0.04)
 
 
 def test_impossible_length():
     with pytest.raises(ValueError, match="num_steps must be at least 1, but is 0"):
-        data.sargolini(num_steps=0)
+        recordings.sargolini(num_steps=0)
 
 
 def test_tanni_keeps_the_shape_of_its_arena():
-    paths = data.tanni(num_steps=100, length_s=300.0)["rat_positions"]
+    paths = recordings.tanni(num_steps=100, length_s=300.0)["rat_positions"]
     assert np.abs(paths[..., 0]).max() < 0.52
     assert np.abs(paths[..., 1]).max() < 0.5 * 2.6 / 3.5
     assert 100 <= len(paths) <= 150  # 2 s each, of 300 s less the gaps
@@ -68,20 +70,20 @@ POSITIONS = np.stack([TIMES_S, 5 + TIMES_S**2], axis=1)  # 2 m and 4 m wide
 
 def test_a_file_of_ones_own(tmp_path):
     path = write(tmp_path / "rat.npz", TIMES_S, POSITIONS)
-    paths = data.trajectory(path=path, num_steps=10, dt_s=0.1)["rat_positions"]
+    paths = recordings.trajectory(path=path, num_steps=10, dt_s=0.1)["rat_positions"]
     expected = (POSITIONS - (1, 7)) / 4
     np.testing.assert_allclose(paths, np.stack([expected[:11], expected[10:]]), atol=1e-6)
-    wide = data.trajectory(path=path, num_steps=10, dt_s=0.1, width_m=8.0)["rat_positions"]
+    wide = recordings.trajectory(path=path, num_steps=10, dt_s=0.1, width_m=8.0)["rat_positions"]
     np.testing.assert_allclose(wide, paths / 2, atol=1e-6)
     lost = POSITIONS.copy()
     lost[8:12, 0] = np.nan
     # Four tenths of a second are no gap, where samples are a tenth apart.
     kept = np.delete(np.arange(21), [8, 9, 10])
     sparse = write(tmp_path / "sparse.npz", TIMES_S[kept], POSITIONS[kept])
-    bridged = data.trajectory(path=sparse, num_steps=20, dt_s=0.1)["rat_positions"]
+    bridged = recordings.trajectory(path=sparse, num_steps=20, dt_s=0.1)["rat_positions"]
     assert bridged.shape == (1, 21, 2)
     path = write(tmp_path / "lost.npz", TIMES_S, lost)
-    cut = data.trajectory(path=path, num_steps=7, dt_s=0.1, max_gap_s=0.2)["rat_positions"]
+    cut = recordings.trajectory(path=path, num_steps=7, dt_s=0.1, max_gap_s=0.2)["rat_positions"]
     np.testing.assert_allclose(cut, np.stack([expected[:8], expected[12:20]]), atol=1e-6)
 
 
@@ -103,7 +105,7 @@ def test_a_file_of_ones_own(tmp_path):
 def test_a_bad_trajectory_is_told_in_a_sentence(tmp_path, times_s, positions, message):
     path = write(tmp_path / "rat.npz", times_s, positions)
     with pytest.raises((ValueError, OSError), match=message) as caught:
-        data.trajectory(path=path, num_steps=3, dt_s=0.1)
+        recordings.trajectory(path=path, num_steps=3, dt_s=0.1)
     assert "\n" not in str(caught.value)
 
 
@@ -117,14 +119,14 @@ def test_what_is_no_trajectory_is_told_in_a_sentence(tmp_path):
         (tmp_path / "bare.npy", "is not an npz of arrays"),
         (other, re.escape('must hold "t" and "pos" (or "d"), but holds position, t')),
     ):
-        with pytest.raises(data.DataFileError, match=message):
-            data.trajectory(path=str(path))
+        with pytest.raises(DataFileError, match=message):
+            recordings.trajectory(path=str(path))
     with pytest.raises(ValueError, match="name the file"):
-        data.trajectory()
+        recordings.trajectory()
 
 
 def test_a_series_is_laid_out_as_pynapples_frames_are_and_read_again(tmp_path):
-    data.save_series(tmp_path / "series.npz", TIMES_S, POSITIONS, columns=("x", "y"))
+    recordings.save_series(tmp_path / "series.npz", TIMES_S, POSITIONS, columns=("x", "y"))
     with np.load(tmp_path / "series.npz") as file:
         # The names that pynapple 0.11 looks for: EXPECTED_ENTRIES["TsdFrame"] of its interface_npz.
         assert set(file) == {"t", "d", "start", "end", "columns", "type"}
@@ -132,7 +134,7 @@ def test_a_series_is_laid_out_as_pynapples_frames_are_and_read_again(tmp_path):
         assert (file["start"], file["end"]) == (TIMES_S[0], TIMES_S[-1])
         assert file["columns"].tolist() == ["x", "y"]
         np.testing.assert_array_equal(file["d"], POSITIONS)
-    paths = data.trajectory(path=str(tmp_path / "series.npz"), num_steps=20, dt_s=0.1)
+    paths = recordings.trajectory(path=str(tmp_path / "series.npz"), num_steps=20, dt_s=0.1)
     np.testing.assert_allclose(paths["rat_positions"][0], (POSITIONS - (1, 7)) / 4, atol=1e-6)
     for times_s, columns, message in (
         (TIMES_S, ("x",), "values must be"),
@@ -141,11 +143,11 @@ def test_a_series_is_laid_out_as_pynapples_frames_are_and_read_again(tmp_path):
         (np.where(TIMES_S > 1.95, np.inf, TIMES_S), ("x", "y"), "times_s must be finite"),
     ):
         with pytest.raises(ValueError, match=message):
-            data.save_series(tmp_path / "bad.npz", times_s, POSITIONS, columns=columns)
+            recordings.save_series(tmp_path / "bad.npz", times_s, POSITIONS, columns=columns)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no more"])
 def test_an_empty_or_cut_trajectory_is_told_in_a_sentence(content, tmp_path):
     (tmp_path / "rat.npz").write_bytes(content)
-    with pytest.raises(data.DataFileError, match=r"rat.npz is not an npz of arrays"):
-        data.trajectory(path=str(tmp_path / "rat.npz"))
+    with pytest.raises(DataFileError, match=r"rat.npz is not an npz of arrays"):
+        recordings.trajectory(path=str(tmp_path / "rat.npz"))

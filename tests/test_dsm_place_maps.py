@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hfjax import transitions
+from hfjax.data import transitions
 from hfjax.models import dsm, dsm_place_maps
 
 AXIS = (np.arange(20) + 0.5) / 20

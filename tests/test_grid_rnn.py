@@ -8,7 +8,8 @@ import pytest
 from fiddle.experimental import serialization
 
 import fdl_configs
-from hfjax import arena, cells, data, networks
+from hfjax import arena, cells, networks
+from hfjax.data import recordings
 from hfjax.models import grid_rnn
 from hfjax.models.grid_rnn import Params, State
 
@@ -231,7 +232,7 @@ def test_evaluation_of_a_perfect_network():
         num_bins=11,
         num_noise_maps=400,
     )
-    rat = {key: value[:20, :101] for key, value in data.sargolini().items()}
+    rat = {key: value[:20, :101] for key, value in recordings.sargolini().items()}
     state = State(params=(), opt_state=(), place_centres=centres)
     scalars, readout = jax.jit(evaluate)(state, rat, jax.random.key(1))
 

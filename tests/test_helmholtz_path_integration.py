@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 
 import fdl_configs
 import hfjax
-from hfjax import cells, theta, train
+from hfjax import cells, theta
 from hfjax.models import helmholtz
 from hfjax.models import helmholtz_path_integration as model
+from hfjax.training import run as train
 from tests.test_contract import tiny
 
 QUICK = model.Protocol(

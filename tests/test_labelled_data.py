@@ -8,9 +8,10 @@ import tarfile
 import numpy as np
 import pytest
 
-from hfjax import data, train
 from hfjax.__main__ import _configs, _fiddlers
-from hfjax.config import InputError
+from hfjax.data import labelled
+from hfjax.errors import DataFileError, InputError
+from hfjax.training import run as train
 
 NAMES = {
     "train_images": "train-images-idx3-ubyte",
@@ -27,8 +28,8 @@ def offline(monkeypatch, tmp_path):
     def refuse(url, **_):
         raise ConnectionError(f"no network for {url}")
 
-    monkeypatch.setattr(data.pooch, "retrieve", refuse)
-    monkeypatch.setattr(data.pooch, "os_cache", lambda name: tmp_path / "cache" / name)
+    monkeypatch.setattr(labelled.pooch, "retrieve", refuse)
+    monkeypatch.setattr(labelled.pooch, "os_cache", lambda name: tmp_path / "cache" / name)
     (tmp_path / "cache" / "hfjax").mkdir(parents=True)
 
 
@@ -57,7 +58,7 @@ def write_mnist(folder, *, packed=True):
 
 
 @pytest.mark.parametrize("packed", [True, False])
-@pytest.mark.parametrize("loader", [data.mnist, data.fashion_mnist])
+@pytest.mark.parametrize("loader", [labelled.mnist, labelled.fashion_mnist])
 def test_idx_files_are_read_as_they_were_written(tmp_path, packed, loader):
     sets = write_mnist(tmp_path / "files", packed=packed)
     got = loader(data_dir=str(tmp_path / "files"))
@@ -71,13 +72,13 @@ def test_the_cache_is_looked_into_after_the_folder_given(tmp_path):
     sets = write_mnist(tmp_path / "cache" / "hfjax" / "mnist")
     (tmp_path / "elsewhere").mkdir()
     for folder in (None, str(tmp_path / "elsewhere")):
-        got = data.mnist(data_dir=folder)
+        got = labelled.mnist(data_dir=folder)
         np.testing.assert_array_equal(got["test_inputs"][..., 0], sets["test"][0])
     write_mnist(tmp_path / "cache" / "hfjax" / "mnist", packed=False)
     name = NAMES["test_images"] + ".gz"
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / name).write_bytes(gzip.compress(idx(made(20, 7)[0])))
-    got = data.mnist(data_dir=str(tmp_path / "own"))
+    got = labelled.mnist(data_dir=str(tmp_path / "own"))
     np.testing.assert_array_equal(got["test_inputs"][..., 0], made(20, 7)[0])
 
 
@@ -91,9 +92,9 @@ def test_a_missing_file_is_fetched_by_its_hash_into_the_cache(tmp_path, monkeypa
         target.write_bytes(gzip.compress(idx(made(20)["images" not in fname])))
         return str(target)
 
-    monkeypatch.setattr(data.pooch, "retrieve", retrieve)
-    assert len(data.mnist()["train_inputs"]) == 20
-    assert len(data.mnist()["train_inputs"]) == 20  # from the cache, this time
+    monkeypatch.setattr(labelled.pooch, "retrieve", retrieve)
+    assert len(labelled.mnist()["train_inputs"]) == 20
+    assert len(labelled.mnist()["train_inputs"]) == 20  # from the cache, this time
     assert len(asked) == 4
     url, known_hash = asked[0]
     assert url.endswith("mnist/train-images-idx3-ubyte.gz")
@@ -102,7 +103,7 @@ def test_a_missing_file_is_fetched_by_its_hash_into_the_cache(tmp_path, monkeypa
 
 def test_ten_thousand_digits_are_cut_into_two_sets(tmp_path):
     images, labels = write_mnist(tmp_path / "files")["test"]
-    got = data.mnist_10k(data_dir=str(tmp_path / "files"), num_train=15)
+    got = labelled.mnist_10k(data_dir=str(tmp_path / "files"), num_train=15)
     both = np.concatenate([got["train_inputs"], got["test_inputs"]])[..., 0]
     classes = np.concatenate([got["train_targets"], got["test_targets"]]).argmax(axis=1)
     assert len(got["train_inputs"]) == 15
@@ -111,20 +112,18 @@ def test_ten_thousand_digits_are_cut_into_two_sets(tmp_path):
     assert order != list(range(20))
     np.testing.assert_array_equal(classes, labels[order])
     with pytest.raises(ValueError, match="num_train must be from 1 to 19, but is 20"):
-        data.mnist_10k(data_dir=str(tmp_path / "files"), num_train=20)
+        labelled.mnist_10k(data_dir=str(tmp_path / "files"), num_train=20)
 
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_files_of_the_other_data_set_are_told_by_their_labels(tmp_path, packed):
     write_mnist(tmp_path / "files", packed=packed)
     path = tmp_path / "files" / (NAMES["test_labels"] + (".gz" if packed else ""))
-    theirs = np.resize(data._FIRST_LABELS["mnist"]["t10k"], 20)
+    theirs = np.resize(labelled._FIRST_LABELS["mnist"]["t10k"], 20)
     path.write_bytes(gzip.compress(idx(theirs)) if packed else idx(theirs))
-    data.mnist(data_dir=str(tmp_path / "files"))
-    with pytest.raises(
-        data.DataFileError, match="is that of mnist, whose file names fashion_mnist"
-    ):
-        data.fashion_mnist(data_dir=str(tmp_path / "files"))
+    labelled.mnist(data_dir=str(tmp_path / "files"))
+    with pytest.raises(DataFileError, match="is that of mnist, whose file names fashion_mnist"):
+        labelled.fashion_mnist(data_dir=str(tmp_path / "files"))
 
 
 REAL = pathlib.Path(__file__).parents[2] / "shared" / "data" / "mnist"
@@ -132,16 +131,16 @@ REAL = pathlib.Path(__file__).parents[2] / "shared" / "data" / "mnist"
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the files of MNIST lie beside the repository or not")
 def test_the_real_test_digits_of_mnist():
-    got = data.mnist_10k(data_dir=str(REAL))
-    with pytest.raises(data.DataFileError, match="is that of mnist, whose file names fashion"):
-        data._idx_pair("t10k", str(REAL), "fashion_mnist", "", data._FASHION_MD5)
+    got = labelled.mnist_10k(data_dir=str(REAL))
+    with pytest.raises(DataFileError, match="is that of mnist, whose file names fashion"):
+        labelled._idx_pair("t10k", str(REAL), "fashion_mnist", "", labelled._FASHION_MD5)
     counts = got["train_targets"].sum(axis=0) + got["test_targets"].sum(axis=0)
     # As published with the data set.
     np.testing.assert_array_equal(counts, [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009])
     assert got["train_inputs"].shape == (8500, 28, 28, 1)
     mean = np.concatenate([got["train_inputs"], got["test_inputs"]]).mean() / 255
     np.testing.assert_allclose(mean, 0.1325, atol=1e-4)
-    for name, md5 in data._MNIST_MD5.items():
+    for name, md5 in labelled._MNIST_MD5.items():
         if (REAL / name).is_file():
             assert hashlib.md5((REAL / name).read_bytes()).hexdigest() == md5
 
@@ -206,7 +205,7 @@ def test_a_bad_file_is_named_in_a_sentence(tmp_path, act, message):
     write_mnist(tmp_path / "files")
     act(tmp_path / "files")
     with pytest.raises((OSError, ValueError), match=message) as caught:
-        data.mnist(data_dir=str(tmp_path / "files"))
+        labelled.mnist(data_dir=str(tmp_path / "files"))
     assert "\n" not in str(caught.value)
 
 
@@ -214,26 +213,24 @@ def test_a_bad_label_is_named_by_its_place_in_the_file(tmp_path):
     """Also where the set is shuffled afterwards."""
     write_mnist(tmp_path / "files")
     spoil(NAMES["test_labels"], repacked(lambda c: c[:-2] + bytes((17, 9))))(tmp_path / "files")
-    with pytest.raises(data.DataFileError, match=r"t10k-labels.*gz holds 17 as label 18, where"):
-        data.mnist_10k(data_dir=str(tmp_path / "files"), num_train=15)
+    with pytest.raises(DataFileError, match=r"t10k-labels.*gz holds 17 as label 18, where"):
+        labelled.mnist_10k(data_dir=str(tmp_path / "files"), num_train=15)
 
 
 def test_a_download_with_another_hash_is_told(monkeypatch):
     def retrieve(url, **_):
         raise ValueError(f"MD5 hash of downloaded file ({url}) does not match the known hash")
 
-    monkeypatch.setattr(data.pooch, "retrieve", retrieve)
-    with pytest.raises(data.DataFileError, match=r"\(MD5 hash .* does not match the known hash\);"):
-        data.mnist()
+    monkeypatch.setattr(labelled.pooch, "retrieve", retrieve)
+    with pytest.raises(DataFileError, match=r"\(MD5 hash .* does not match the known hash\);"):
+        labelled.mnist()
 
 
-@pytest.mark.parametrize("loader", [data.mnist, data.mnist_10k, data.cifar10])
+@pytest.mark.parametrize("loader", [labelled.mnist, labelled.mnist_10k, labelled.cifar10])
 def test_a_folder_that_is_none_is_refused(tmp_path, loader):
     (tmp_path / "file").touch()
     for name in ("nowhere", "file"):
-        with pytest.raises(
-            data.DataFileError, match=f"must be a folder, but there is none at .*{name}"
-        ):
+        with pytest.raises(DataFileError, match=f"must be a folder, but there is none at .*{name}"):
             loader(data_dir=str(tmp_path / name))
 
 
@@ -269,7 +266,7 @@ def write_cifar(folder, num=7):
 
 @pytest.fixture
 def seven_records(monkeypatch):
-    monkeypatch.setattr(data, "_CIFAR_RECORDS", 7)
+    monkeypatch.setattr(labelled, "_CIFAR_RECORDS", 7)
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -281,7 +278,7 @@ def test_cifar_files_are_read_as_they_were_written(tmp_path, seven_records, pack
         where.mkdir()
         with tarfile.open(where / "cifar-10-binary.tar.gz", "w:gz") as tar:
             tar.add(tmp_path / "cifar-10-batches-bin", "cifar-10-batches-bin")
-    got = data.cifar10(data_dir=str(where))
+    got = labelled.cifar10(data_dir=str(where))
     assert got["train_inputs"].shape == (35, 32, 32, 3)
     third, labels = sets["data_batch_3.bin"]
     np.testing.assert_array_equal(got["train_inputs"][14:21], third)
@@ -290,33 +287,33 @@ def test_cifar_files_are_read_as_they_were_written(tmp_path, seven_records, pack
 
 
 def test_bad_cifar_files_are_named_in_a_sentence(tmp_path, seven_records):
-    with pytest.raises(data.DataFileError, match=r"cifar-10-binary.tar.gz is not in .* and could"):
-        data.cifar10()
+    with pytest.raises(DataFileError, match=r"cifar-10-binary.tar.gz is not in .* and could"):
+        labelled.cifar10()
     write_cifar(tmp_path)
     batch = tmp_path / "cifar-10-batches-bin" / "data_batch_2.bin"
     batch.write_bytes(batch.read_bytes()[:-5])
-    with pytest.raises(data.DataFileError, match=r"data_batch_2.bin is cut short or another file"):
-        data.cifar10(data_dir=str(tmp_path))
-    content = bytearray(7 * data._CIFAR_BYTES)
-    content[3 * data._CIFAR_BYTES] = 12
+    with pytest.raises(DataFileError, match=r"data_batch_2.bin is cut short or another file"):
+        labelled.cifar10(data_dir=str(tmp_path))
+    content = bytearray(7 * labelled._CIFAR_BYTES)
+    content[3 * labelled._CIFAR_BYTES] = 12
     batch.write_bytes(content)
-    with pytest.raises(data.DataFileError, match=r"data_batch_2.bin holds 12 as label 3, where"):
-        data.cifar10(data_dir=str(tmp_path))
+    with pytest.raises(DataFileError, match=r"data_batch_2.bin holds 12 as label 3, where"):
+        labelled.cifar10(data_dir=str(tmp_path))
     batch.unlink()
-    with pytest.raises(data.DataFileError, match=r"data_batch_2.bin is not in .*batches-bin"):
-        data.cifar10(data_dir=str(tmp_path))
+    with pytest.raises(DataFileError, match=r"data_batch_2.bin is not in .*batches-bin"):
+        labelled.cifar10(data_dir=str(tmp_path))
     bad = tmp_path / "bad"
     bad.mkdir()
     (bad / "cifar-10-binary.tar.gz").write_bytes(b"not an archive")
-    with pytest.raises(data.DataFileError, match=r"tar.gz is cut short, damaged or another"):
-        data.cifar10(data_dir=str(bad))
+    with pytest.raises(DataFileError, match=r"tar.gz is cut short, damaged or another"):
+        labelled.cifar10(data_dir=str(bad))
 
 
 # Made points -----------------------------------------------------------------------------------
 
 
 def test_linear_points_lie_on_either_side_of_a_line():
-    points = data.linear()
+    points = labelled.linear()
     x = np.concatenate([points["train_inputs"], points["test_inputs"]])
     y = np.concatenate([points["train_targets"], points["test_targets"]]).argmax(axis=1)
     assert x.shape == (1000, 2)
@@ -329,18 +326,18 @@ def test_linear_points_lie_on_either_side_of_a_line():
 
 
 def test_xor_points_lie_about_the_corners():
-    points = data.xor()
+    points = labelled.xor()
     x, y = points["train_inputs"], points["train_targets"].argmax(axis=1)
     corner = np.round(x).clip(0, 1)
     np.testing.assert_array_equal(y, corner[:, 0] != corner[:, 1])
     np.testing.assert_allclose((x - corner).std(axis=0), 0.1, rtol=0.1)
     counts = np.unique(corner, axis=0, return_counts=True)[1]
     assert counts.min() > 180
-    assert not np.array_equal(data.xor(seed=1)["train_inputs"], x)
+    assert not np.array_equal(labelled.xor(seed=1)["train_inputs"], x)
 
 
 def test_digits_are_bytes_in_an_order_that_stays():
-    first, second = data.digits(), data.digits(num_train=1000)
+    first, second = labelled.digits(), labelled.digits(num_train=1000)
     assert first["train_inputs"].dtype == np.uint8
     assert first["train_inputs"].max() == 255
     assert len(second["test_inputs"]) == 797
@@ -359,9 +356,9 @@ def test_digits_are_bytes_in_an_order_that_stays():
 )
 def test_bad_labels_are_refused(labels, message):
     with pytest.raises(ValueError, match=message):
-        data.labelled(np.ones((3, 2)), np.array(labels), np.ones((1, 2)), [0], num_classes=3)
+        labelled.from_arrays(np.ones((3, 2)), np.array(labels), np.ones((1, 2)), [0], num_classes=3)
 
 
 def test_samples_of_two_shapes_are_refused():
     with pytest.raises(ValueError, match=r"samples have the shape \(2,\), but test samples \(4,\)"):
-        data.labelled(np.ones((1, 2)), [0], np.ones((1, 4)), [0], num_classes=2)
+        labelled.from_arrays(np.ones((1, 2)), [0], np.ones((1, 4)), [0], num_classes=2)

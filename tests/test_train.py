@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import hfjax
-from hfjax import train
-from hfjax import workdir as wd
-from hfjax.config import InputError
+from hfjax.errors import InputError
 from hfjax.task import Whole
+from hfjax.training import run as train
+from hfjax.training import workdir as wd
 from tests import toy
 
 QUIET = {"writers": ("jsonl",)}

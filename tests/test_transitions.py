@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from hfjax import data, envs, policies, transitions
+from hfjax import envs
+from hfjax.data import policies, transitions
+from hfjax.errors import DataFileError
 from hfjax.models import dsm, dsm_evaluation
 
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -200,7 +202,7 @@ def test_a_data_set_is_made_once_and_read_again(tmp_path):
         transitions.saved_or_made(path="plain", maker=maker)
     del arrays["policy/low"]
     np.savez(tmp_path / "lacks.npz", **arrays)
-    with pytest.raises(data.DataFileError, match=r"lacks 'low' of its policy"):
+    with pytest.raises(DataFileError, match=r"lacks 'low' of its policy"):
         transitions.saved_or_made(path=str(tmp_path / "lacks.npz"), maker=maker)
 
 
@@ -222,7 +224,7 @@ def test_a_file_that_is_no_data_set_is_told_in_a_sentence(kind, tmp_path):
                 kind
             ]
         )
-    with pytest.raises(data.DataFileError, match="is not a data set of transitions"):
+    with pytest.raises(DataFileError, match="is not a data set of transitions"):
         transitions.saved_or_made(path=str(path), maker=transitions.pendulum)
     with pytest.raises(ValueError, match="does not hold a policy"):
         policies.load(str(path))

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hfjax import arena, cells, data, figures
+from hfjax import arena, cells, figures
+from hfjax.data import recordings
 
 HERE = pathlib.Path(__file__).parent
 HOLE = [[0.4, 0.4], [0.7, 0.4], [0.6, 0.7]]
@@ -59,7 +60,7 @@ def draw() -> None:
 
     room = ENVIRONMENTS["box"]
     jumps = arena.teleport(jax.random.key(1), environment=room, num_steps=24_000, num_places=12_000)
-    rat = data.sargolini(num_steps=200, dt_s=0.05)["rat_positions"] + 0.5
+    rat = recordings.sargolini(num_steps=200, dt_s=0.05)["rat_positions"] + 0.5
     cut = np.concatenate([rat, np.full_like(rat[:, :1], np.nan)], axis=1).reshape(-1, 2)
     figures.arenas(
         {

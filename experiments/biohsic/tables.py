@@ -25,9 +25,11 @@ import fiddle as fdl
 import numpy as np
 
 import fdl_configs
-from hfjax import figures, log, train
-from hfjax.config import InputError, nearest
+from hfjax import figures
+from hfjax.errors import InputError, nearest
 from hfjax.models import biohsic
+from hfjax.training import log
+from hfjax.training import run as train
 
 HERE = pathlib.Path(__file__).parent
 

@@ -19,9 +19,11 @@ import numpy as np
 import scipy.stats
 
 import fdl_configs
-from hfjax import log, train
-from hfjax.models import dsm_evaluation, dsm_place_maps
-from hfjax.workdir import load_readout
+from hfjax import envs
+from hfjax.models import dsm_place_maps
+from hfjax.training import log
+from hfjax.training import run as train
+from hfjax.training.workdir import load_readout
 
 HERE = pathlib.Path(__file__).parent
 
@@ -185,7 +187,7 @@ def main() -> None:
             print(f"\n{distance}")
             print_table(evaluated, {t: name.format(distance) for t, name in RETURNS.items()})
         pendulum = {row: r for row, r in evaluated.items() if "eval/wasserstein_slow" in r}
-        by_reward = [reward.replace(" ", "_") for reward in dsm_evaluation.PENDULUM_REWARDS]
+        by_reward = [reward.replace(" ", "_") for reward in envs.PENDULUM_REWARDS]
         print_table(pendulum, {reward: f"wasserstein_{reward}" for reward in by_reward})
     else:
         print_table(evaluated, COLUMNS[options.table])

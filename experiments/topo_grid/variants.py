@@ -17,9 +17,10 @@ import numpy as np
 
 import fdl_configs
 import hfjax
-from hfjax import log, train
 from hfjax.models import topo_grid
-from hfjax.workdir import load_readout
+from hfjax.training import log
+from hfjax.training import run as train
+from hfjax.training.workdir import load_readout
 
 HERE = pathlib.Path(__file__).parent
 

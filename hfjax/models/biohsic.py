@@ -485,9 +485,9 @@ def task(
     memory: `sliding_windows()` (default) or `ring_buffer()`. gamma, sigmas (of x, y, z): see
     `kernels`. between_windows (u) -> u: `carry_on` or `from_rest`, for layers with a state. encode
     (inputs) -> x, augment (key, inputs) -> inputs: on the device, window by window.
-    `data` is what `data.labelled` returns. history_epochs: how many epochs the state can recall of
-    the information plane. num_eval: at most so many samples of each set are evaluated; num_hsic:
-    on so many is HSIC measured (unbiased).
+    `data` is what `labelled.from_arrays` returns. history_epochs: how many epochs the state can
+    recall of the information plane. num_eval: at most so many samples of each set are evaluated;
+    num_hsic: on so many is HSIC measured (unbiased).
 
     step's scalars, means over its windows: loss and accuracy before the update (of the mean output
     over the second half of the time steps), what the learner reports; and hsic_xz_1, hsic_yz_1, ...
@@ -698,7 +698,7 @@ def check_data(data: Any) -> None:
     """Raise ValueError, in one sentence, where labelled data are not, or do not fit each other."""
     names = ("train_inputs", "train_targets", "test_inputs", "test_targets")
     if not isinstance(data, dict) or not set(names) <= set(data):
-        raise ValueError("the task needs labelled data, as data.labelled returns them")
+        raise ValueError("the task needs labelled data, as labelled.from_arrays returns them")
     train, train_targets, test, test_targets = (data[name] for name in names)
     if train.shape[1:] != test.shape[1:]:
         raise ValueError(

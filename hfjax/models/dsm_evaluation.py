@@ -8,35 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from hfjax import arena, envs, figures
+from hfjax import envs, figures
 from hfjax.models.dsm import Predictor
-
-# (state [..., dim], action [..., action]) -> [...]
-Reward = Callable[[jax.Array, jax.Array], jax.Array]
-
-# Rewards ---------------------------------------------------------------------------------------
-
-
-def _angle(s: jax.Array) -> jax.Array:
-    """Of the pendulum's cos, sin, velocity [..., 3]: 0 upright, in [-pi, pi)."""
-    return arena.wrap_angle(jnp.arctan2(s[..., 1], s[..., 0]))
-
-
-def _torque(a: jax.Array) -> jax.Array:
-    return jnp.clip(a[..., 0], -2, 2)
-
-
-# Source: distributional-sr `rewards`, whose "default" lacks the cost of the action.
-PENDULUM_REWARDS: dict[str, Reward] = {
-    "default": lambda s, a: envs.pendulum_reward(_angle(s), s[..., 2], _torque(a)),
-    "no action penalty": lambda s, a: -(_angle(s) ** 2 + 0.1 * s[..., 2] ** 2),
-    "above horizon": lambda s, a: -((jnp.abs(_angle(s)) > jnp.pi / 2) + 0.1 * _torque(a) ** 2),
-    "stay left": lambda s, a: jnp.minimum(s[..., 1], 0),
-    "stay right": lambda s, a: jnp.maximum(s[..., 1], 0),
-    "slow": lambda s, a: -jnp.abs(s[..., 2]),
-    "counter-clockwise": lambda s, a: (s[..., 2] > 0).astype(s.dtype),
-}
-WINDY_REWARDS: dict[str, Reward] = {"quadrants": lambda s, a: envs.quadrant_reward(s)}
 
 # Distances between samples of one number ---------------------------------------------------------
 
@@ -74,7 +47,7 @@ def returns(
     key: jax.Array,
     *,
     gamma: float,
-    rewards: Mapping[str, Reward],
+    rewards: Mapping[str, envs.Reward],
     act: Callable[[Any, jax.Array, jax.Array], jax.Array] | None = None,
     coordinates: Callable[[jax.Array], jax.Array] = first_two,
     num_inner: int = 4096,
@@ -162,13 +135,13 @@ def pendulum_returns(
     act: Callable[[Any, jax.Array, jax.Array], jax.Array],
     num_inner: int = 4096,
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    """`returns` of PENDULUM_REWARDS."""
+    """`returns` of envs.PENDULUM_REWARDS."""
     return returns(
         model,
         data,
         key,
         gamma=gamma,
-        rewards=PENDULUM_REWARDS,
+        rewards=envs.PENDULUM_REWARDS,
         act=act,
         coordinates=pendulum_coordinates,
         num_inner=num_inner,
@@ -183,24 +156,24 @@ def windy_returns(
     gamma: float,
     num_inner: int = 4096,
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    """`returns` of WINDY_REWARDS."""
-    return returns(model, data, key, gamma=gamma, rewards=WINDY_REWARDS, num_inner=num_inner)
+    """`returns` of envs.WINDY_REWARDS."""
+    return returns(model, data, key, gamma=gamma, rewards=envs.WINDY_REWARDS, num_inner=num_inner)
 
 
 def pendulum_coordinates(states: jax.Array) -> jax.Array:
     """Angle (rad, 0 upright) and velocity (rad/s): [..., 3] -> [..., 2]."""
-    return jnp.stack([_angle(states), states[..., 2]], axis=-1)
+    return jnp.stack([envs.pendulum_angle(states), states[..., 2]], axis=-1)
 
 
 def draw_pendulum(readout: dict[str, np.ndarray]) -> dict[str, Figure]:
     """Figures of `pendulum_returns`."""
     axes = ("angle (rad)", "velocity (rad/s)")
-    return draw_returns(readout, rewards=tuple(PENDULUM_REWARDS), axes=axes)
+    return draw_returns(readout, rewards=tuple(envs.PENDULUM_REWARDS), axes=axes)
 
 
 def draw_windy(readout: dict[str, np.ndarray]) -> dict[str, Figure]:
     """Figures of `windy_returns`."""
-    return draw_returns(readout, rewards=tuple(WINDY_REWARDS), axes=("x", "y"))
+    return draw_returns(readout, rewards=tuple(envs.WINDY_REWARDS), axes=("x", "y"))
 
 
 def draw_returns(

@@ -208,7 +208,7 @@ def task(
     penalty (the network's own params) -> (what to add to the loss, its scalars by name).
     max_gradient_norm: a longer gradient, of all parameters together, is cut to this norm.
     Evaluation, see `evaluation`: eval_steps, rollout_steps, num_rollouts, num_map_walks, num_bins,
-    num_noise_maps. `data` is () or what `data.sargolini` returns.
+    num_noise_maps. `data` is () or what `recordings.sargolini` returns.
 
     step's scalars: loss; code_loss, the loss without decays and penalty; those of the penalty;
     error_cm, the mean distance between true and decoded positions (at five steps evenly spread, of

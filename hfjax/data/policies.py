@@ -1,7 +1,7 @@
 """Behaviour policies as pure functions, and how ours were trained.
 
-    python -m hfjax.policies pendulum            # needs the extra `rl`; some minutes
-    python -m hfjax.policies arena_goal
+    python -m hfjax.data.policies pendulum            # needs the extra `rl`; some minutes
+    python -m hfjax.data.policies arena_goal
 
 trains one by soft actor-critic with sbx-rl and writes it beside this file, as an npz of arrays.
 Using one needs no extra: `act(load("pendulum"), observation, key)`. Those that come with hfjax, by
@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from hfjax import arena, cells, envs, networks
-from hfjax.config import one_line
-from hfjax.data import UNREADABLE
+from hfjax.errors import one_line
+from hfjax.files import UNREADABLE
 
 FOLDER = pathlib.Path(__file__).parent / "trained_policies"
 
@@ -191,7 +191,7 @@ def main() -> None:
         raise SystemExit("training a policy needs the extra rl: pdm sync -G rl")
     policy = train(options.name, num_steps=options.steps, seed=options.seed)
     path = pathlib.Path(options.out) if options.out else FOLDER / f"{options.name}.npz"
-    save(path, policy, command=" ".join(["python -m hfjax.policies", *sys.argv[1:]]))
+    save(path, policy, command=" ".join(["python -m hfjax.data.policies", *sys.argv[1:]]))
     print(f"wrote {path}")
 
 

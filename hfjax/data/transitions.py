@@ -7,7 +7,6 @@ Every function returns a dict of arrays with "states" [time, dim] and "last" [ti
 evaluation compares with; the file holds the same and the settings that made it. Nothing is pickled.
 """
 
-import argparse
 import functools
 import inspect
 import io
@@ -21,11 +20,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hfjax import arena, cells, check, envs, policies
-from hfjax.config import one_line
-from hfjax.data import UNREADABLE, DataFileError
-from hfjax.models import dsm_evaluation
-from hfjax.workdir import write_atomically
+from hfjax import arena, cells, check, envs
+from hfjax.data import policies
+from hfjax.errors import DataFileError, one_line
+from hfjax.files import UNREADABLE, write_atomically
 
 # (observation, key) -> action
 Policy = Callable[[jax.Array, jax.Array], jax.Array]
@@ -130,7 +128,7 @@ def pendulum(
 
     Episodes of 200 steps. Sources: angles pi/2, pi, 3 pi/2 by velocities -4, 0, 4.
     -> "states" [time, 3], "last" [time], "sources" [9, 3], "mc_returns" [source, reward, rollout]
-    discounted by gamma and from_source (those of the task), for `dsm_evaluation.PENDULUM_REWARDS`,
+    discounted by gamma and from_source (those of the task), for `envs.PENDULUM_REWARDS`,
     and the "policy", whose actions some rewards need.
     Raises ValueError where a number is below 1, or gamma outside [0, 1).
     Source: distributional-sr `make_dataset`, `make_mc_returns`.
@@ -155,7 +153,7 @@ def pendulum(
     sources = envs.Pendulum(jnp.asarray(angles), jnp.asarray(velocities))
 
     def rewards(seen, action):
-        named = dsm_evaluation.PENDULUM_REWARDS.values()
+        named = envs.PENDULUM_REWARDS.values()
         return jnp.stack([reward(seen, action) for reward in named])
 
     returns = monte_carlo_returns(
@@ -410,32 +408,3 @@ def saved_or_made(*, path: str | None = None, maker: Callable[[], Any]) -> Any:
         except KeyError as error:
             raise DataFileError(f"{file} lacks {error} of its policy") from error
     return data
-
-
-def main() -> None:
-    """Make a data set and write it."""
-    parser = argparse.ArgumentParser(
-        prog="hfjax.data",
-        usage="python -m hfjax.data NAME --out=FILE [--SETTING=VALUE ...]   (--help lists them)",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("name", choices=MAKERS)
-    parser.add_argument("--out", required=True, help="file to write, an npz")
-    makers_of: dict[str, list[str]] = {}  # of each setting
-    for name, maker in MAKERS.items():
-        for setting in inspect.signature(maker).parameters:
-            makers_of.setdefault(setting, []).append(name)
-    for setting, makers in makers_of.items():
-        default = inspect.signature(MAKERS[makers[0]]).parameters[setting].default
-        if not isinstance(default, bool):
-            parser.add_argument(f"--{setting}", type=type(default), help=f"of {', '.join(makers)}")
-    options = vars(parser.parse_args())
-    made, out = options.pop("name"), options.pop("out")
-    settings = {name: value for name, value in options.items() if value is not None}
-    try:
-        maker = functools.partial(MAKERS[made], **settings)
-        data = saved_or_made(path=out, maker=maker)
-    except (ValueError, TypeError, OSError) as error:
-        parser.error(str(error))
-    print(f"{out}: {len(data['states']):,} states of {data['states'].shape[1]} numbers")

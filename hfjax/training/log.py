@@ -21,8 +21,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from hfjax.config import one_line
-from hfjax.workdir import write_atomically
+from hfjax.errors import one_line
+from hfjax.files import write_atomically
 
 Values = Mapping[str, np.ndarray]
 WRITERS = ("wandb", "jsonl", "terminal", "tensorboard")

@@ -1,31 +1,16 @@
 """Helpers around Fiddle configs: checks of types and names, differences, and their messages."""
 
-import difflib
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import fiddle as fdl
 import numpy as np
 from fiddle import daglish, printing
 
-
-class InputError(ValueError):
-    """What a person asked for cannot be done; the message is one sentence for that person."""
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of an error's message, without the context that libraries append."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
-def nearest(name: str, allowed: Iterable[str]) -> str:
-    """The part of a message that says which name was probably meant and which are allowed."""
-    names = sorted(allowed)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return (f"did you mean {close[0]!r}? " if close else "") + f"Choose from {', '.join(names)}."
+from hfjax.errors import InputError, nearest
 
 
 def flatten(config: fdl.Buildable) -> dict[str, Any]:

@@ -1,18 +1,18 @@
-"""Draw a run's figures again from its saved readout: `python -m hfjax.redraw WORKDIR`."""
+"""Draw a run's figures again from its saved readout: `python -m hfjax.training.redraw WORKDIR`."""
 
 import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
 
-from hfjax import train
-from hfjax import workdir as wd
-from hfjax.config import InputError
+from hfjax.errors import InputError
+from hfjax.training import run as train
+from hfjax.training import workdir as wd
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw and list the figures; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m hfjax.redraw", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m hfjax.training.redraw", description=__doc__)
     parser.add_argument("workdir", type=pathlib.Path, help="folder of a run that was evaluated")
     workdir = parser.parse_args(argv).workdir
     try:

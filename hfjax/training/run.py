@@ -23,17 +23,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from hfjax import log as logs
-from hfjax import workdir as wd
-from hfjax.config import InputError, check_types, flatten, one_line
+from hfjax.errors import InputError, SaveError, TrainingFailed, one_line
 from hfjax.task import Task, Whole
+from hfjax.training import log as logs
+from hfjax.training import workdir as wd
+from hfjax.training.config import check_types, flatten
 
 # Parts of a state that init_from leaves as they were initialised.
 NOT_COPIED = ("opt_state", "fresh")
-
-
-class TrainingFailed(RuntimeError):
-    """Training could not go on; the message says where, and what is left on disk."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -196,8 +193,8 @@ def run(
 ) -> bool:
     """Train `config` in `workdir` to its end, or until a signal; the same call again resumes.
 
-    writers  of hfjax.log.WRITERS.
-    wandb    keyword arguments of hfjax.log.Wandb: mode, project, name, group, tags.
+    writers  of hfjax.training.log.WRITERS.
+    wandb    keyword arguments of hfjax.training.log.Wandb: mode, project, name, group, tags.
     profile  write a trace of one chunk to WORKDIR/profile, for TensorBoard or Perfetto.
     devices  that divide the batch, or the seeds of a population (default: all).
 
@@ -361,7 +358,7 @@ def _disk_errors(checkpoints: wd.Checkpoints) -> Iterator[None]:
     """Turn what a full or vanished disk raises into one sentence."""
     try:
         yield
-    except (OSError, wd.SaveError) as error:
+    except (OSError, SaveError) as error:
         raise TrainingFailed(
             f"the workdir cannot be written ({one_line(error)}); {_what_stands(checkpoints)} "
             "Make room and give the same command again to go on from there."

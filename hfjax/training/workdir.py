@@ -21,19 +21,9 @@ from absl import logging as absl_logging
 from fiddle.codegen import codegen
 from fiddle.experimental import serialization
 
-from hfjax.config import InputError, difference, one_line
-
-
-def write_atomically(path: pathlib.Path, content: bytes) -> None:
-    """Write a file so that a reader, or a killed run, meets the old content or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+from hfjax.errors import InputError, SaveError, one_line
+from hfjax.files import write_atomically
+from hfjax.training.config import difference
 
 
 def claim(workdir: pathlib.Path, config: fdl.Buildable) -> None:
@@ -113,10 +103,6 @@ def save_figures(workdir: pathlib.Path, figures: Mapping[str, Any]) -> dict[str,
 
 
 # ------------------------------------------------------------------------------- checkpoints
-
-
-class SaveError(RuntimeError):
-    """A checkpoint could not be saved."""
 
 
 def has_checkpoints(workdir: pathlib.Path) -> bool:

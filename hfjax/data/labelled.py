@@ -1,13 +1,8 @@
-"""Recorded data as pytrees of NumPy arrays, read on the host before training.
-
-`python -m hfjax.data` makes the data sets of `hfjax.transitions`.
-"""
+"""Labelled samples for the models that classify: images, digits, a line, XOR."""
 
 import gzip
-import importlib.util
 import pathlib
 import tarfile
-import zipfile
 import zlib
 from collections.abc import Sequence
 
@@ -16,204 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pooch
 
-from hfjax import arena, check
-from hfjax.config import one_line
+from hfjax import check
+from hfjax.errors import DataFileError, one_line
 
 
-class DataFileError(OSError):
-    """A data file is missing or not what it should be; the message is one sentence for a person."""
-
-
-# What reading an npz can raise where the file is another one (a TypeError: an npy) or broken.
-UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, zlib.error, zipfile.BadZipFile)
-
-
-def sargolini(
-    *, num_steps: int = 500, dt_s: float = 0.02, max_gap_s: float = 0.1
-) -> dict[str, np.ndarray]:
-    """A real rat's path through a square arena, cut into pieces of equal length.
-
-    Ten minutes of foraging in a box of 1 m x 1 m, tracked at 50 Hz. Otherwise as `trajectory`.
-    Source: Sargolini et al. 2006 (doi:10.1126/science.1125572), as shipped with RatInABox.
-    """
-    # The arena was 1 m wide, so that metres are widths.
-    times_s, positions = _recording(_shipped("sargolini"))
-    return _pieces(times_s, positions - 0.5, num_steps, dt_s, max_gap_s)
-
-
-def tanni(
-    *,
-    num_steps: int = 500,
-    dt_s: float = 0.02,
-    max_gap_s: float = 0.1,
-    length_s: float = 1200.0,
-) -> dict[str, np.ndarray]:
-    """A real rat's path through an arena of 3.5 m x 2.5 m, tracked at 30 Hz.
-
-    The first length_s of two hours. Both coordinates are in widths of 3.5 m, so that the path keeps
-    its shape and fills five sevenths of a square. Otherwise as `trajectory`.
-    Source: Tanni et al. 2022 (doi:10.1016/j.cub.2022.06.046), as shipped with RatInABox.
-    """
-    check.positive(length_s=length_s)
-    times_s, positions = _recording(_shipped("tanni"))
-    first = times_s < times_s[0] + length_s
-    positions = (positions[first] - (1.75, 1.25)) / 3.5
-    return _pieces(times_s[first], positions, num_steps, dt_s, max_gap_s)
-
-
-def trajectory(
-    *,
-    path: str | None = None,
-    width_m: float | None = None,
-    num_steps: int = 500,
-    dt_s: float = 0.02,
-    max_gap_s: float | None = None,
-) -> dict[str, np.ndarray]:
-    """A recorded path from a file, cut into pieces of equal length.
-
-    The file is an npz with the times "t" [sample] (s) and the positions "pos" [sample, 2] (m), as
-    RatInABox has them, or "d", as pynapple saves a TsdFrame. Missing samples (NaN) are left out,
-    and positions interpolated to one every dt_s; where two samples that are left lie more than
-    max_gap_s apart the path is cut. Without max_gap_s no sample may be missing and no interval be
-    longer than five times the median one. Each stretch between cuts is divided into pieces of
-    num_steps steps, and its remainder dropped. width_m: of the arena, by default the larger extent
-    of the path.
-
-    -> {"rat_positions": [piece, num_steps + 1, 2]}, float32, in widths of the arena and centred on
-    the path's extent, so in [-1/2, 1/2]. A model scales them to the width of its own box. The first
-    position of a piece is its start.
-    Raises ValueError where times are not finite or do not increase, positions are missing or an
-    interval is too long and max_gap_s is not given, the path never moves and width_m is not given,
-    a number is not positive, or no stretch is long enough for one piece; DataFileError where the
-    file cannot be read as one.
-    """
-    if path is None:
-        raise ValueError("name the file of the trajectory by --fdl_set=\"data.path='FILE'\"")
-    times_s, positions = _recording(pathlib.Path(path).expanduser())
-    missing = ~np.isfinite(positions).all(axis=1)
-    if max_gap_s is None:
-        if missing.any():
-            raise ValueError(
-                f"{missing.sum()} of {len(missing)} positions in {path} are NaN, the first in row "
-                f"{np.flatnonzero(missing)[0]}; give max_gap_s to cut the path there"
-            )
-        intervals = np.diff(times_s)
-        longest = np.argmax(intervals)
-        max_gap_s = 5 * float(np.median(intervals))
-        if intervals[longest] > max_gap_s:
-            raise ValueError(
-                f"between rows {longest} and {longest + 1} of {path} lie {intervals[longest]:g} s, "
-                f"more than five times the median interval, {max_gap_s / 5:g} s; give max_gap_s to "
-                "cut the path at such gaps"
-            )
-    seen = positions[~missing]
-    if not len(seen):
-        raise ValueError(f"{path} holds no position that is not NaN")
-    low, high = seen.min(axis=0), seen.max(axis=0)
-    if width_m is None and np.array_equal(low, high):
-        raise ValueError(f"the path in {path} never moves; give width_m, the width of its arena")
-    width_m = float((high - low).max()) if width_m is None else width_m
-    check.positive(width_m=width_m)
-    return _pieces(times_s, (positions - (low + high) / 2) / width_m, num_steps, dt_s, max_gap_s)
-
-
-def _shipped(name: str) -> pathlib.Path:
-    """A recording that comes with RatInABox."""
-    # Found, not imported: the file is all that is needed, and the import takes seconds.
-    package = importlib.util.find_spec("ratinabox")
-    if package is None or package.origin is None:
-        raise ModuleNotFoundError("the rats' paths come with the package ratinabox: install it")
-    return pathlib.Path(package.origin).parent / "data" / f"{name}.npz"
-
-
-def _recording(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
-    """Times [sample] (s), finite and increasing, and positions [sample, 2] of an npz."""
-    try:
-        with path.open("rb") as opened, np.load(opened) as file:
-            arrays = dict(file)
-    except UNREADABLE as error:
-        if isinstance(error, FileNotFoundError):
-            raise DataFileError(f"there is no file {path}") from error
-        raise DataFileError(f"{path} is not an npz of arrays ({type(error).__name__})") from error
-    positions = arrays.get("pos", arrays.get("d"))
-    if "t" not in arrays or positions is None:
-        raise DataFileError(
-            f'{path} must hold "t" and "pos" (or "d"), but holds {", ".join(sorted(arrays))}'
-        )
-    times_s = arrays["t"]
-    if times_s.ndim != 1 or positions.shape != (len(times_s), 2):
-        raise DataFileError(
-            f"{path} must hold t [sample] and positions [sample, 2], but they are {times_s.shape} "
-            f"and {positions.shape}"
-        )
-    if len(times_s) < 2:
-        raise DataFileError(f"{path} must hold two samples or more, but holds {len(times_s)}")
-    try:
-        times_s, positions = times_s.astype(float), positions.astype(float)
-    except (TypeError, ValueError) as error:
-        raise DataFileError(f"{path} must hold numbers, but holds other things too") from error
-    fine = np.isfinite(times_s) & np.append(True, np.diff(times_s) > 0)  # later than before
-    if not fine.all():
-        raise ValueError(
-            f"times in {path} must be finite and increase, but do not at row "
-            f"{np.flatnonzero(~fine)[0]}"
-        )
-    return times_s, positions
-
-
-def _pieces(
-    times_s: np.ndarray, positions: np.ndarray, num_steps: int, dt_s: float, max_gap_s: float
-) -> dict[str, np.ndarray]:
-    """Stretches of a path, in widths of the arena, cut into pieces; see `trajectory`."""
-    check.at_least(1, num_steps=num_steps)
-    stretches = arena.resample_trajectory(times_s, positions, dt_s=dt_s, max_gap_s=max_gap_s)
-    pieces = [
-        stretch[first : first + num_steps + 1]
-        for stretch in stretches
-        for first in range(0, len(stretch) - num_steps, num_steps)
-    ]
-    if not pieces:
-        longest = max((len(stretch) - 1 for stretch in stretches), default=0)
-        raise ValueError(
-            f"num_steps must be at most {longest}, the longest stretch without a gap, "
-            f"but is {num_steps}"
-        )
-    return {"rat_positions": np.stack(pieces).astype(np.float32)}
-
-
-def save_series(
-    path: str | pathlib.Path, times_s: np.ndarray, values: np.ndarray, *, columns: Sequence[str]
-) -> None:
-    """Write positions, velocities or rates over time as an npz that pynapple opens as a TsdFrame.
-
-    times_s [time] (s), values [time, column], columns: their names, as ("x", "y").
-    `pynapple.load_file(path)` gives it back; without pynapple: "t", "d" and "columns" are these
-    arrays, "start" and "end" [1] the ends of the recording, "type" says TsdFrame. `trajectory`
-    reads it too. Raises ValueError where shapes do not fit, or times are not finite or do not
-    increase.
-    """
-    times_s, values = np.asarray(times_s, float), np.asarray(values)
-    if values.shape != (len(times_s), len(columns)):
-        raise ValueError(
-            f"values must be [{len(times_s)} times, {len(columns)} columns], but are {values.shape}"
-        )
-    if not (len(times_s) and np.isfinite(times_s).all() and np.all(np.diff(times_s) > 0)):
-        raise ValueError("times_s must be finite and increase from sample to sample, but do not")
-    np.savez_compressed(
-        path,
-        t=times_s,
-        d=values,
-        start=times_s[:1],
-        end=times_s[-1:],
-        columns=np.asarray(columns),
-        type=np.array(["TsdFrame"]),
-    )
-
-
-# Labelled samples ------------------------------------------------------------------------------
-
-
-def labelled(
+def from_arrays(
     train_inputs: np.ndarray,
     train_labels: np.ndarray,
     test_inputs: np.ndarray,
@@ -254,11 +56,11 @@ def labelled(
 
 
 def _split(inputs: np.ndarray, labels: np.ndarray, *, num_train: int, num_classes: int):
-    """`labelled`, with the first num_train samples for training."""
+    """`from_arrays`, with the first num_train samples for training."""
     if not 1 <= num_train < len(inputs):
         raise ValueError(f"num_train must be from 1 to {len(inputs) - 1}, but is {num_train}")
     cut = slice(num_train), slice(num_train, None)
-    return labelled(
+    return from_arrays(
         *(array[part] for part in cut for array in (inputs, labels)), num_classes=num_classes
     )
 
@@ -268,7 +70,7 @@ def linear(
 ) -> dict[str, np.ndarray]:
     """Points in [-1, 1]^2 on either side of a random line through 0: y = [w.x > 0].
 
-    -> as `labelled`, inputs [sample, 2], float32. Raises ValueError for impossible numbers.
+    -> as `from_arrays`, inputs [sample, 2], float32. Raises ValueError for impossible numbers.
     Source: `load_dataset("linear")` of biological-hsic, with its seeds.
     """
     check.at_least(2, num_samples=num_samples)
@@ -282,7 +84,7 @@ def xor(
 ) -> dict[str, np.ndarray]:
     """The corners of the unit square with Gaussian noise; class 1 where one coordinate is 1.
 
-    -> as `labelled`, inputs [sample, 2], float32. Raises ValueError for impossible numbers.
+    -> as `from_arrays`, inputs [sample, 2], float32. Raises ValueError for impossible numbers.
     Source: `load_dataset("xor")` of biological-hsic, with its seed.
     """
     check.at_least(2, num_samples=num_samples)
@@ -308,7 +110,7 @@ def _shuffled(inputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nd
 def digits(*, num_train: int = 1500) -> dict[str, np.ndarray]:
     """1797 handwritten digits of 8 x 8 pixels, which come with scikit-learn: nothing to download.
 
-    -> as `labelled`, inputs [sample, row, column, 1], bytes; shuffled, the first num_train for
+    -> as `from_arrays`, inputs [sample, row, column, 1], bytes; shuffled, the first num_train for
     training. Source: Alpaydin & Kaynak 1998, the test set of the UCI repository's optical digits.
     """
     from sklearn.datasets import load_digits
@@ -351,9 +153,8 @@ def mnist(*, data_dir: str | None = None) -> dict[str, np.ndarray]:
     """MNIST: 60,000 handwritten digits of 28 x 28 pixels for training, 10,000 for testing.
 
     The four IDX files, packed or not, are looked for in data_dir, then in the user's cache, into
-    which they are downloaded otherwise. -> as `labelled`, inputs [sample, row, column, 1], bytes.
-    Raises DataFileError where data_dir is no folder, or a file is missing, cut short or another
-    one. Source: LeCun, Bottou, Bengio & Haffner 1998.
+    which they are downloaded otherwise. -> as `from_arrays`, inputs [sample, row, column, 1], bytes.
+    Raises DataFileError where data_dir is no folder, or a file is missing, cut short or another one. Source: LeCun, Bottou, Bengio & Haffner 1998.
     """
     return _idx_sets(data_dir, "mnist", _MNIST_URL, _MNIST_MD5)
 
@@ -379,7 +180,7 @@ def cifar10(*, data_dir: str | None = None) -> dict[str, np.ndarray]:
     """CIFAR-10: 50,000 colour photographs of 32 x 32 pixels for training, 10,000 for testing.
 
     Of the binary version; its archive, or the folder cifar-10-batches-bin that is in it, is looked
-    for as in `mnist`. -> as `labelled`, inputs [sample, row, column, 3], bytes.
+    for as in `mnist`. -> as `from_arrays`, inputs [sample, row, column, 3], bytes.
     Raises DataFileError as `mnist` does. Source: Krizhevsky 2009.
     """
     places = _places(data_dir, "cifar10")
@@ -399,7 +200,7 @@ def cifar10(*, data_dir: str | None = None) -> dict[str, np.ndarray]:
     where = folder or archive
     parts = [_cifar_records(content, f"{where}/{name}") for name, content in contents.items()]
     images, labels = (np.concatenate(arrays) for arrays in zip(*parts[:-1], strict=True))
-    return labelled(images, labels, *parts[-1], num_classes=10)
+    return from_arrays(images, labels, *parts[-1], num_classes=10)
 
 
 def _places(data_dir: str | None, name: str) -> list[pathlib.Path]:
@@ -500,7 +301,7 @@ def _check_ten_classes(path: pathlib.Path | str, labels: np.ndarray) -> None:
 
 def _idx_sets(data_dir: str | None, name: str, url: str, md5: dict[str, str]):
     sets = [_idx_pair(prefix, data_dir, name, url, md5) for prefix in ("train", "t10k")]
-    return labelled(*sets[0], *sets[1], num_classes=10)
+    return from_arrays(*sets[0], *sets[1], num_classes=10)
 
 
 def _archived(archive: pathlib.Path, names: Sequence[str]) -> dict[str, bytes]:
@@ -525,9 +326,3 @@ def _cifar_records(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
     _check_ten_classes(where, records[:, 0])
     images = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(images), records[:, 0]
-
-
-if __name__ == "__main__":
-    from hfjax import transitions
-
-    transitions.main()

@@ -1,0 +1,1 @@
+"""Data sets as pytrees of NumPy arrays: recordings, labelled samples, transitions, policies."""

@@ -1,0 +1,193 @@
+"""Recorded paths as pytrees of NumPy arrays, read on the host before training."""
+
+import importlib.util
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from hfjax import arena, check
+from hfjax.errors import DataFileError
+from hfjax.files import UNREADABLE
+
+
+def sargolini(
+    *, num_steps: int = 500, dt_s: float = 0.02, max_gap_s: float = 0.1
+) -> dict[str, np.ndarray]:
+    """A real rat's path through a square arena, cut into pieces of equal length.
+
+    Ten minutes of foraging in a box of 1 m x 1 m, tracked at 50 Hz. Otherwise as `trajectory`.
+    Source: Sargolini et al. 2006 (doi:10.1126/science.1125572), as shipped with RatInABox.
+    """
+    # The arena was 1 m wide, so that metres are widths.
+    times_s, positions = _recording(_shipped("sargolini"))
+    return _pieces(times_s, positions - 0.5, num_steps, dt_s, max_gap_s)
+
+
+def tanni(
+    *,
+    num_steps: int = 500,
+    dt_s: float = 0.02,
+    max_gap_s: float = 0.1,
+    length_s: float = 1200.0,
+) -> dict[str, np.ndarray]:
+    """A real rat's path through an arena of 3.5 m x 2.5 m, tracked at 30 Hz.
+
+    The first length_s of two hours. Both coordinates are in widths of 3.5 m, so that the path keeps
+    its shape and fills five sevenths of a square. Otherwise as `trajectory`.
+    Source: Tanni et al. 2022 (doi:10.1016/j.cub.2022.06.046), as shipped with RatInABox.
+    """
+    check.positive(length_s=length_s)
+    times_s, positions = _recording(_shipped("tanni"))
+    first = times_s < times_s[0] + length_s
+    positions = (positions[first] - (1.75, 1.25)) / 3.5
+    return _pieces(times_s[first], positions, num_steps, dt_s, max_gap_s)
+
+
+def trajectory(
+    *,
+    path: str | None = None,
+    width_m: float | None = None,
+    num_steps: int = 500,
+    dt_s: float = 0.02,
+    max_gap_s: float | None = None,
+) -> dict[str, np.ndarray]:
+    """A recorded path from a file, cut into pieces of equal length.
+
+    The file is an npz with the times "t" [sample] (s) and the positions "pos" [sample, 2] (m), as
+    RatInABox has them, or "d", as pynapple saves a TsdFrame. Missing samples (NaN) are left out,
+    and positions interpolated to one every dt_s; where two samples that are left lie more than
+    max_gap_s apart the path is cut. Without max_gap_s no sample may be missing and no interval be
+    longer than five times the median one. Each stretch between cuts is divided into pieces of
+    num_steps steps, and its remainder dropped. width_m: of the arena, by default the larger extent
+    of the path.
+
+    -> {"rat_positions": [piece, num_steps + 1, 2]}, float32, in widths of the arena and centred on
+    the path's extent, so in [-1/2, 1/2]. A model scales them to the width of its own box. The first
+    position of a piece is its start.
+    Raises ValueError where times are not finite or do not increase, positions are missing or an
+    interval is too long and max_gap_s is not given, the path never moves and width_m is not given,
+    a number is not positive, or no stretch is long enough for one piece; DataFileError where the
+    file cannot be read as one.
+    """
+    if path is None:
+        raise ValueError("name the file of the trajectory by --fdl_set=\"data.path='FILE'\"")
+    times_s, positions = _recording(pathlib.Path(path).expanduser())
+    missing = ~np.isfinite(positions).all(axis=1)
+    if max_gap_s is None:
+        if missing.any():
+            raise ValueError(
+                f"{missing.sum()} of {len(missing)} positions in {path} are NaN, the first in row "
+                f"{np.flatnonzero(missing)[0]}; give max_gap_s to cut the path there"
+            )
+        intervals = np.diff(times_s)
+        longest = np.argmax(intervals)
+        max_gap_s = 5 * float(np.median(intervals))
+        if intervals[longest] > max_gap_s:
+            raise ValueError(
+                f"between rows {longest} and {longest + 1} of {path} lie {intervals[longest]:g} s, "
+                f"more than five times the median interval, {max_gap_s / 5:g} s; give max_gap_s to "
+                "cut the path at such gaps"
+            )
+    seen = positions[~missing]
+    if not len(seen):
+        raise ValueError(f"{path} holds no position that is not NaN")
+    low, high = seen.min(axis=0), seen.max(axis=0)
+    if width_m is None and np.array_equal(low, high):
+        raise ValueError(f"the path in {path} never moves; give width_m, the width of its arena")
+    width_m = float((high - low).max()) if width_m is None else width_m
+    check.positive(width_m=width_m)
+    return _pieces(times_s, (positions - (low + high) / 2) / width_m, num_steps, dt_s, max_gap_s)
+
+
+def _shipped(name: str) -> pathlib.Path:
+    """A recording that comes with RatInABox."""
+    # Found, not imported: the file is all that is needed, and the import takes seconds.
+    package = importlib.util.find_spec("ratinabox")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError("the rats' paths come with the package ratinabox: install it")
+    return pathlib.Path(package.origin).parent / "data" / f"{name}.npz"
+
+
+def _recording(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+    """Times [sample] (s), finite and increasing, and positions [sample, 2] of an npz."""
+    try:
+        with path.open("rb") as opened, np.load(opened) as file:
+            arrays = dict(file)
+    except UNREADABLE as error:
+        if isinstance(error, FileNotFoundError):
+            raise DataFileError(f"there is no file {path}") from error
+        raise DataFileError(f"{path} is not an npz of arrays ({type(error).__name__})") from error
+    positions = arrays.get("pos", arrays.get("d"))
+    if "t" not in arrays or positions is None:
+        raise DataFileError(
+            f'{path} must hold "t" and "pos" (or "d"), but holds {", ".join(sorted(arrays))}'
+        )
+    times_s = arrays["t"]
+    if times_s.ndim != 1 or positions.shape != (len(times_s), 2):
+        raise DataFileError(
+            f"{path} must hold t [sample] and positions [sample, 2], but they are {times_s.shape} "
+            f"and {positions.shape}"
+        )
+    if len(times_s) < 2:
+        raise DataFileError(f"{path} must hold two samples or more, but holds {len(times_s)}")
+    try:
+        times_s, positions = times_s.astype(float), positions.astype(float)
+    except (TypeError, ValueError) as error:
+        raise DataFileError(f"{path} must hold numbers, but holds other things too") from error
+    fine = np.isfinite(times_s) & np.append(True, np.diff(times_s) > 0)  # later than before
+    if not fine.all():
+        raise ValueError(
+            f"times in {path} must be finite and increase, but do not at row "
+            f"{np.flatnonzero(~fine)[0]}"
+        )
+    return times_s, positions
+
+
+def _pieces(
+    times_s: np.ndarray, positions: np.ndarray, num_steps: int, dt_s: float, max_gap_s: float
+) -> dict[str, np.ndarray]:
+    """Stretches of a path, in widths of the arena, cut into pieces; see `trajectory`."""
+    check.at_least(1, num_steps=num_steps)
+    stretches = arena.resample_trajectory(times_s, positions, dt_s=dt_s, max_gap_s=max_gap_s)
+    pieces = [
+        stretch[first : first + num_steps + 1]
+        for stretch in stretches
+        for first in range(0, len(stretch) - num_steps, num_steps)
+    ]
+    if not pieces:
+        longest = max((len(stretch) - 1 for stretch in stretches), default=0)
+        raise ValueError(
+            f"num_steps must be at most {longest}, the longest stretch without a gap, "
+            f"but is {num_steps}"
+        )
+    return {"rat_positions": np.stack(pieces).astype(np.float32)}
+
+
+def save_series(
+    path: str | pathlib.Path, times_s: np.ndarray, values: np.ndarray, *, columns: Sequence[str]
+) -> None:
+    """Write positions, velocities or rates over time as an npz that pynapple opens as a TsdFrame.
+
+    times_s [time] (s), values [time, column], columns: their names, as ("x", "y").
+    `pynapple.load_file(path)` gives it back; without pynapple: "t", "d" and "columns" are these
+    arrays, "start" and "end" [1] the ends of the recording, "type" says TsdFrame. `trajectory`
+    reads it too. Raises ValueError where shapes do not fit, or times are not finite or do not
+    increase.
+    """
+    times_s, values = np.asarray(times_s, float), np.asarray(values)
+    if values.shape != (len(times_s), len(columns)):
+        raise ValueError(
+            f"values must be [{len(times_s)} times, {len(columns)} columns], but are {values.shape}"
+        )
+    if not (len(times_s) and np.isfinite(times_s).all() and np.all(np.diff(times_s) > 0)):
+        raise ValueError("times_s must be finite and increase from sample to sample, but do not")
+    np.savez_compressed(
+        path,
+        t=times_s,
+        d=values,
+        start=times_s[:1],
+        end=times_s[-1:],
+        columns=np.asarray(columns),
+        type=np.array(["TsdFrame"]),
+    )

@@ -1,0 +1,32 @@
+"""Errors whose message is one sentence for the person at the command line, and how to word one."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """The request cannot be carried out: a wrong name, type, value or file. Exit code 2."""
+
+
+class DataFileError(OSError):
+    """A data file is missing, damaged or of another format."""
+
+
+class SaveError(RuntimeError):
+    """A checkpoint could not be saved."""
+
+
+class TrainingFailed(RuntimeError):
+    """Training cannot go on; the message says at which step, and what is on disk. Exit code 1."""
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error's message, without the context that libraries append."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """The sentence that suggests the closest allowed name and lists all of them."""
+    names = sorted(allowed)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return (f"did you mean {close[0]!r}? " if close else "") + f"Choose from {', '.join(names)}."

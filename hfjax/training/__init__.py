@@ -1,0 +1,1 @@
+"""The trainer: runs, their folders, logs and configs."""

@@ -1,12 +1,13 @@
 """Configs of the successor measure, distributional and not: `dsm`, `successor` and others."""
 
 import fiddle as fdl
-import optax
 
 from hfjax import arena, cells, kernels
 from hfjax.data import policies, transitions
 from hfjax.models import dsm as model
 from hfjax.models import dsm_evaluation, dsm_place_maps
+from hfjax.training import schedules
+from hfjax.training.config import NumSteps
 from hfjax.training.run import Experiment
 
 
@@ -173,7 +174,7 @@ def laptop(cfg: fdl.Config) -> None:
             cfg.num_steps, cfg.eval_every = 60, 30
         rate = 3e-3
     task.learning_rate = fdl.Config(
-        optax.cosine_decay_schedule, init_value=rate, decay_steps=100 * cfg.num_steps
+        schedules.cosine, init_value=rate, num_steps=NumSteps.new(), updates_per_step=100
     )
 
 

@@ -1,11 +1,12 @@
 """Configs of the path-integrating networks: `grid_rnn` and its fiddlers."""
 
 import fiddle as fdl
-import optax
 
 from hfjax import cells, networks
 from hfjax.data import recordings
 from hfjax.models import grid_rnn as model
+from hfjax.training import schedules
+from hfjax.training.config import NumSteps
 from hfjax.training.run import Experiment
 
 
@@ -106,9 +107,7 @@ def laptop(cfg: fdl.Config) -> None:
     task.num_grid, task.batch_size = 256, 100
     task.weight_decay, task.encoder_gain = 1e-5, 100.0
     cfg.num_steps, cfg.chunk, cfg.eval_every, cfg.save_every = 12_000, 100, 4_000, 1_000
-    task.learning_rate = fdl.Config(
-        optax.cosine_decay_schedule, init_value=2e-3, decay_steps=cfg.num_steps
-    )
+    task.learning_rate = fdl.Config(schedules.cosine, init_value=2e-3, num_steps=NumSteps.new())
 
 
 def cpu_grids(cfg: fdl.Config) -> None:
@@ -129,7 +128,7 @@ def cpu_grids(cfg: fdl.Config) -> None:
     task.place_centres = cells.lattice_centres
     task.batch_size, task.num_steps = 100, 5
     task.learning_rate = fdl.Config(
-        optax.cosine_decay_schedule, init_value=2e-3, decay_steps=4_000, alpha=0.05
+        schedules.cosine, init_value=2e-3, num_steps=NumSteps.new(), alpha=0.05
     )
     task.weight_decay, task.readout_decay, task.activity_decay = 1e-4, 1e-5, 25.0
     task.encoder_gain = 3.0

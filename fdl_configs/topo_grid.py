@@ -1,12 +1,13 @@
 """Configs of grid cells on a sheet, `topo_grid_plain`, `topo_grid_topoloss` and `topo_grid`."""
 
 import fiddle as fdl
-import optax
 
 from hfjax import arena, cells, networks
 from hfjax.data import recordings
 from hfjax.models import grid_rnn
 from hfjax.models import topo_grid as model
+from hfjax.training import schedules
+from hfjax.training.config import NumSteps
 from hfjax.training.run import Experiment
 
 
@@ -142,9 +143,7 @@ def laptop(cfg: fdl.Config) -> None:
     if fdl.get_callable(task.units) is model.plain_units:
         task.units.recurrent_init = fdl.Partial(networks.near_identity, gain=1.0, scale=0.1)
     cfg.num_steps, cfg.chunk, cfg.eval_every, cfg.save_every = 5_000, 100, 2_500, 500
-    task.learning_rate = fdl.Config(
-        optax.cosine_decay_schedule, init_value=2e-3, decay_steps=cfg.num_steps
-    )
+    task.learning_rate = fdl.Config(schedules.cosine, init_value=2e-3, num_steps=NumSteps.new())
 
 
 def sheet_grids(cfg: fdl.Config) -> None:
@@ -173,7 +172,7 @@ def sheet_grids(cfg: fdl.Config) -> None:
     task.encoder_init, task.encoder_gain = networks.linear_init, 3.0
     cfg.num_steps, cfg.chunk, cfg.eval_every, cfg.save_every = 4_000, 100, 2_000, 1_000
     task.learning_rate = fdl.Config(
-        optax.cosine_decay_schedule, init_value=2e-3, decay_steps=cfg.num_steps, alpha=0.05
+        schedules.cosine, init_value=2e-3, num_steps=NumSteps.new(), alpha=0.05
     )
 
 

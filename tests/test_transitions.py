@@ -272,7 +272,7 @@ def test_rewards_of_the_pendulum_worked_by_hand():
         "slow": -3.0,
         "counter-clockwise": 0.0,
     }
-    for name, reward in dsm_evaluation.PENDULUM_REWARDS.items():
+    for name, reward in envs.PENDULUM_REWARDS.items():
         np.testing.assert_allclose(reward(left, torque), expected[name], rtol=1e-6, err_msg=name)
 
 

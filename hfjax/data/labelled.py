@@ -153,8 +153,9 @@ def mnist(*, data_dir: str | None = None) -> dict[str, np.ndarray]:
     """MNIST: 60,000 handwritten digits of 28 x 28 pixels for training, 10,000 for testing.
 
     The four IDX files, packed or not, are looked for in data_dir, then in the user's cache, into
-    which they are downloaded otherwise. -> as `from_arrays`, inputs [sample, row, column, 1], bytes.
-    Raises DataFileError where data_dir is no folder, or a file is missing, cut short or another one. Source: LeCun, Bottou, Bengio & Haffner 1998.
+    which they are downloaded otherwise. -> as `from_arrays`, inputs [sample, row, column, 1],
+    bytes. Raises DataFileError where data_dir is no folder, or a file is missing, cut short or
+    another one. Source: LeCun, Bottou, Bengio & Haffner 1998.
     """
     return _idx_sets(data_dir, "mnist", _MNIST_URL, _MNIST_MD5)
 

@@ -21,7 +21,7 @@ import optax
 from matplotlib.figure import Figure
 
 from hfjax import check, figures, kernels, networks
-from hfjax.task import Task, Whole
+from hfjax.task import HostReadout, Readout, Scalars, Task, Whole
 
 EVALUATED_AT_ONCE = 256  # samples; bounds the memory of a convolutional network
 MAP_POINTS = 101  # a decision map of 2-D inputs has so many points in each direction
@@ -638,9 +638,7 @@ def task(
         )
         return state, jax.tree.map(jnp.mean, scalars) | _named(point)
 
-    def evaluate(
-        state: State, data: Any, key: jax.Array
-    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    def evaluate(state: State, data: Any, key: jax.Array) -> tuple[Scalars, Readout]:
         del key
 
         def outputs_of(inputs: jax.Array) -> jax.Array:
@@ -719,7 +717,7 @@ def check_data(data: Any) -> None:
 # Figures ---------------------------------------------------------------------------------------
 
 
-def draw(readout: dict[str, np.ndarray]) -> dict[str, Figure]:
+def draw(readout: HostReadout) -> dict[str, Figure]:
     """Figures of a readout (see `task`): information plane, confusion, map of 2-D inputs."""
     drawn = {"information_plane": _draw_plane(readout), "confusion": _draw_confusion(readout)}
     if "decision_map" in readout:
@@ -727,7 +725,7 @@ def draw(readout: dict[str, np.ndarray]) -> dict[str, Figure]:
     return drawn
 
 
-def _draw_plane(readout: dict[str, np.ndarray]) -> Figure:
+def _draw_plane(readout: HostReadout) -> Figure:
     """Each layer's way through the plane of HSIC(x, z) and HSIC(y, z), an epoch a point."""
     num_epochs = min(int(readout["epochs_done"]), len(readout["plane"]))
     path = readout["plane"][:num_epochs]
@@ -749,7 +747,7 @@ def _draw_plane(readout: dict[str, np.ndarray]) -> Figure:
     return figure
 
 
-def _draw_confusion(readout: dict[str, np.ndarray]) -> Figure:
+def _draw_confusion(readout: HostReadout) -> Figure:
     """Which class was taken for which, in per cent of the true class."""
     confusion = readout["confusion"]
     share = 100 * confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
@@ -766,7 +764,7 @@ def _draw_confusion(readout: dict[str, np.ndarray]) -> Figure:
     return figure
 
 
-def _draw_decision(readout: dict[str, np.ndarray]) -> Figure:
+def _draw_decision(readout: HostReadout) -> Figure:
     """Probability of class 1 over the plane of inputs, with the test samples."""
     (left, bottom), (right, top) = readout["decision_extent"]
     figure = Figure(figsize=(5.8, 4.8), layout="constrained")

@@ -15,12 +15,10 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from matplotlib.figure import Figure
 
 from hfjax import check, kernels, networks
-from hfjax.task import Task
+from hfjax.task import Figures, Task
 
 PAIRS_AT_ONCE = 2**23  # of samples; bounds the memory of the kernels
 
@@ -379,7 +377,7 @@ def task(
     from_source: bool = True,
     updates_per_step: int = 1,
     evaluation: Callable[..., Any] | None = None,
-    draw: Callable[[dict[str, np.ndarray]], dict[str, Figure]] | None = None,
+    draw: Figures | None = None,
 ) -> Task:
     """The distributional successor measure of the policy that a data set shows, as a Task.
 

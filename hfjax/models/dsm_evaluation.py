@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from hfjax import envs, figures
 from hfjax.models.dsm import Predictor
+from hfjax.task import HostReadout, Readout, Scalars
 
 # Distances between samples of one number ---------------------------------------------------------
 
@@ -51,7 +52,7 @@ def returns(
     act: Callable[[Any, jax.Array, jax.Array], jax.Array] | None = None,
     coordinates: Callable[[jax.Array], jax.Array] = first_two,
     num_inner: int = 4096,
-) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+) -> tuple[Scalars, Readout]:
     """Distributions of the return at data["sources"] against Monte Carlo: `evaluation=` of a task.
 
     An atom's return is the mean reward of its samples over 1 - gamma; over atoms they are compared
@@ -134,7 +135,7 @@ def pendulum_returns(
     gamma: float,
     act: Callable[[Any, jax.Array, jax.Array], jax.Array],
     num_inner: int = 4096,
-) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+) -> tuple[Scalars, Readout]:
     """`returns` of envs.PENDULUM_REWARDS."""
     return returns(
         model,
@@ -155,7 +156,7 @@ def windy_returns(
     *,
     gamma: float,
     num_inner: int = 4096,
-) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+) -> tuple[Scalars, Readout]:
     """`returns` of envs.WINDY_REWARDS."""
     return returns(model, data, key, gamma=gamma, rewards=envs.WINDY_REWARDS, num_inner=num_inner)
 
@@ -165,19 +166,19 @@ def pendulum_coordinates(states: jax.Array) -> jax.Array:
     return jnp.stack([envs.pendulum_angle(states), states[..., 2]], axis=-1)
 
 
-def draw_pendulum(readout: dict[str, np.ndarray]) -> dict[str, Figure]:
+def draw_pendulum(readout: HostReadout) -> dict[str, Figure]:
     """Figures of `pendulum_returns`."""
     axes = ("angle (rad)", "velocity (rad/s)")
     return draw_returns(readout, rewards=tuple(envs.PENDULUM_REWARDS), axes=axes)
 
 
-def draw_windy(readout: dict[str, np.ndarray]) -> dict[str, Figure]:
+def draw_windy(readout: HostReadout) -> dict[str, Figure]:
     """Figures of `windy_returns`."""
     return draw_returns(readout, rewards=tuple(envs.WINDY_REWARDS), axes=("x", "y"))
 
 
 def draw_returns(
-    readout: dict[str, np.ndarray], *, rewards: tuple[str, ...], axes: tuple[str, str]
+    readout: HostReadout, *, rewards: tuple[str, ...], axes: tuple[str, str]
 ) -> dict[str, Figure]:
     """Distribution functions and histograms of the returns, and samples by atom."""
     return {
@@ -188,7 +189,7 @@ def draw_returns(
 
 
 def _draw_returns(
-    readout: dict[str, np.ndarray],
+    readout: HostReadout,
     rewards: tuple[str, ...],
     names: tuple[str, str],
     *,
@@ -226,7 +227,7 @@ def _draw_returns(
     return figure
 
 
-def draw_samples(readout: dict[str, np.ndarray], names: tuple[str, str]) -> Figure:
+def draw_samples(readout: HostReadout, names: tuple[str, str]) -> Figure:
     """Samples of the atoms, a colour an atom, after each source.
 
     readout: "shown" [source, outer, inner, 2], "shown_sources" [source, 2].

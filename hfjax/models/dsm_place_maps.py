@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from hfjax import arena, cells, decoders, figures, ratemaps
 from hfjax.models.dsm import Predictor
 from hfjax.models.dsm_evaluation import draw_samples
+from hfjax.task import HostReadout, Readout, Scalars
 
 MOVED = (0, 1, 2, 5, 10, 15, 20, 25, 30, 40, 50)  # place cells, in the perturbation test
 WALL_M = 0.2  # a field is at a wall where its middle is nearer to one wall than this
@@ -140,7 +141,7 @@ def place_maps(
     gamma: float,
     num_inner: int = 64,
     distance_sq: cells.DistanceSq = cells.euclidean_sq,
-) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+) -> tuple[Scalars, Readout]:
     """Predicted rates over a lattice of places: `evaluation=` of a task on place cells.
 
     A cell's predicted rate map is, at each place, the mean of an atom's samples; over all atoms it
@@ -261,7 +262,7 @@ def place_maps(
 # Figures ---------------------------------------------------------------------------------------
 
 
-def draw_place_maps(readout: dict[str, np.ndarray]) -> dict[str, Figure]:
+def draw_place_maps(readout: HostReadout) -> dict[str, Figure]:
     """Maps, predicted and of hidden layers, places to come, samples by atom, and similarity."""
     return {
         "rate_maps": _draw_maps(readout),
@@ -316,7 +317,7 @@ def _rows_of_maps(rows: dict[str, np.ndarray], title: str, columns: list[str]) -
     return figure
 
 
-def _draw_maps(readout: dict[str, np.ndarray]) -> Figure:
+def _draw_maps(readout: HostReadout) -> Figure:
     """Rows: the cell itself, what follows in the data, the prediction, and three atoms."""
     shown = np.linspace(0, len(readout["maps"]) - 1, 8).astype(int)
     rows = {
@@ -330,7 +331,7 @@ def _draw_maps(readout: dict[str, np.ndarray]) -> Figure:
     return _rows_of_maps(rows, title, [f"cell {cell}" for cell in shown])
 
 
-def _draw_hidden(readout: dict[str, np.ndarray]) -> Figure:
+def _draw_hidden(readout: HostReadout) -> Figure:
     """Rows: hidden layers of the first atom; eight units each, those that vary most."""
     layers = [n for n in readout if n.startswith("hidden_maps_")]
     count = min(8, *(len(readout[n]) for n in layers))
@@ -343,7 +344,7 @@ def _draw_hidden(readout: dict[str, np.ndarray]) -> Figure:
     return _rows_of_maps(rows, title, [f"{i + 1}." for i in range(count)])
 
 
-def _draw_predictions(readout: dict[str, np.ndarray]) -> Figure:
+def _draw_predictions(readout: HostReadout) -> Figure:
     """Rows: decoders; the move to the mean place to come, x and y as maps, and the uncertainty."""
     lattice = readout["lattice"]
     side = round(len(lattice) ** 0.5)

@@ -19,7 +19,7 @@ import optax
 from matplotlib.figure import Figure
 
 from hfjax import arena, cells, check, figures, networks, ratemaps
-from hfjax.task import Task
+from hfjax.task import HostReadout, Readout, Scalars, Task
 
 # Walks are evaluated in groups of about this many positions, to bound memory: 4096 units take
 # 0.25 GiB for each array of [group, time, unit].
@@ -361,7 +361,7 @@ def evaluation(
     num_map_walks: int,
     num_bins: int,
     num_noise_maps: int,
-) -> Callable[..., tuple[dict[str, jax.Array], dict[str, jax.Array]]]:
+) -> Callable[..., tuple[Scalars, Readout]]:
     """A Task's `evaluate` for any network that path-integrates to place cells.
 
     forward (state, walk) -> activity [batch, time, unit], outputs [batch, time, place].
@@ -603,7 +603,7 @@ def torus(
     return readout
 
 
-def draw(readout: dict[str, np.ndarray]) -> dict[str, Figure]:
+def draw(readout: HostReadout) -> dict[str, Figure]:
     """All figures of `evaluation`'s readout; those of the rat where it was given its paths."""
     width_m, dt_s = float(readout["box_width_m"]), float(readout["dt_s"])
     maps, scores = np.asarray(readout["rate_maps"]), np.asarray(readout["grid_score_60"])

@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 
 from hfjax import check, figures, plasticity, theta
 from hfjax.networks import Nonlinearity, identity, with_slope
-from hfjax.task import Task
+from hfjax.task import HostReadout, Readout, Scalars, Task
 
 NOISE_TIME_S = 0.3  # of the dendrites' Ornstein-Uhlenbeck noise
 LOSS_TIME_S = 60.0  # of the low-pass filter on the reported loss
@@ -806,9 +806,7 @@ def task(
     if num_lags >= num_correlated:
         raise ValueError(f"max_lag_s must be below correlate_s ({correlate_s}), but is {max_lag_s}")
 
-    def evaluate(
-        state: HelmholtzState, data: Any, key: jax.Array
-    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    def evaluate(state: HelmholtzState, data: Any, key: jax.Array) -> tuple[Scalars, Readout]:
         del data
         scalars, recorded = run_modes(
             state,
@@ -852,9 +850,7 @@ def shown(activity: Mapping[str, Rates], num_shown: int) -> dict[str, jax.Array]
 # Figures ---------------------------------------------------------------------------------------
 
 
-def draw_modes(
-    readout: Mapping[str, np.ndarray], *, below: Sequence[str] = ()
-) -> dict[str, Figure]:
+def draw_modes(readout: HostReadout, *, below: Sequence[str] = ()) -> dict[str, Figure]:
     """One figure a mode: dendrites and somata of a few units of each layer, over time."""
     drawn = {}
     explained = {
@@ -874,7 +870,7 @@ def draw_modes(
     return drawn
 
 
-def draw(readout: Mapping[str, np.ndarray]) -> dict[str, Figure]:
+def draw(readout: HostReadout) -> dict[str, Figure]:
     """Rates in each mode (figures 1 and 2), and the autocorrelations of figure 2."""
     drawn = draw_modes(readout, below=("latents",))
     drawn["autocorrelation"] = figures.autocorrelations(

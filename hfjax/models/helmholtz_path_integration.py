@@ -10,7 +10,7 @@ Source of equations and constants: the paper, and `figs34.ipynb` of HelmholtzHip
 RatInABox 1.6.3. Positions lie in [-width / 2, width / 2).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -45,7 +45,7 @@ from hfjax.models.helmholtz import (
     steps_in,
 )
 from hfjax.networks import retanh, threshold_relu
-from hfjax.task import Task
+from hfjax.task import HostReadout, Readout, Scalars, Task
 
 # (rates [sample, cell], targets [sample, out], queries [query, cell]) -> [query, out]
 Decoder = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
@@ -271,7 +271,7 @@ def measure_path_integration(
     fit_thetas: np.ndarray,
     protocol: Protocol,
     dt_s: float,
-) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+) -> tuple[Scalars, Readout]:
     """Decoding error before and after the senses are cut, over many tests, beside its controls.
 
     fit_thetas  the gate while the decoders' samples are taken.
@@ -540,9 +540,7 @@ def task(
         loss_from_s=loss_from_s,
     )
 
-    def evaluate(
-        state: HelmholtzState, data: Any, key: jax.Array
-    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    def evaluate(state: HelmholtzState, data: Any, key: jax.Array) -> tuple[Scalars, Readout]:
         del data
         mode_key, test_key = jax.random.split(key)
         scalars, recorded = run_modes(
@@ -695,9 +693,7 @@ def remapping(
         world = moved.world._replace(centres=state.world.centres)
         return RemappingState(moved.circuit, world, fresh), losses
 
-    def evaluate(
-        state: RemappingState, data: Any, key: jax.Array
-    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    def evaluate(state: RemappingState, data: Any, key: jax.Array) -> tuple[Scalars, Readout]:
         del data
         old = state.circuit._replace(synapses=_before(state))
         there = state.world._replace(centres=state.fresh.centres)
@@ -757,7 +753,7 @@ def _by_position(maps: np.ndarray) -> np.ndarray:
     return order[np.minimum(away, len(positions) - away).argmin(axis=1)]
 
 
-def draw(readout: Mapping[str, np.ndarray]) -> dict[str, Figure]:
+def draw(readout: HostReadout) -> dict[str, Figure]:
     """Figure 3: rates in each mode, maps, the test, and the weights of the attractor."""
     drawn = draw_modes(readout)
     drawn["error"] = figures.error_since_cut(
@@ -772,7 +768,7 @@ def draw(readout: Mapping[str, np.ndarray]) -> dict[str, Figure]:
     return drawn
 
 
-def _error_curves(readout: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _error_curves(readout: HostReadout) -> dict[str, np.ndarray]:
     known = {"errors/perfect", "errors/chance", "errors/stays"}
     names = [name for name in readout if name.startswith("errors/") and name not in known]
     curves = {" ".join(name.split("_")[1:]) + " decoder": readout[name] for name in sorted(names)}
@@ -781,7 +777,7 @@ def _error_curves(readout: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return curves | {"a bump that stays where it was": stays}
 
 
-def _draw_ring(readout: Mapping[str, np.ndarray]) -> dict[str, Figure]:
+def _draw_ring(readout: HostReadout) -> dict[str, Figure]:
     width_m, order = float(readout["width_m"]), _field_order(readout["maps/EC"])
     if not len(order):
         return {}  # EC is silent: there is nothing to sort
@@ -826,7 +822,7 @@ def _draw_ring(readout: Mapping[str, np.ndarray]) -> dict[str, Figure]:
     }
 
 
-def _draw_torus(readout: Mapping[str, np.ndarray]) -> dict[str, Figure]:
+def _draw_torus(readout: HostReadout) -> dict[str, Figure]:
     side = round(readout["maps/EC"].shape[1] ** 0.5)
     strongest = np.argsort(-readout["maps/EC"].max(axis=1))[:24]
     width_m = float(readout["width_m"])
@@ -848,7 +844,7 @@ def _draw_torus(readout: Mapping[str, np.ndarray]) -> dict[str, Figure]:
     }
 
 
-def draw_remapping(readout: Mapping[str, np.ndarray]) -> dict[str, Figure]:
+def draw_remapping(readout: HostReadout) -> dict[str, Figure]:
     """Figure 4: errors before, right after, and after relearning, and the maps of HPC and EC."""
     first = min(name for name in readout if name.startswith("before/errors/0_"))
     labels = {"before": "before", "after": "right after", "relearned": "relearned"}

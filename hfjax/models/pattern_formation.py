@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from hfjax import cells, check, figures, ratemaps
 from hfjax.networks import Nonlinearity, relu
-from hfjax.task import Task
+from hfjax.task import HostReadout, Readout, Scalars, Task
 
 
 class PatternState(NamedTuple):
@@ -275,9 +275,7 @@ def task(
         }
         return state._replace(maps=maps), scalars
 
-    def evaluate(
-        state: PatternState, data: Any, key: jax.Array
-    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    def evaluate(state: PatternState, data: Any, key: jax.Array) -> tuple[Scalars, Readout]:
         del data
         # Rounded, so that the first map of a hierarchy, which is uniform, has no ripples to score.
         maps = jnp.round(unit_peak(state.maps), 5)
@@ -321,7 +319,7 @@ def _distance(a: jax.Array, b: jax.Array) -> jax.Array:
 # Figures ---------------------------------------------------------------------------------------
 
 
-def draw(readout: dict[str, np.ndarray]) -> dict[str, Figure]:
+def draw(readout: HostReadout) -> dict[str, Figure]:
     """Figures of a readout (see `task`): maps, spectra, covariance, grid scores, scales."""
     return {
         "maps": _draw_maps(readout),
@@ -332,7 +330,7 @@ def draw(readout: dict[str, np.ndarray]) -> dict[str, Figure]:
     }
 
 
-def _draw_maps(readout: dict[str, np.ndarray]) -> Figure:
+def _draw_maps(readout: HostReadout) -> Figure:
     scores = readout["grid_scores"]
     return figures.rate_maps(
         readout["maps"],
@@ -342,7 +340,7 @@ def _draw_maps(readout: dict[str, np.ndarray]) -> Figure:
     )
 
 
-def _draw_scores(readout: dict[str, np.ndarray]) -> Figure:
+def _draw_scores(readout: HostReadout) -> Figure:
     return figures.score_histogram(
         readout["grid_scores"],
         readout["noise_scores"],
@@ -351,12 +349,12 @@ def _draw_scores(readout: dict[str, np.ndarray]) -> Figure:
     )
 
 
-def _width_m(readout: dict[str, np.ndarray]) -> float:
+def _width_m(readout: HostReadout) -> float:
     k = readout["wave_vectors"]
     return float((len(k) - 1) / (len(k) * k[1, 0, 0]))
 
 
-def _draw_spectra(readout: dict[str, np.ndarray]) -> Figure:
+def _draw_spectra(readout: HostReadout) -> Figure:
     """Fourier power, averaged over maps and of seven of them; the ring is where Sigma peaks."""
     maps, k = readout["maps"], readout["wave_vectors"]
     maps = maps.astype(np.float64)
@@ -395,7 +393,7 @@ def _draw_spectra(readout: dict[str, np.ndarray]) -> Figure:
     return figure
 
 
-def _draw_covariance(readout: dict[str, np.ndarray]) -> Figure:
+def _draw_covariance(readout: HostReadout) -> Figure:
     """Sigma itself, and its eigenvalues against wave number with the wave numbers of the maps."""
     spectrum, k = readout["spectrum"], np.linalg.norm(readout["wave_vectors"], axis=-1)
     width_m = _width_m(readout)
@@ -417,7 +415,7 @@ def _draw_covariance(readout: dict[str, np.ndarray]) -> Figure:
     return figure
 
 
-def _draw_scales(readout: dict[str, np.ndarray]) -> Figure:
+def _draw_scales(readout: HostReadout) -> Figure:
     """Spacing and orientation against the map's index; grid-like maps are filled."""
     index = np.arange(len(readout["spacing_m"]))
     grid = readout["grid_scores"] > 0.37

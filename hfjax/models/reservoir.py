@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from hfjax import check, figures, kernels, networks
 from hfjax.models import biohsic
-from hfjax.task import Task, Whole
+from hfjax.task import HostReadout, Readout, Scalars, Task, Whole
 
 NUM_TRACED = 10  # windows whose outputs are kept for the figure
 
@@ -294,9 +294,7 @@ def task(
         }
         return state, scalars
 
-    def evaluate(
-        state: State, data: Any, key: jax.Array
-    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    def evaluate(state: State, data: Any, key: jax.Array) -> tuple[Scalars, Readout]:
         frozen_key, replay_key = jax.random.split(key)
         some = partial(
             epoch,
@@ -326,12 +324,12 @@ def task(
 # Figures ---------------------------------------------------------------------------------------
 
 
-def draw(readout: dict[str, np.ndarray]) -> dict[str, Figure]:
+def draw(readout: HostReadout) -> dict[str, Figure]:
     """Figures of a readout (see `task`): outputs against targets, and the error over windows."""
     return {"traces": _draw_traces(readout), "error": _draw_error(readout)}
 
 
-def _draw_traces(readout: dict[str, np.ndarray]) -> Figure:
+def _draw_traces(readout: HostReadout) -> Figure:
     """Three outputs and their targets over time, in the first windows and in the last ones."""
     figure = Figure(figsize=(10, 5.6), layout="constrained")
     axes = figure.subplots(3, 2, sharex=True, squeeze=False)
@@ -359,7 +357,7 @@ def _draw_traces(readout: dict[str, np.ndarray]) -> Figure:
     return figure
 
 
-def _draw_error(readout: dict[str, np.ndarray]) -> Figure:
+def _draw_error(readout: HostReadout) -> Figure:
     """Normalised error of every window, over the windows."""
     num_epochs = min(int(readout["epochs_done"]), len(readout["errors"]))
     errors = readout["errors"][:num_epochs].ravel()

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from hfjax import arena, cells, check, figures, networks, ratemaps
 from hfjax.models import grid_rnn
-from hfjax.task import Task
+from hfjax.task import HostReadout, Readout, Scalars, Task
 
 NUM_SHUFFLES = 200  # of the units on the sheet, beside which Moran's I is reported
 GRID_SCORE = 0.3  # units above it count as grid cells in the statistics of the sheet
@@ -487,9 +487,7 @@ def task(
         num_noise_maps=num_noise_maps,
     )
 
-    def evaluate(
-        state: grid_rnn.State, data: Any, key: jax.Array
-    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    def evaluate(state: grid_rnn.State, data: Any, key: jax.Array) -> tuple[Scalars, Readout]:
         key, sheet_key = jax.random.split(key)
         scalars, readout = network.evaluate(state, data, key)
         tau = None if chosen.tau is None else chosen.tau(state.params.network)
@@ -515,7 +513,7 @@ def on_the_sheet(
     *,
     side: int,
     width_m: float,
-) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+) -> tuple[Scalars, Readout]:
     """Scalars on the order of the sheet, as `task` tells, and what lies where.
 
     maps [unit, x, y], grid_score [unit], tau [unit] or None
@@ -561,7 +559,7 @@ def on_the_sheet(
 # Figures ---------------------------------------------------------------------------------------
 
 
-def draw(readout: dict[str, np.ndarray]) -> dict[str, Figure]:
+def draw(readout: HostReadout) -> dict[str, Figure]:
     """The figures of `grid_rnn`, the maps over the sheet, and tau against the scale."""
     drawn = grid_rnn.draw(readout) | {"sheet": _draw_sheet(readout)}
     if "tau" in readout:
@@ -569,7 +567,7 @@ def draw(readout: dict[str, np.ndarray]) -> dict[str, Figure]:
     return drawn
 
 
-def _draw_sheet(readout: dict[str, np.ndarray]) -> Figure:
+def _draw_sheet(readout: HostReadout) -> Figure:
     """What lies where on the sheet; units that are no grid cells are left white, but for tau."""
     score = np.asarray(readout["grid_score_60"])
     grid = score > GRID_SCORE
@@ -605,7 +603,7 @@ def _draw_sheet(readout: dict[str, np.ndarray]) -> Figure:
     return figure
 
 
-def _draw_tau_and_scale(readout: dict[str, np.ndarray]) -> Figure:
+def _draw_tau_and_scale(readout: HostReadout) -> Figure:
     """Time constant against wavelength, a dot a unit."""
     score, tau = np.asarray(readout["grid_score_60"]), np.asarray(readout["tau"])
     scale = np.asarray(readout["scale_m"])

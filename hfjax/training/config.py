@@ -13,6 +13,19 @@ from fiddle import daglish, printing
 from hfjax.errors import InputError, nearest
 
 
+class NumSteps(fdl.Tag):
+    """The experiment's num_steps, for a schedule that ends with the run: `NumSteps.new()`."""
+
+
+def fill_in_num_steps(config: fdl.Buildable) -> None:
+    """Give every argument tagged NumSteps, and not set otherwise, the value of config.num_steps."""
+    for node, _ in daglish.iterate(config):
+        if isinstance(node, fdl.Buildable):
+            for name, tags in node.__argument_tags__.items():
+                if NumSteps in tags and name not in node.__arguments__:
+                    setattr(node, name, config.num_steps)
+
+
 def flatten(config: fdl.Buildable) -> dict[str, Any]:
     """{dotted path: value} of every setting, functions by their name."""
     flat = printing.as_dict_flattened(config)

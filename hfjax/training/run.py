@@ -27,7 +27,7 @@ from hfjax.errors import InputError, SaveError, TrainingFailed, one_line
 from hfjax.task import Task, Whole
 from hfjax.training import log as logs
 from hfjax.training import workdir as wd
-from hfjax.training.config import check_types, flatten
+from hfjax.training.config import check_types, fill_in_num_steps, flatten
 
 # Parts of a state that init_from leaves as they were initialised.
 NOT_COPIED = ("opt_state", "fresh")
@@ -84,6 +84,8 @@ class Experiment:
 
 def build(config: fdl.Config) -> Experiment:
     """The Experiment of a config. Raises InputError, in one sentence, where a setting is wrong."""
+    config = fdl.deepcopy_with(config)
+    fill_in_num_steps(config)
     check_types(config)
     try:
         return fdl.build(config)
@@ -205,6 +207,7 @@ def run(
     """
     workdir = pathlib.Path(workdir)
     config = fdl.deepcopy_with(config)
+    fill_in_num_steps(config)
     fdl.materialize_defaults(config)  # what is stored then holds, whatever later defaults say
     experiment = build(config)
     num_steps = experiment.num_steps

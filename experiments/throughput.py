@@ -28,7 +28,6 @@ from hfjax import arena, cells, kernels, networks, ratemaps
 from hfjax.data import labelled
 from hfjax.models import (
     biohsic,
-    biohsic_lif,
     dsm,
     grid_rnn,
     helmholtz,
@@ -607,7 +606,7 @@ def made_images(shape: tuple[int, ...]) -> dict:
 
 
 LIF: dict[str, Any] = {
-    "encode": biohsic_lif.over_255,
+    "encode": biohsic.over_255,
     "window": 64,
     "gamma": 10.0,
     "time_steps": 20,
@@ -695,7 +694,7 @@ SECTIONS: dict[str, tuple[Callable[[int, bool], list[Row]], int, int]] = {
         partial(
             windows,
             samples=labelled.linear,
-            network=biohsic_lif.lif_mlp(hidden=(4,)),
+            network=biohsic.lif_mlp(hidden=(4,)),
             sigmas=(0.5, 0.25, 1.0),
             num_windows=800,
             num_seeds=(1, 5, 30),
@@ -708,7 +707,7 @@ SECTIONS: dict[str, tuple[Callable[[int, bool], list[Row]], int, int]] = {
         partial(
             windows,
             samples=labelled.xor,
-            network=biohsic_lif.lif_mlp(hidden=(10, 4)),
+            network=biohsic.lif_mlp(hidden=(10, 4)),
             sigmas=(0.3, 0.25, 2.0),
             num_windows=800,
             num_seeds=(1, 5, 30),

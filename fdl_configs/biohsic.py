@@ -6,7 +6,6 @@ import fiddle as fdl
 
 from hfjax.data import labelled
 from hfjax.models import biohsic as model
-from hfjax.models import biohsic_lif as lif
 from hfjax.training.run import Experiment
 
 
@@ -118,7 +117,7 @@ def back_propagation(cfg: fdl.Config) -> None:
 
     biohsic_lif too: in an MLP of the same sizes, without time steps, over batches of 256 at 1e-3.
     """
-    leaky = _network(cfg) is lif.lif_mlp
+    leaky = _network(cfg) is model.lif_mlp
     if not leaky and _network(cfg) not in (model.mlp, model.cnn):
         raise ValueError("back-propagation is for the configs biohsic and biohsic_lif")
     before_the_learner(cfg, "back_propagation")

@@ -6,7 +6,6 @@ from fdl_configs.biohsic import before_the_learner
 from hfjax import networks
 from hfjax.data import labelled
 from hfjax.models import biohsic as model
-from hfjax.models import biohsic_lif as lif
 from hfjax.training.run import Experiment
 
 
@@ -24,7 +23,7 @@ def biohsic_lif() -> fdl.Config:
         Experiment,
         task=fdl.Config(
             model.task,
-            network=fdl.Config(lif.lif_mlp, hidden=(10, 4), dt_s=1e-3, tau_s=5e-3),
+            network=fdl.Config(model.lif_mlp, hidden=(10, 4), dt_s=1e-3, tau_s=5e-3),
             learner=model.biological_rule,
             memory=fdl.Config(model.sliding_windows),
             window=64,
@@ -33,7 +32,7 @@ def biohsic_lif() -> fdl.Config:
             sigmas=(0.3, 0.25, 2.0),
             time_steps=20,
             between_windows=model.carry_on,
-            encode=lif.over_255,
+            encode=model.over_255,
             learning_rate=1e-4,
             weight_decay=1e-4,
             steps_per_epoch=1,
@@ -80,5 +79,5 @@ def _lif_only(cfg: fdl.Config, fiddler: str) -> None:
     network = cfg.task.network if fdl.get_callable(cfg.task) is model.task else None
     if network is not None and fdl.get_callable(cfg.data) in (labelled.linear, labelled.xor):
         before_the_learner(cfg, fiddler)
-    if network is None or fdl.get_callable(network) is not lif.lif_mlp:
+    if network is None or fdl.get_callable(network) is not model.lif_mlp:
         raise ValueError(f"the fiddler {fiddler} changes the config biohsic_lif, and no other")

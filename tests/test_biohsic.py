@@ -14,7 +14,7 @@ from flax import linen as nn
 import fdl_configs
 from hfjax import figures, kernels, networks
 from hfjax.data import labelled
-from hfjax.models import biohsic, biohsic_lif
+from hfjax.models import biohsic
 from hfjax.training import run as train
 from tests.test_kernels import reference_kernel, reference_signal
 
@@ -90,7 +90,7 @@ def test_the_rule_equals_the_equations(float64):
 
 @pytest.mark.parametrize(
     ("network", "input_shape"),
-    [(biohsic.cnn(channels=(3, 4)), (8, 4, 2)), (biohsic_lif.lif_mlp(hidden=(6, 5)), (3,))],
+    [(biohsic.cnn(channels=(3, 4)), (8, 4, 2)), (biohsic.lif_mlp(hidden=(6, 5)), (3,))],
 )
 def test_the_rule_moves_each_layer_along_its_signal_at_the_newest_sample(
     float64, network, input_shape
@@ -301,10 +301,10 @@ def test_parts_of_an_epoch_make_the_epoch():
 
 
 def test_a_leaky_layer_goes_a_fifth_of_its_way_in_a_millisecond():
-    network = biohsic_lif.lif_mlp(hidden=(2,), dt_s=1e-3, tau_s=5e-3)
+    network = biohsic.lif_mlp(hidden=(2,), dt_s=1e-3, tau_s=5e-3)
     params = (
-        biohsic.networks.DenseParams(jnp.array([[1.0, -1.0]]), jnp.array([0.5, 0.0])),
-        biohsic.networks.DenseParams(jnp.array([[1.0], [2.0]]), jnp.array([0.0])),
+        networks.DenseParams(jnp.array([[1.0, -1.0]]), jnp.array([0.5, 0.0])),
+        networks.DenseParams(jnp.array([[1.0], [2.0]]), jnp.array([0.0])),
     )
     u = (jnp.array([[1.0, 2.0]]), jnp.array([[-3.0]]))
     (z, outputs), (u_1, u_2) = biohsic.forward(network, params, u, jnp.array([[3.0]]))
@@ -317,7 +317,7 @@ def test_a_leaky_layer_goes_a_fifth_of_its_way_in_a_millisecond():
 
 @pytest.mark.parametrize("learner", LEARNERS[1:])
 def test_the_baselines_hand_on_the_state_of_leaky_layers(learner):
-    network = biohsic_lif.lif_mlp(hidden=(6, 5))
+    network = biohsic.lif_mlp(hidden=(6, 5))
     params, u, x, y, Kx, Ky = setting(network, (3,))
     u = jax.tree.map(lambda a: a + jnp.cos(jnp.arange(a.size)).reshape(a.shape), u)
     update = learn(learner, network, params, u, x, y, Kx, Ky)
@@ -325,7 +325,7 @@ def test_the_baselines_hand_on_the_state_of_leaky_layers(learner):
     same((update.u, update.outputs), (states, activity[-1]), rtol=1e-5, atol=1e-6)
 
 
-LEAKY = {**SMALL, "network": biohsic_lif.lif_mlp(hidden=(6,)), "time_steps": 4, "gamma": 10.0}
+LEAKY = {**SMALL, "network": biohsic.lif_mlp(hidden=(6,)), "time_steps": 4, "gamma": 10.0}
 
 
 def test_state_goes_on_in_its_slot_or_starts_from_rest():
@@ -428,7 +428,7 @@ def test_crop_and_flip_shifts_all_images_alike_and_mirrors_some():
 
 def test_bytes_over_255_lie_between_0_and_1():
     np.testing.assert_allclose(
-        biohsic_lif.over_255(jnp.array([0.0, 51.0, 255.0])), [0, 0.2, 1], rtol=1e-6
+        biohsic.over_255(jnp.array([0.0, 51.0, 255.0])), [0, 0.2, 1], rtol=1e-6
     )
 
 
@@ -482,8 +482,8 @@ def test_networks_refuse_impossible_sizes():
     for call, message in (
         (lambda: biohsic.mlp(hidden=(4, 0)), r"hidden\[1\] must be at least 1, but is 0"),
         (lambda: biohsic.cnn(channels=()), "number_of_layers must be at least 1"),
-        (lambda: biohsic_lif.lif_mlp(tau_s=0.0), "tau_s must be positive"),
-        (lambda: biohsic_lif.lif_mlp(dt_s=1.0), "dt_s must be at most tau_s"),
+        (lambda: biohsic.lif_mlp(tau_s=0.0), "tau_s must be positive"),
+        (lambda: biohsic.lif_mlp(dt_s=1.0), "dt_s must be at most tau_s"),
     ):
         with pytest.raises(ValueError, match=message):
             call()

@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from hfjax import check, networks
-from hfjax.models import biohsic
+from hfjax.models.biohsic.networks import Network, dense_stack
 
 
 def lif_mlp(
     *, hidden: tuple[int, ...] = (10, 4), dt_s: float = 1e-3, tau_s: float = 5e-3
-) -> biohsic.Network:
+) -> Network:
     """u_t = u_tm1 + (dt/tau) (z_below W + b - u_tm1), z = layer_norm(relu(u)); the outputs are u.
 
     The state u [sample, unit] of each layer belongs to a slot of the window; what becomes of it
@@ -43,17 +43,8 @@ def lif_mlp(
     def rest(params: tuple, num_samples: int) -> tuple:
         return tuple(jnp.zeros((num_samples, *p.bias.shape), p.bias.dtype) for p in params)
 
-    return biohsic.Network(
-        init=partial(biohsic.dense_stack, hidden=tuple(hidden)),
+    return Network(
+        init=partial(dense_stack, hidden=tuple(hidden)),
         rest=rest,
         layers=(layer,) * len(hidden) + (outputs,),
     )
-
-
-def over_255(inputs: jax.Array) -> jax.Array:
-    """The inputs divided by 255, as published; an oddity of the original, meant for bytes.
-
-    All inputs are then so near each other that their kernel matrix is nearly 1 everywhere, and
-    HSIC(x, z) about 3e-6: the input term of the objective does nothing.
-    """
-    return inputs / 255

@@ -5,7 +5,6 @@ import fiddle as fdl
 from hfjax import arena, cells, kernels
 from hfjax.data import policies, transitions
 from hfjax.models import dsm as model
-from hfjax.models import dsm_evaluation, dsm_place_maps
 from hfjax.training import schedules
 from hfjax.training.config import NumSteps
 from hfjax.training.run import Experiment
@@ -45,8 +44,8 @@ def dsm() -> fdl.Config:
             ),
             target_update=fdl.Partial(model.soft_update, rate=0.01),
             updates_per_step=1,
-            evaluation=fdl.Partial(dsm_evaluation.pendulum_returns, act=policies.act),
-            draw=dsm_evaluation.draw_pendulum,
+            evaluation=fdl.Partial(model.pendulum_returns, act=policies.act),
+            draw=model.draw_pendulum,
         ),
         data=fdl.Config(
             transitions.saved_or_made,
@@ -71,8 +70,8 @@ def dsm_windy() -> fdl.Config:
     As slow as dsm; with `laptop` a minute, see experiments/dsm/RESULTS.md.
     """
     cfg = dsm()
-    cfg.task.evaluation = dsm_evaluation.windy_returns
-    cfg.task.draw = dsm_evaluation.draw_windy
+    cfg.task.evaluation = model.windy_returns
+    cfg.task.draw = model.draw_windy
     cfg.data.maker = fdl.Partial(
         transitions.windy_grid, num_transitions=100_000, num_rollouts=5_000, gamma=0.95
     )
@@ -93,8 +92,8 @@ def dsm_place_cells() -> fdl.Config:
     task = cfg.task
     task.num_outer, task.num_inner, task.latent_dims, task.batch_size = 10, 5, 5, 32
     task.hidden, task.adversary.num_units = (32, 32, 32), 32
-    task.evaluation = fdl.Partial(dsm_place_maps.place_maps)
-    task.draw = dsm_place_maps.draw_place_maps
+    task.evaluation = fdl.Partial(model.evaluate_place_maps)
+    task.draw = model.draw_place_maps
     task.updates_per_step = 100
     cfg.data.maker = fdl.Partial(
         transitions.place_cells, behaviour="random_walk", num_steps=24_000, gamma=0.95

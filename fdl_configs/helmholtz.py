@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import fiddle as fdl
 
-from hfjax import cells, plasticity, theta
+from hfjax import decoders, plasticity, theta
 from hfjax.models import helmholtz as model
 from hfjax.models import helmholtz_path_integration as path
 from hfjax.training.run import Experiment
@@ -91,7 +91,7 @@ def helmholtz_path_integration() -> fdl.Config:
             gate=fdl.Partial(theta.square, frequency_hz=5.0, fraction=0.5, offset=0.0),
             protocol=fdl.Config(
                 path.Protocol,
-                decoders=(cells.gaussian_process_decoder, cells.ridge_decoder),
+                decoders=(decoders.gaussian_process_decoder, decoders.ridge_decoder),
                 decoder_s=600.0,
                 num_tests=50,
                 spin_up_s=10.0,
@@ -137,7 +137,7 @@ def sine_gate(cfg: fdl.Config) -> None:
 def ridge_only(cfg: fdl.Config) -> None:
     """helmholtz_path_integration or _remapping without the Gaussian process: faster evaluation."""
     _helmholtz_only(cfg, "ridge_only", path.task, path.remapping)
-    cfg.task.protocol.decoders = (cells.ridge_decoder,)
+    cfg.task.protocol.decoders = (decoders.ridge_decoder,)
 
 
 def torus(cfg: fdl.Config) -> None:

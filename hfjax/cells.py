@@ -1,4 +1,4 @@
-"""Spatial codes: place, grid, head-direction, vector cells, and reading a position back."""
+"""Spatial codes: place, grid, head-direction and vector cells."""
 
 import functools
 import math
@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse.csgraph
 import shapely
-from jax.experimental.buffer_callback import buffer_callback
 
 from hfjax import check
 from hfjax.arena import Environment, contains
@@ -591,22 +590,6 @@ def object_vector_cells(
     return jnp.sum(rates, axis=-2)
 
 
-def decode_position(outputs: jax.Array, centres: jax.Array, *, top: int = 3) -> jax.Array:
-    """Position read from place cells: the mean centre of the `top` cells with largest output.
-
-    outputs [..., place], centres [place, 2] (m) -> [..., 2] (m). Of equal outputs the cell with
-    the lower index is taken.
-    Raises ValueError where top is below 1 or above the number of cells.
-    Source: Sorscher et al. 2019; grid-pattern-formation `get_nearest_cell_pos`.
-    """
-    num_place = outputs.shape[-1]
-    chex.assert_shape(centres, (num_place, 2))
-    if not 1 <= top <= num_place:
-        raise ValueError(f"top must be between 1 and {num_place} (place cells), but is {top}")
-    _, best = jax.lax.top_k(outputs, top)
-    return jnp.mean(centres[best], axis=-2)
-
-
 def angles_code(positions: jax.Array, *, width_m: float) -> jax.Array:
     """A position on a ring or torus as (cos, sin) of its angle along each axis.
 
@@ -615,70 +598,6 @@ def angles_code(positions: jax.Array, *, width_m: float) -> jax.Array:
     """
     angle = positions * (2 * jnp.pi / width_m)
     return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
-
-
-def decode_angles(code: jax.Array, *, width_m: float) -> jax.Array:
-    """The inverse of `angles_code`, whatever the length of each (cos, sin).
-
-    code [..., 2 dim] -> positions [..., dim] (m), in [-width_m / 2, width_m / 2].
-    """
-    cosine, sine = jnp.split(code, 2, axis=-1)
-    return jnp.arctan2(sine, cosine) * (width_m / (2 * jnp.pi))
-
-
-def ridge_decoder(
-    rates: jax.Array, targets: jax.Array, queries: jax.Array, *, alpha: float = 0.01
-) -> jax.Array:
-    """Linear regression with a quadratic penalty and a free intercept.
-
-    min |Y - X W - b|^2 + alpha |W|^2 over the samples, then read at the queries. With `angles_code`
-    as targets it is the circular decoder of the field.
-
-    rates [sample, cell], targets [sample, out], queries [query, cell] -> [query, out].
-    Raises ValueError where alpha is not positive.
-    Source: HelmholtzHippocampus `train_decoder`, "linear_regression".
-    """
-    check.positive(alpha=alpha)
-    chex.assert_equal_shape_prefix([rates, targets], 1)
-    mean, mean_target = jnp.mean(rates, axis=0), jnp.mean(targets, axis=0)
-    X, Y = rates - mean[None], targets - mean_target[None]
-    W = jnp.linalg.solve(X.T @ X + alpha * jnp.eye(X.shape[1], dtype=X.dtype), X.T @ Y)
-    return (queries - mean[None]) @ W + mean_target[None]
-
-
-def gaussian_process_decoder(rates: jax.Array, targets: jax.Array, queries: jax.Array) -> jax.Array:
-    """Mean of a Gaussian process with a unit RBF kernel, by scikit-learn on the host in float64.
-
-    rates [sample, cell], targets [sample, out], queries [query, cell] -> [query, out].
-    Kernel (length 1, not fitted) and jitter (1e-10) are those of scikit-learn's defaults in 2023.
-    Under vmap the members are fitted one after the other.
-    Source: HelmholtzHippocampus `train_decoder`, "gaussian_process".
-    """
-    chex.assert_equal_shape_prefix([rates, targets], 1)
-
-    def fit_and_predict(rates, targets, queries):
-        from sklearn.gaussian_process import GaussianProcessRegressor, kernels  # slow to import
-
-        X, Y, Q = (np.asarray(a).astype(np.float64) for a in (rates, targets, queries))
-        # optimizer=None: newer versions would otherwise fit the kernel's length, for minutes.
-        model = GaussianProcessRegressor(kernels.RBF(1.0), optimizer=None).fit(X, Y)
-        # In pieces: the kernel between all queries and samples would take gigabytes.
-        pieces = np.array_split(Q, max(1, len(Q) // 2000))
-        predicted = np.concatenate([model.predict(piece) for piece in pieces])
-        return predicted.reshape(len(Q), -1).astype(dtype)
-
-    def in_place(context, out, *arguments):
-        np.asarray(out)[...] = fit_and_predict(*arguments)
-
-    dtype = targets.dtype
-    shape = jax.ShapeDtypeStruct((queries.shape[0], targets.shape[1]), dtype)
-    # On a CPU with one core a pure_callback was seen to wait for ever: its arguments are copied by
-    # the thread that the callback holds. A callback on the buffers themselves copies nothing.
-    on_cpu = buffer_callback(in_place, shape, vmap_method="sequential")
-    elsewhere = functools.partial(
-        jax.pure_callback, fit_and_predict, shape, vmap_method="sequential"
-    )
-    return jax.lax.platform_dependent(rates, targets, queries, cpu=on_cpu, default=elsewhere)
 
 
 def head_direction_code(headings: jax.Array, preferred: jax.Array, *, kappa: float) -> jax.Array:

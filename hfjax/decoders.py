@@ -1,24 +1,77 @@
-"""Where an animal is, read from rates with an uncertainty: Gaussian process, network ensemble.
+"""Decoders: read a position, or anything else, from the activity of cells.
 
-A decoder is fitted to rates and targets and read at queries in one call, all of it on the device;
-`cells.ridge_decoder` is the linear one.
+A decoder that is fitted takes rates, targets and queries, fits the targets from the rates, and
+predicts at the queries, in one call that can be jitted and vmapped.
 """
 
-from typing import NamedTuple
+import functools
+from typing import NamedTuple, Protocol
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.experimental.buffer_callback import buffer_callback
 
-from hfjax import check, kernels, networks
+from hfjax import check, networks
+
+
+class Decoder(Protocol):
+    """(rates, targets, queries) -> prediction."""
+
+    def __call__(self, rates: jax.Array, targets: jax.Array, queries: jax.Array, /) -> jax.Array:
+        """rates [sample, cell], targets [sample, out], queries [query, cell] -> [query, out]."""
 
 
 class Decoded(NamedTuple):
-    """mean [query, out], std [query] or [query, out]: of what was decoded."""
+    """A prediction with its uncertainty: mean [query, out], std [query] or [query, out]."""
 
     mean: jax.Array
     std: jax.Array
+
+
+def decode_position(outputs: jax.Array, centres: jax.Array, *, top: int = 3) -> jax.Array:
+    """Position from place cells: the mean centre of the `top` cells with the largest output.
+
+    outputs [..., place], centres [place, 2] (m) -> [..., 2] (m). Ties go to the lowest index.
+    Raises ValueError where top is below 1 or above the number of cells.
+    Source: Sorscher et al. 2019; grid-pattern-formation `get_nearest_cell_pos`.
+    """
+    num_place = outputs.shape[-1]
+    chex.assert_shape(centres, (num_place, 2))
+    if not 1 <= top <= num_place:
+        raise ValueError(f"top must be between 1 and {num_place} (place cells), but is {top}")
+    _, best = jax.lax.top_k(outputs, top)
+    return jnp.mean(centres[best], axis=-2)
+
+
+def decode_angles(code: jax.Array, *, width_m: float) -> jax.Array:
+    """The inverse of `cells.angles_code`: a position on a ring or torus.
+
+    code [..., 2 dim], cosines then sines, each pair of any length -> positions [..., dim] (m), in
+    [-width_m / 2, width_m / 2].
+    """
+    cosine, sine = jnp.split(code, 2, axis=-1)
+    return jnp.arctan2(sine, cosine) * (width_m / (2 * jnp.pi))
+
+
+def ridge_decoder(
+    rates: jax.Array, targets: jax.Array, queries: jax.Array, *, alpha: float = 0.01
+) -> jax.Array:
+    """Ridge regression with an unpenalised intercept: min |Y - X W - b|^2 + alpha |W|^2.
+
+    rates X [sample, cell], targets Y [sample, out], queries [query, cell] -> [query, out]. With
+    targets of `cells.angles_code` it is a circular decoder.
+    Raises ValueError where alpha is not positive.
+    Source: HelmholtzHippocampus `train_decoder`, "linear_regression".
+    """
+    check.positive(alpha=alpha)
+    chex.assert_equal_shape_prefix([rates, targets], 1)
+    mean, mean_target = jnp.mean(rates, axis=0), jnp.mean(targets, axis=0)
+    X, Y = rates - mean[None], targets - mean_target[None]
+    W = jnp.linalg.solve(X.T @ X + alpha * jnp.eye(X.shape[1], dtype=X.dtype), X.T @ Y)
+    return (queries - mean[None]) @ W + mean_target[None]
 
 
 def gaussian_process(
@@ -29,32 +82,89 @@ def gaussian_process(
     length: float = 1.0,
     noise: float = 0.03,
 ) -> Decoded:
-    """Gaussian process of the targets with the kernel k = s^2 exp(-|r - r'|^2 / (2 length^2)).
+    """Gaussian process with the kernel k(r, r') = s^2 exp(-|r - r'|^2 / (2 length^2)).
 
         mean = m + k_q (K + noise^2 I)^-1 (y - m),
-        std^2 = s^2 (1 - k_q (K + noise^2 I)^-1 k_q^T)      (k_q, K over s^2),
-    m and s the mean and deviation of the targets, the latter over all their columns; noise as a
-    share of s.
+        std^2 = s^2 (1 - k_q (K + noise^2 I)^-1 k_q^T)      (k_q, K over s^2)
+
+    m is the mean of each target, s the standard deviation of all targets together; noise is a
+    fraction of s.
 
     rates [sample, cell], targets [sample, out], queries [query, cell] -> mean [query, out],
-    std [query], in units of the targets.
+    std [query], in the units of the targets. Fitted by scikit-learn on the host, in float64.
+    Length and noise are not optimised. Under vmap the members are fitted one after another.
     Raises ValueError where length or noise is not positive.
-    Source: Rasmussen & Williams 2006, eqs. 2.25 and 2.26; equal to scikit-learn's.
+    Source: Rasmussen & Williams 2006, eqs. 2.25 and 2.26.
     """
     check.positive(length=length, noise=noise)
     chex.assert_equal_shape_prefix([rates, targets], 1)
-
-    def kernel(a: jax.Array, b: jax.Array) -> jax.Array:
-        return jnp.exp(kernels.squared_distances(a, b) / (-2 * length**2))
-
     m = jnp.mean(targets, axis=0, keepdims=True)
-    s = jnp.std(targets - m)
-    K = kernel(rates, rates) + noise**2 * jnp.eye(len(rates), dtype=rates.dtype)
-    factor = jax.scipy.linalg.cho_factor(K, lower=True)
-    k_q = kernel(queries, rates)
-    mean = m + k_q @ jax.scipy.linalg.cho_solve(factor, targets - m)
-    explained = jnp.sum(jax.scipy.linalg.solve_triangular(factor[0], k_q.T, lower=True) ** 2, 0)
-    return Decoded(mean, s * jnp.sqrt(jnp.maximum(1 - explained, 0)))
+    s = jnp.maximum(jnp.std(targets - m), 1e-12)
+    fit = functools.partial(_fit_process, length=length, noise=noise, with_std=True)
+    shape = (queries.shape[0], targets.shape[1] + 1)
+    predicted = _on_host(fit, shape, rates, (targets - m) / s, queries)
+    return Decoded(m + s * predicted[:, :-1], s * predicted[:, -1])
+
+
+def gaussian_process_decoder(rates: jax.Array, targets: jax.Array, queries: jax.Array) -> jax.Array:
+    """Mean of a Gaussian process with prior mean 0, kernel length 1, and almost no noise.
+
+    rates [sample, cell], targets [sample, out], queries [query, cell] -> [query, out]; fitted as
+    in `gaussian_process`. Length and noise variance (1e-10) are scikit-learn's defaults of 2023.
+    Source: HelmholtzHippocampus `train_decoder`, "gaussian_process".
+    """
+    chex.assert_equal_shape_prefix([rates, targets], 1)
+    fit = functools.partial(_fit_process, length=1.0, noise=1e-5, with_std=False)
+    return _on_host(fit, (queries.shape[0], targets.shape[1]), rates, targets, queries)
+
+
+def _fit_process(
+    rates: np.ndarray,
+    targets: np.ndarray,
+    queries: np.ndarray,
+    *,
+    length: float,
+    noise: float,
+    with_std: bool,
+) -> np.ndarray:
+    """Means [query, out], followed by a column of standard deviations if asked for."""
+    from sklearn.gaussian_process import GaussianProcessRegressor, kernels  # slow to import
+
+    X, Y, Q = (np.asarray(a).astype(np.float64) for a in (rates, targets, queries))
+    # optimizer=None: newer versions would otherwise fit the kernel's length, for minutes.
+    model = GaussianProcessRegressor(kernels.RBF(length), alpha=noise**2, optimizer=None).fit(X, Y)
+
+    def predict(piece: np.ndarray) -> np.ndarray:
+        if not with_std:
+            return model.predict(piece).reshape(len(piece), -1)
+        mean, std = (a.reshape(len(piece), -1) for a in model.predict(piece, return_std=True))
+        return np.concatenate([mean, std[:, :1]], axis=1)  # std is the same for every target
+
+    # In pieces: the kernel between all queries and samples would take gigabytes.
+    return np.concatenate([predict(piece) for piece in np.array_split(Q, max(1, len(Q) // 2000))])
+
+
+class _HostFunction(Protocol):
+    def __call__(self, *arrays: np.ndarray) -> np.ndarray: ...
+
+
+def _on_host(function: _HostFunction, shape: tuple[int, ...], *arrays: jax.Array) -> jax.Array:
+    """A NumPy function of arrays, called from a jitted one; the dtype is that of the first."""
+    dtype = arrays[0].dtype
+
+    def call(*arrays: np.ndarray) -> np.ndarray:
+        return function(*arrays).astype(dtype)
+
+    def call_in_place(context: object, out: np.ndarray, *arrays: np.ndarray) -> None:
+        del context
+        np.asarray(out)[...] = function(*arrays)
+
+    result = jax.ShapeDtypeStruct(shape, dtype)
+    # On a CPU with one core a pure_callback was seen to wait for ever: its arguments are copied by
+    # the thread that the callback holds. A callback on the buffers themselves copies nothing.
+    on_cpu = buffer_callback(call_in_place, result, vmap_method="sequential")
+    elsewhere = functools.partial(jax.pure_callback, call, result, vmap_method="sequential")
+    return jax.lax.platform_dependent(*arrays, cpu=on_cpu, default=elsewhere)
 
 
 def network_ensemble(

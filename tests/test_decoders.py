@@ -1,4 +1,4 @@
-"""Decoders with an uncertainty: against scikit-learn, and where they know nothing."""
+"""Decoders: worked by hand, against scikit-learn and the originals, and where they know nothing."""
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +7,80 @@ import pytest
 from sklearn.gaussian_process import GaussianProcessRegressor, kernels
 
 from hfjax import cells, decoders
+
+
+def test_decoding_is_the_mean_of_the_best_centres():
+    outputs = jnp.array([[[0.1, 0.5, 0.2, 0.4, 0.3]]])
+    centres = jnp.array([[0.0, 0.0], [0.3, 0.1], [-0.4, 0.5], [1.0, -1.0], [-0.9, -0.2]])
+    # Golden: `get_nearest_cell_pos` of the original gives (0.13333333, -0.36666667).
+    decoded = decoders.decode_position(outputs, centres)
+    np.testing.assert_allclose(decoded, [[[0.4 / 3, -1.1 / 3]]], atol=1e-6)
+    best = decoders.decode_position(outputs, centres, top=1)
+    np.testing.assert_allclose(best, [[[0.3, 0.1]]], atol=1e-6)
+    tied = decoders.decode_position(jnp.zeros((1, 1, 5)), centres, top=2)
+    np.testing.assert_allclose(tied, [[[0.15, 0.05]]], atol=1e-6)
+
+
+def test_decoder_floor_of_the_published_code():
+    # The sheet's floor: 4.18 cm from the true position through 512 cells and back.
+    rng = np.random.default_rng(5)
+    centres, positions = rng.uniform(-1.1, 1.1, (512, 2)), rng.uniform(-1.1, 1.1, (4000, 2))
+    x, c = jnp.asarray(positions, jnp.float32), jnp.asarray(centres, jnp.float32)
+    decoded = decoders.decode_position(cells.softmax_surround(x, c, sigma_m=0.12), c)
+    error_cm = 100 * np.linalg.norm(decoded - positions, axis=-1).mean()
+    assert 3.9 < error_cm < 4.5
+
+
+def test_more_cells_than_there_are_cannot_be_averaged():
+    with pytest.raises(ValueError, match="top must be between 1 and 4"):
+        decoders.decode_position(jnp.zeros((2, 4)), jnp.zeros((4, 2)), top=5)
+
+
+def test_angles_code_and_back():
+    positions = jnp.array([[-0.7, 0.2], [0.99, -0.99]])
+    code = cells.angles_code(positions, width_m=2.0)
+    np.testing.assert_allclose(code[0, 0], np.cos(-0.7 * np.pi), rtol=1e-5)
+    decoded = decoders.decode_angles(3.0 * code, width_m=2.0)
+    np.testing.assert_allclose(decoded, positions, atol=1e-5)
+
+
+def ring_of_rates(seed, num_samples):
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(-0.5, 0.5, (num_samples, 1))
+    centres = (np.arange(20)[:, None] + 0.5) / 20 - 0.5
+    rates = np.exp(-((np.mod(x - centres.T + 0.5, 1) - 0.5) ** 2) / (2 * 0.1**2))
+    return x, rates + 0.01 * rng.normal(size=rates.shape)
+
+
+def test_ridge_decoder_equals_scikit_learns():
+    from sklearn.linear_model import Ridge
+
+    x, rates = ring_of_rates(0, 300)
+    _, queries = ring_of_rates(1, 50)
+    targets = np.concatenate([np.cos(2 * np.pi * x), np.sin(2 * np.pi * x)], axis=1)
+    with jax.enable_x64(True):
+        found = decoders.ridge_decoder(*map(jnp.asarray, (rates, targets, queries)), alpha=0.1)
+    expected = Ridge(alpha=0.1).fit(rates, targets).predict(queries)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def test_gaussian_process_decoder_equals_its_equation():
+    x, rates = ring_of_rates(0, 300)
+    y, queries = ring_of_rates(1, 50)
+    targets = np.asarray(cells.angles_code(jnp.asarray(x), width_m=1.0), np.float32)
+
+    def kernel(a, b):
+        return np.exp(-np.sum((a[:, None] - b[None]) ** 2, axis=-1) / 2)
+
+    arguments = [np.asarray(a, np.float32) for a in (rates, targets, queries)]
+    found = jax.jit(decoders.gaussian_process_decoder)(*arguments)
+    X, Y, Q = (a.astype(np.float64) for a in arguments)
+    expected = kernel(Q, X) @ np.linalg.solve(kernel(X, X) + 1e-10 * np.eye(300), Y)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    error = decoders.decode_angles(found, width_m=1.0) - y
+    assert np.abs(np.mod(error + 0.5, 1) - 0.5).mean() < 0.02
+    many = jax.vmap(decoders.gaussian_process_decoder)(*(jnp.stack([a, a]) for a in arguments))
+    np.testing.assert_allclose(many[1], found, atol=1e-5)
 
 
 def samples(num=300, seed=0):

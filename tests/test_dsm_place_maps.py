@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hfjax.data import transitions
-from hfjax.models import dsm, dsm_place_maps
+from hfjax.models import dsm
 
 AXIS = (np.arange(20) + 0.5) / 20
 LATTICE = jnp.asarray(np.stack(np.meshgrid(AXIS, AXIS, indexing="ij"), -1).reshape(-1, 2))
@@ -29,7 +29,7 @@ def knowing(by_state):
 
 
 def evaluate(model, **settings):
-    run = functools.partial(dsm_place_maps.place_maps, model, gamma=0.95, **settings)
+    run = functools.partial(dsm.evaluate_place_maps, model, gamma=0.95, **settings)
     return jax.jit(run)(data(), jax.random.key(0))
 
 
@@ -76,7 +76,7 @@ def test_a_model_that_repeats_the_state_decodes_the_place_itself():
 def test_the_more_cells_move_the_less_alike_are_the_maps():
     _, readout = repeating()
     similarity = np.asarray(readout["similarity"])
-    assert similarity.shape == (len(dsm_place_maps.MOVED), 5)
+    assert similarity.shape == (len(dsm.MOVED), 5)
     assert (np.diff(similarity.mean(axis=1)) < 0).all()
     # One of fifty cells moves: 49 maps stay, whichever it is, and draws do not add up.
     assert (similarity[1] > 0.98).all()
@@ -94,7 +94,7 @@ def test_fields_worked_by_hand():
     gap = square.copy()
     gap[4, 10:14] = np.nan
     maps = jnp.asarray(np.stack([square, gap]).reshape(2, -1))
-    found = dsm_place_maps.fields(maps, LATTICE)
+    found = dsm.fields(maps, LATTICE)
     np.testing.assert_allclose(found.area, [16 / 400, 12 / 396], rtol=1e-6)
     x = (4.5 + 5.5 + 6.5 + 2 * 7.5) / 5 / 20
     np.testing.assert_allclose(found.middle[0], [x, 12 / 20], rtol=1e-5)
@@ -113,19 +113,19 @@ def test_field_statistics_worked_by_hand():
 
     own = jnp.stack([bump((0.15, 0.5), (0.04, 0.04)), bump((0.5, 0.7), (0.05, 0.05))])
     now = jnp.stack([bump((0.15, 0.5), (0.04, 0.08)), bump((0.5, 0.65), (0.05, 0.05))])
-    found = dsm_place_maps.field_statistics(now, own, lattice)
+    found = dsm.field_statistics(now, own, lattice)
     np.testing.assert_allclose(found["wall_elongation"], 2, rtol=0.05)
     np.testing.assert_allclose(found["field_size"], 1.5, rtol=0.05)  # between 1 and 2
     np.testing.assert_allclose(found["shift_cm"], 2.5, rtol=0.05)
     np.testing.assert_allclose(found["shift_to_centre_cm"], 2.5, rtol=0.05)
-    outwards = dsm_place_maps.field_statistics(own, now, lattice)
+    outwards = dsm.field_statistics(own, now, lattice)
     np.testing.assert_allclose(outwards["shift_to_centre_cm"], -2.5, rtol=0.05)
     np.testing.assert_allclose(outwards["wall_elongation"], 0.5, rtol=0.05)
 
 
 def test_another_discount_than_that_of_the_data_gives_no_number():
     other = {**data(), "gamma": np.float32(0.5)}
-    run = functools.partial(dsm_place_maps.place_maps, knowing(lambda s: s), gamma=0.95)
+    run = functools.partial(dsm.evaluate_place_maps, knowing(lambda s: s), gamma=0.95)
     scalars, _ = jax.jit(run)(other, jax.random.key(0))
     for name in ("empirical_field_size", "map_correlation", "map_error", "gp_error_cm"):
         assert np.isnan(scalars[name]), name
@@ -140,8 +140,8 @@ def test_figures_are_drawn_of_an_untrained_model():
         hidden=(9, 5),
         batch_size=2,
         adversary=dsm.no_adversary(),
-        evaluation=dsm_place_maps.place_maps,
-        draw=dsm_place_maps.draw_place_maps,
+        evaluation=dsm.evaluate_place_maps,
+        draw=dsm.draw_place_maps,
     )
     state = jax.jit(task.init)(jax.random.key(0), data())
     _, readout = jax.jit(task.evaluate)(state, data(), jax.random.key(1))

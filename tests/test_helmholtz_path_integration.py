@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 
 import fdl_configs
 import hfjax
-from hfjax import cells, theta
+from hfjax import decoders, theta
 from hfjax.models import helmholtz
 from hfjax.models import helmholtz_path_integration as model
 from hfjax.training import run as train
 from tests.test_contract import tiny
 
 QUICK = model.Protocol(
-    decoders=(cells.ridge_decoder,), decoder_s=200.0, num_tests=20, spin_up_s=5.0
+    decoders=(decoders.ridge_decoder,), decoder_s=200.0, num_tests=20, spin_up_s=5.0
 )
 
 
@@ -222,7 +222,7 @@ def test_two_dimensions_run_and_are_drawn():
         ({"protocol": model.Protocol(test_s=0.5)}, "a test must last 1 s or more"),
         ({"protocol": model.Protocol(decoder_s=0.05)}, r"decoder_s must be at least fit_every_s"),
         (
-            {"protocol": model.Protocol(decoders=(cells.ridge_decoder, cells.ridge_decoder))},
+            {"protocol": model.Protocol(decoders=(decoders.ridge_decoder, decoders.ridge_decoder))},
             "decoders must be different functions",
         ),
         ({"box": model.Box(speed_mean_mps=float("nan"))}, "speed_mean_mps must be a finite number"),

@@ -12,7 +12,7 @@ import scipy.stats
 from hfjax import envs
 from hfjax.data import policies, transitions
 from hfjax.errors import DataFileError
-from hfjax.models import dsm, dsm_evaluation
+from hfjax.models import dsm
 
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
@@ -246,7 +246,7 @@ def test_impossible_data_sets_are_refused():
 def test_distances_equal_scipys():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=37), 0.3 + 1.4 * rng.normal(size=200)
-    found = jit(dsm_evaluation.distances)(jnp.asarray(x), jnp.asarray(y))
+    found = jit(dsm.distances)(jnp.asarray(x), jnp.asarray(y))
     np.testing.assert_allclose(
         found["wasserstein"], scipy.stats.wasserstein_distance(x, y), rtol=1e-4
     )
@@ -255,7 +255,7 @@ def test_distances_equal_scipys():
     np.testing.assert_allclose(
         found["kolmogorov_smirnov"], scipy.stats.ks_2samp(x, y).statistic, rtol=1e-5
     )
-    certain = jit(dsm_evaluation.distances)(jnp.zeros(5), jnp.full(9, 2.0))
+    certain = jit(dsm.distances)(jnp.zeros(5), jnp.full(9, 2.0))
     np.testing.assert_allclose(certain["wasserstein"], 2)
     np.testing.assert_allclose(certain["kolmogorov_smirnov"], 1)
 
@@ -288,7 +288,7 @@ def test_a_model_that_knows_the_truth_is_as_near_as_the_floor():
         return jnp.broadcast_to(chosen[which, :, None, None], (len(sources), 100, num_inner, 2))
 
     model = dsm.Predictor(samples, hidden=None)
-    scalars, readout = dsm_evaluation.returns(
+    scalars, readout = dsm.evaluate_returns(
         model,
         made,
         jax.random.key(0),
@@ -309,7 +309,7 @@ def test_a_model_that_knows_the_truth_is_as_near_as_the_floor():
         expected = np.mean([function(t[0].mean() + t[0].std() * quantiles, t[0]) for t in truth])
         found = scalars[f"gaussian_{distance}_mean"]
         np.testing.assert_allclose(found, expected, rtol=1e-3, err_msg=distance)
-    other, _ = dsm_evaluation.windy_returns(model, made, jax.random.key(0), gamma=0.9, num_inner=3)
+    other, _ = dsm.windy_returns(model, made, jax.random.key(0), gamma=0.9, num_inner=3)
     assert np.isnan(other["wasserstein_mean"])
 
 
@@ -319,7 +319,7 @@ def test_the_mean_of_few_samples_is_noisy_and_the_controls_too():
     def samples(sources, key, num_inner):
         return jax.random.normal(key, (len(sources), 30, num_inner, 2))
 
-    scalars, _ = dsm_evaluation.returns(
+    scalars, _ = dsm.evaluate_returns(
         dsm.Predictor(samples, hidden=None),
         made,
         jax.random.key(0),
@@ -339,7 +339,7 @@ def test_actions_are_asked_for_where_a_reward_depends_on_them():
     def samples(sources, key, num_inner):
         return jnp.broadcast_to(sources[:, None, None], (len(sources), 2, num_inner, 3))
 
-    _, readout = dsm_evaluation.returns(
+    _, readout = dsm.evaluate_returns(
         dsm.Predictor(samples, hidden=None),
         made,
         jax.random.key(0),

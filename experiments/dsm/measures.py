@@ -20,7 +20,7 @@ import scipy.stats
 
 import fdl_configs
 from hfjax import envs
-from hfjax.models import dsm_place_maps
+from hfjax.models import dsm
 from hfjax.training import log
 from hfjax.training import run as train
 from hfjax.training.workdir import load_readout
@@ -138,8 +138,8 @@ def compare_when_moved(workdirs: dict[str, pathlib.Path]) -> None:
     itself = next(iter(readouts.values()))["place_similarity"].mean(axis=2)  # [seed, moved]
     rows = {**curves, "place cells themselves": itself}
     rows |= {f"{first} less {other}": curves[first] - curves[other] for other in others}
-    print("\n| place cells moved | " + " | ".join(map(str, dsm_place_maps.MOVED)) + " |")
-    print("|---" * (len(dsm_place_maps.MOVED) + 1) + "|")
+    print("\n| place cells moved | " + " | ".join(map(str, dsm.MOVED)) + " |")
+    print("|---" * (len(dsm.MOVED) + 1) + "|")
     drawn = {}
     for row, values in rows.items():
         mean = values.mean(axis=0)
@@ -149,7 +149,7 @@ def compare_when_moved(workdirs: dict[str, pathlib.Path]) -> None:
         print(f"| {row} | {' | '.join(cells)} |")
     drawn = {row: curve for row, curve in drawn.items() if " less " not in row}
     spread = "95 % interval over seeds"
-    dsm_place_maps.draw_similarity(drawn, spread=spread).savefig(HERE / "similarity.png", dpi=110)
+    dsm.draw_similarity(drawn, spread=spread).savefig(HERE / "similarity.png", dpi=110)
 
 
 def main() -> None:

@@ -19,14 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from hfjax import cells, figures, plasticity, theta
+from hfjax import decoders, figures, plasticity, theta
 from hfjax.models import helmholtz
 from hfjax.models import helmholtz_path_integration as path
 from hfjax.task import Task
 
 HERE = pathlib.Path(__file__).parent
 HALF_HOUR = 180  # blocks of 10 s
-RIDGE = path.Protocol(decoders=(cells.ridge_decoder,), decoder_s=300.0)
+RIDGE = path.Protocol(decoders=(decoders.ridge_decoder,), decoder_s=300.0)
 
 Runs = dict[str, np.ndarray]  # scalar -> [seed]
 

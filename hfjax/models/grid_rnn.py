@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from matplotlib.figure import Figure
 
-from hfjax import arena, cells, check, figures, networks, ratemaps
+from hfjax import arena, cells, check, decoders, figures, networks, ratemaps
 from hfjax.task import HostReadout, Readout, Scalars, Task
 
 # Walks are evaluated in groups of about this many positions, to bound memory: 4096 units take
@@ -48,7 +48,7 @@ def walled_box(*, width_m: float = 2.2) -> Box:
         width_m,
         boundary=arena.avoid_walls,
         distance_sq=cells.euclidean_sq,
-        decode=cells.decode_position,
+        decode=decoders.decode_position,
         offset=lambda origin, goal: goal - origin,
     )
 
@@ -63,8 +63,8 @@ def periodic_box(*, width_m: float = 2.2) -> Box:
 
     def decode(outputs: jax.Array, centres: jax.Array) -> jax.Array:
         angle = centres * (2 * np.pi / width_m)
-        sine = cells.decode_position(outputs, jnp.sin(angle))
-        cosine = cells.decode_position(outputs, jnp.cos(angle))
+        sine = decoders.decode_position(outputs, jnp.sin(angle))
+        cosine = decoders.decode_position(outputs, jnp.cos(angle))
         return jnp.arctan2(sine, cosine) * (width_m / (2 * np.pi))
 
     def offset(origin: jax.Array, goal: jax.Array) -> jax.Array:

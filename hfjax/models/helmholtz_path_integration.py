@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from hfjax import arena, cells, check, figures, plasticity, theta
+from hfjax import arena, cells, check, decoders, figures, plasticity, theta
 from hfjax.models.helmholtz import (
     Circuit,
     CircuitState,
@@ -47,8 +47,7 @@ from hfjax.models.helmholtz import (
 from hfjax.networks import retanh, threshold_relu
 from hfjax.task import HostReadout, Readout, Scalars, Task
 
-# (rates [sample, cell], targets [sample, out], queries [query, cell]) -> [query, out]
-Decoder = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+Decoder = decoders.Decoder
 FEATURES, VELOCITY = "features", "VC"
 FIELD_PEAK = 0.05  # a unit whose rate map stays below has no field
 
@@ -218,7 +217,7 @@ class Protocol(NamedTuple):
     figures and unnamed scalars use.
     """
 
-    decoders: tuple[Decoder, ...] = (cells.gaussian_process_decoder, cells.ridge_decoder)
+    decoders: tuple[Decoder, ...] = (decoders.gaussian_process_decoder, decoders.ridge_decoder)
     decoder_s: float = 600.0
     fit_every_s: float = 0.1
     num_tests: int = 50
@@ -253,7 +252,7 @@ def check_protocol(protocol: Protocol, *, dt_s: float) -> None:
         )
 
 
-def _name(decoder: Decoder) -> str:
+def _name(decoder: Any) -> str:
     return getattr(decoder, "func", decoder).__name__.removesuffix("_decoder")
 
 
@@ -339,7 +338,7 @@ def measure_path_integration(
     readout: dict[str, jax.Array] = {"times_s": times_s}
     for number, decoder in enumerate(protocol.decoders):
         code = decoder(rates, targets, queries.reshape(-1, queries.shape[-1]))
-        decoded = cells.decode_angles(code, width_m=box.width_m).reshape(true.shape)
+        decoded = decoders.decode_angles(code, width_m=box.width_m).reshape(true.shape)
         errors = distance(decoded, true)
         name = _name(decoder)
         readout[f"errors/{number}_{name}"] = errors

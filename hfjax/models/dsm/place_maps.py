@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hfjax import arena, cells, decoders, figures, ratemaps
-from hfjax.models.dsm import Predictor
-from hfjax.models.dsm_evaluation import draw_samples
+from hfjax.models.dsm.returns import draw_samples
+from hfjax.models.dsm.task import Predictor
 from hfjax.task import HostReadout, Readout, Scalars
 
 MOVED = (0, 1, 2, 5, 10, 15, 20, 25, 30, 40, 50)  # place cells, in the perturbation test
@@ -133,7 +133,7 @@ def similarity_when_moved(
     return predicted, cells_own
 
 
-def place_maps(
+def evaluate_place_maps(
     model: Predictor,
     data: Any,
     key: jax.Array,
@@ -224,7 +224,7 @@ def place_maps(
     shown = (shown[:, None] * side + shown[None]).ravel()  # nine places
     samples = drawn[shown, :, :32]
     asked = jnp.concatenate([mean, known, sources, samples.reshape(-1, samples.shape[-1])])
-    ridge = cells.ridge_decoder(rates, positions, asked)
+    ridge = decoders.ridge_decoder(rates, positions, asked)
     process = decoders.gaussian_process(rates[some], positions[some], asked)
     ensemble = decoders.network_ensemble(rates, positions, asked, ensemble_key)
     places = {"ridge": ridge, "gp": process.mean, "ensemble": ensemble.mean}

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from hfjax import envs, figures
-from hfjax.models.dsm import Predictor
+from hfjax.models.dsm.task import Predictor
 from hfjax.task import HostReadout, Readout, Scalars
 
 # Distances between samples of one number ---------------------------------------------------------
@@ -42,7 +42,7 @@ def first_two(states: jax.Array) -> jax.Array:
     return states[..., :2]
 
 
-def returns(
+def evaluate_returns(
     model: Predictor,
     data: Any,
     key: jax.Array,
@@ -136,8 +136,8 @@ def pendulum_returns(
     act: Callable[[Any, jax.Array, jax.Array], jax.Array],
     num_inner: int = 4096,
 ) -> tuple[Scalars, Readout]:
-    """`returns` of envs.PENDULUM_REWARDS."""
-    return returns(
+    """`evaluate_returns` of envs.PENDULUM_REWARDS."""
+    return evaluate_returns(
         model,
         data,
         key,
@@ -157,8 +157,10 @@ def windy_returns(
     gamma: float,
     num_inner: int = 4096,
 ) -> tuple[Scalars, Readout]:
-    """`returns` of envs.WINDY_REWARDS."""
-    return returns(model, data, key, gamma=gamma, rewards=envs.WINDY_REWARDS, num_inner=num_inner)
+    """`evaluate_returns` of envs.WINDY_REWARDS."""
+    return evaluate_returns(
+        model, data, key, gamma=gamma, rewards=envs.WINDY_REWARDS, num_inner=num_inner
+    )
 
 
 def pendulum_coordinates(states: jax.Array) -> jax.Array:

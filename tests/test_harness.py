@@ -1,0 +1,165 @@
+import numpy as np
+import pytest
+import toy
+from matplotlib.figure import Figure
+
+import fdl_configs
+from experiments import harness
+from hfjax.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def script(tmp_path, monkeypatch):
+    """The script of a paper, with a RESULTS.md, in a folder where runs go too."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fdl_configs, "toy", toy.config, raising=False)
+    monkeypatch.setattr(fdl_configs, "short", shorten, raising=False)
+    paper = tmp_path / "experiments" / "paper"
+    paper.mkdir(parents=True)
+    (paper / "RESULTS.md").write_text("Before\n<!-- losses -->\nold\n<!-- end -->\nAfter\n")
+    return paper / "run.py"
+
+
+def shorten(cfg):
+    cfg.num_steps = cfg.eval_every = cfg.save_every = 10
+
+
+ROWS = {
+    "plain": harness.Row("toy"),
+    "wide, slow": harness.Row("toy", settings={"task.num_units": 6, "task.learning_rate": 0.01}),
+}
+BUDGETS = {"small": ("short",), "full": ()}
+
+
+def losses(study):
+    runs = study.train_rows(ROWS)
+    study.save("curves", Figure())
+    for run in runs.values():
+        study.keep(run, "weights", "weights")
+    rows = {row: run.evaluation() for row, run in runs.items()}
+    return harness.scalar_table(rows, {"loss": "loss", "absent": "absent"})
+
+
+def run(script, *flags):
+    sections = {"losses": harness.Section(losses, seeds=3), "other": harness.Section(lambda s: "")}
+    harness.main(str(script), "About.", sections, budgets=BUDGETS, argv=flags)
+
+
+def test_a_row_is_a_config_with_fiddlers_settings_and_seeds():
+    row = harness.Row("toy", ("short",), {"task.num_units": 7, "chunk": 2})
+    config = harness.make_config(row, seeds=5)
+    assert (config.num_steps, config.task.num_units, config.chunk, config.seeds) == (10, 7, 2, 5)
+    assert toy.config().num_steps == 40
+
+
+def test_a_whole_section_replaces_its_text_and_its_figures(script, capsys):
+    run(script, "--only=losses")
+    text = (script.parent / "RESULTS.md").read_text()
+    assert text.startswith("Before\n<!-- losses -->\n|  | loss | absent |\n")
+    assert text.endswith("|  |\n<!-- end -->\nAfter\n")
+    assert "| wide, slow | " in text
+    assert "old" not in text
+    assert {p.name for p in script.parent.glob("*.png")} == {"curves.png", "weights.png"}
+    done = harness.pathlib.Path("runs/paper/small/losses/wide_slow-3seeds")
+    finished = (done / "metrics.jsonl").stat().st_mtime_ns
+    run(script, "--only=losses")
+    assert (done / "metrics.jsonl").stat().st_mtime_ns == finished  # nothing is trained twice
+    assert text == (script.parent / "RESULTS.md").read_text()
+
+
+@pytest.mark.parametrize("flags", [["--only=losses/plain"], ["--only=losses", "--budget=quick"]])
+def test_a_part_of_a_section_and_a_quick_run_leave_the_results_alone(script, flags, capsys):
+    before = (script.parent / "RESULTS.md").read_text()
+    run(script, *flags, "--seeds=1")
+    assert (script.parent / "RESULTS.md").read_text() == before
+    assert not list(script.parent.glob("*.png"))
+    assert len(list(harness.pathlib.Path("runs").rglob("losses/curves.png"))) == 1
+    assert "| plain | " in capsys.readouterr().out
+
+
+def test_an_unknown_section_or_row_ends_with_one_sentence(script, capsys):
+    for flag, sentence in {
+        "--only=loses": "there is no section 'loses'; did you mean 'losses'?",
+        "--only=losses/plan": "losses has no row 'plan'; did you mean 'plain'?",
+    }.items():
+        with pytest.raises(SystemExit) as stopped:
+            run(script, flag)
+        assert stopped.value.code == 2
+        assert sentence in capsys.readouterr().err
+    assert not harness.pathlib.Path("runs").exists()
+
+
+def test_flags_choose_sections_rows_seeds_and_budget(script):
+    chosen = []
+    sections = {n: harness.Section(lambda s: chosen.append(s) or "", 4) for n in ("a", "b", "c")}
+
+    def choose(*flags):
+        chosen.clear()
+        harness.main(str(script), "", sections, budgets=BUDGETS, argv=flags)
+        return [(s.section, s.seeds, s.budget, s.budget_fiddlers, s.only) for s in chosen]
+
+    assert choose("--only=c/x", "--only=b", "--only=c/y", "--only=b/x") == [
+        ("b", 4, "small", ("short",), ()),
+        ("c", 4, "small", ("short",), ("x", "y")),
+    ]
+    assert choose("--seeds=7", "--budget=full") == [(n, 7, "full", (), ()) for n in "abc"]
+    assert choose("--budget=quick")[0] == ("a", 2, "quick", ("short",), ())
+
+
+def test_scalars_of_a_run_have_an_axis_of_seeds_whatever_their_number():
+    for seeds in (1, 3):
+        row = harness.Row("toy", settings={"num_steps": 20})
+        config = harness.make_config(row, seeds=seeds)
+        trained = harness.train_in(harness.pathlib.Path(f"runs/{seeds}"), config)
+        curve = trained.curve("eval/loss")  # at steps 0, 10 and 20
+        assert curve.shape == (3, seeds)
+        assert trained.curve("train/loss").shape == (4, seeds)
+        np.testing.assert_array_equal(trained.evaluation(0)["loss"], curve[0])
+        np.testing.assert_array_equal(trained.evaluation()["loss"], curve[-1])
+        weights = trained.readouts()["weights"]
+        assert weights.shape == (seeds, 4, 4)
+        drawn = harness.median_member(curve[-1])
+        np.testing.assert_array_equal(trained.readout()["weights"], weights[drawn])
+        np.testing.assert_array_equal(trained.readout(seeds - 1)["weights"], weights[-1])
+        with pytest.raises(KeyError, match="no scalar 'eval/error'"):
+            trained.curve("eval/error")
+
+
+def test_a_run_that_a_signal_stopped_ends_the_script_with_75(monkeypatch):
+    monkeypatch.setattr(harness.train, "run", lambda *args, **kwargs: False)
+    with pytest.raises(SystemExit) as stopped:
+        harness.train_in(harness.pathlib.Path("runs"), toy.config())
+    assert stopped.value.code == 75
+
+
+def test_spread_is_the_median_with_quartiles():
+    assert harness.spread(np.array([1.0, 2.0, 3.0, 4.0, 100.0])) == "3 (2-4)"
+    assert harness.spread(np.array([0.123456])) == "0.123"
+    assert harness.spread(np.array([12345.6])) == "12,346"
+    assert harness.spread(np.array([1.0, np.nan])) == "nan (nan-nan)"
+
+
+def test_the_median_member_of_an_even_number_is_the_lower_of_two():
+    assert harness.median_member(np.array([4.0, 1.0, 3.0, 2.0])) == 3
+
+
+def test_a_table_of_scalars_gives_percent_and_leaves_absent_cells_empty():
+    rows = {"a": {"share": np.array([0.25])}, "b": {}}
+    columns = {"grid cells (%)": "share", "share": "share"}
+    assert harness.scalar_table(rows, columns) == (
+        "|  | grid cells (%) | share |\n| --- | --- | --- |\n| a | 25 | 0.25 |\n| b |  |  |"
+    )
+
+
+def test_a_file_without_the_section_stays_as_it_is(tmp_path):
+    results = tmp_path / "RESULTS.md"
+    assert not harness.replace_section(results, "a", "new")
+    results.write_text("<!-- a -->\nnever closed\n")
+    assert not harness.replace_section(results, "a", "new")
+    assert results.read_text() == "<!-- a -->\nnever closed\n"
+
+
+def test_rows_that_a_section_does_not_have_are_refused(tmp_path):
+    study = harness.Study(tmp_path, "losses", seeds=1, budget="full", only=("nothing",))
+    with pytest.raises(InputError, match="losses has no row 'nothing'"):
+        study.train_rows(ROWS)

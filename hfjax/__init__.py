@@ -1,14 +1,73 @@
-"""A JAX-first functional zoo of models of the hippocampal formation."""
+"""A JAX-first functional zoo of models of the hippocampal formation.
 
-import importlib
-from typing import Any
+    import hfjax
 
-_HOME = dict.fromkeys(("Experiment", "load", "run"), "hfjax.training.run") | {"Task": "hfjax.task"}
-__all__ = ["Experiment", "Task", "load", "run"]
+    maps = hfjax.ratemaps.rate_maps(...)
+    task, state, config = hfjax.load("runs/laptop")
 
+Modules, and the trainer behind `Experiment`, `run` and `load`, are imported at their first use.
+"""
 
-def __getattr__(name: str) -> Any:
-    # The trainer's imports (Orbax, Fiddle) take seconds that an analysis script need not wait for.
-    if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'hfjax' has no attribute {name!r}")
+from typing import TYPE_CHECKING
+
+from hfjax import _lazy
+
+if TYPE_CHECKING:  # the names that an editor completes; at run time _lazy gives them
+    from hfjax import (
+        arena,
+        cells,
+        check,
+        data,
+        decoders,
+        envs,
+        errors,
+        figures,
+        files,
+        gym,
+        kernels,
+        models,
+        networks,
+        plasticity,
+        ratemaps,
+        task,
+        theta,
+        training,
+    )
+    from hfjax.task import Task
+    from hfjax.training.experiment import Experiment
+    from hfjax.training.run import load, run
+
+__version__ = "0.1.0"
+__all__ = [
+    "Experiment",
+    "Task",
+    "arena",
+    "cells",
+    "check",
+    "data",
+    "decoders",
+    "envs",
+    "errors",
+    "figures",
+    "files",
+    "gym",
+    "kernels",
+    "load",
+    "models",
+    "networks",
+    "plasticity",
+    "ratemaps",
+    "run",
+    "task",
+    "theta",
+    "training",
+]
+__getattr__, __dir__ = _lazy.attributes(
+    __name__,
+    {
+        "Experiment": "hfjax.training.experiment",
+        "Task": "hfjax.task",
+        "load": "hfjax.training.run",
+        "run": "hfjax.training.run",
+    },
+)

@@ -7,7 +7,7 @@ import optax
 from matplotlib.figure import Figure
 
 from hfjax.task import Task
-from hfjax.training.run import Experiment
+from hfjax.training.experiment import Experiment
 
 
 def task(

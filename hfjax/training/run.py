@@ -1,13 +1,11 @@
-"""The trainer: chunks of steps as one device program, checkpoints, signals, devices, seeds.
+"""Training from the first step to the last: checkpoints, evaluations, signals, loading.
 
-`run` is the whole story, read from top to bottom. The device runs `chunk` steps in one
-`lax.scan`; the host acts only between chunks. Every random key is a function of the seed and the
-step, so a resumed run draws what an uninterrupted one would have drawn.
+The device runs `chunk` steps in one `lax.scan`; the host acts only between chunks. Every random
+key is a function of the seed and the step, so a resumed run draws what an uninterrupted run would
+have drawn.
 """
 
 import contextlib
-import dataclasses
-import functools
 import os
 import pathlib
 import signal
@@ -21,167 +19,19 @@ import fiddle as fdl
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hfjax.errors import InputError, SaveError, TrainingFailed, one_line
-from hfjax.task import Task, Whole
+from hfjax.task import Task
 from hfjax.training import log as logs
 from hfjax.training import workdir as wd
-from hfjax.training.config import check_types, fill_in_num_steps, flatten
+from hfjax.training.config import fill_in_num_steps, flatten
+from hfjax.training.experiment import Experiment, build
+from hfjax.training.programs import Programs, TrainState, make_programs
+
+__all__ = ["Experiment", "Loaded", "build", "load", "make_programs", "run", "save_figures"]
 
 # Parts of a state that init_from leaves as they were initialised.
 NOT_COPIED = ("opt_state", "fresh")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Experiment:
-    """A task, its data and how to train it; the root of every config.
-
-    data        pytree of arrays handed to the task, () where the task makes its own.
-    num_steps   training steps in all.
-    chunk       steps in one device program; the host logs, and looks for signals, between chunks.
-    eval_every  steps between evaluations, a multiple of chunk; steps 0 and num_steps count too.
-    save_every  steps between checkpoints, a multiple of chunk; num_steps counts too.
-    keep        how many of the newest checkpoints and readouts stay on disk.
-    show        names of the two or three scalars that the terminal shows; the first that an
-                evaluation has decides which member of a population is drawn (the median one).
-    seed        seed of the (first) model.
-    seeds       number of models; more than one is a population under vmap, whose member i is the
-                run of seed + i.
-    init_from   workdir of another run, whose newest checkpoint gives every part of the initial
-                state but those named `opt_state` (the optimiser's) or `fresh` (this task's own).
-    """
-
-    task: Task
-    data: Any = ()
-    num_steps: int
-    chunk: int = 100
-    eval_every: int
-    save_every: int
-    keep: int = 3
-    show: tuple[str, ...] = ("loss",)
-    seed: int = 0
-    seeds: int = 1
-    init_from: str | None = None
-
-    def __post_init__(self):
-        """Raise ValueError for counts that cannot be run."""
-        for name in ("num_steps", "chunk", "eval_every", "save_every", "keep", "seeds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, but is {getattr(self, name)}.")
-        if self.chunk > self.num_steps:
-            raise ValueError(
-                f"chunk must be at most num_steps, but chunk is {self.chunk} and num_steps is "
-                f"{self.num_steps}."
-            )
-        for name in ("eval_every", "save_every"):
-            if getattr(self, name) % self.chunk:
-                raise ValueError(
-                    f"{name} must be a multiple of chunk ({self.chunk}), but is "
-                    f"{getattr(self, name)}."
-                )
-
-
-def build(config: fdl.Config) -> Experiment:
-    """The Experiment of a config. Raises InputError, in one sentence, where a setting is wrong."""
-    config = fdl.deepcopy_with(config)
-    fill_in_num_steps(config)
-    check_types(config)
-    try:
-        return fdl.build(config)
-    except (ValueError, TypeError, OSError) as error:
-        raise InputError(one_line(error)) from error
-
-
-class TrainState(NamedTuple):
-    """What a checkpoint holds: the number of steps done, and the task's state.
-
-    In a population every leaf of `state` has a leading [seed] axis.
-    """
-
-    step: jax.Array
-    state: Any
-
-
-class Programs(NamedTuple):
-    """The experiment as device programs, and the shapes and placement of its state."""
-
-    init: Callable  # () -> TrainState
-    chunk: Callable  # (TrainState, length) -> (TrainState, {name: [step] or [step, seed]})
-    evaluate: Callable  # (state) -> (scalars, readout)
-    abstract: TrainState  # of jax.ShapeDtypeStruct
-
-
-def make_programs(experiment: Experiment, devices: Sequence[jax.Device]) -> Programs:
-    """Jit the task over a mesh of devices, which divides the batch or, in a population, the seeds.
-
-    Raises InputError where the batch, or the seeds, cannot be divided among the devices.
-    """
-    task, seeds = experiment.task, experiment.seeds
-    population = seeds > 1
-    mesh = Mesh(np.array(devices), ("device",))
-    replicated = NamedSharding(mesh, PartitionSpec())
-    divided = NamedSharding(mesh, PartitionSpec("device"))
-    state_placed = divided if population else replicated
-    placed: Any = TrainState(replicated, state_placed)  # type: ignore[arg-type]
-
-    keys = jnp.stack(
-        [jax.random.split(jax.random.key(experiment.seed + i), 3) for i in range(seeds)], axis=1
-    )  # [init / train / evaluate, seed]
-    try:
-        batch = jax.eval_shape(task.sample, experiment.data, keys[0, 0])
-        jax.eval_shape(task.init, keys[0, 0], experiment.data)
-    except ValueError as error:  # sizes that a task can only judge beside its data
-        raise InputError(one_line(error)) from error
-    whole = isinstance(batch, Whole)
-    parts = () if whole else jax.tree.leaves(batch)
-    sizes = {seeds} if population else {leaf.shape[0] for leaf in parts}
-    for size in sizes:
-        if size % len(devices):
-            raise InputError(
-                f"{'seeds' if population else 'the batch size'} must be a multiple of the number "
-                f"of devices ({len(devices)}), but is {size}."
-            )
-    data = jax.device_put(experiment.data, replicated)
-    init_keys, train_keys, eval_keys = jax.device_put(
-        list(keys) if population else list(keys[:, 0]), state_placed
-    )
-
-    def over_seeds(function, *axes):
-        return jax.vmap(function, in_axes=axes) if population else function
-
-    def step(state, key, data, index):
-        sample_key, step_key = jax.random.split(jax.random.fold_in(key, index))
-        batch = task.sample(data, sample_key)
-        if not (population or whole):
-            batch = jax.lax.with_sharding_constraint(batch, divided)
-        return task.step(state, batch, step_key)
-
-    @functools.partial(jax.jit, out_shardings=placed)
-    def init(keys, data):
-        return TrainState(jnp.int32(0), over_seeds(task.init, 0, None)(keys, data))
-
-    @functools.partial(
-        jax.jit, static_argnums=3, donate_argnums=0, out_shardings=(placed, replicated)
-    )
-    def chunk(train_state, keys, data, length):
-        def body(carry, _):
-            state, scalars = over_seeds(step, 0, 0, None, None)(carry.state, keys, data, carry.step)
-            return TrainState(carry.step + 1, state), scalars
-
-        return jax.lax.scan(body, train_state, length=length)
-
-    @functools.partial(jax.jit, out_shardings=replicated)
-    def evaluate(state, keys, data):
-        return over_seeds(task.evaluate, 0, None, 0)(state, data, keys)
-
-    shapes = jax.eval_shape(init, init_keys, data)
-    return Programs(
-        init=lambda: init(init_keys, data),
-        chunk=lambda train_state, length: chunk(train_state, train_keys, data, length),
-        evaluate=lambda state: evaluate(state, eval_keys, data),
-        abstract=TrainState(*map(wd.abstract, shapes, placed)),
-    )
 
 
 def run(

@@ -1,0 +1,70 @@
+"""What is trained and how: the root of every config."""
+
+import dataclasses
+from typing import Any
+
+import fiddle as fdl
+
+from hfjax.errors import InputError, one_line
+from hfjax.task import Task
+from hfjax.training.config import check_types, fill_in_num_steps
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A task, its data and how to train it; the root of every config.
+
+    data        pytree of arrays handed to the task, () where the task makes its own.
+    num_steps   training steps in all.
+    chunk       steps in one device program; the host logs, and looks for signals, between chunks.
+    eval_every  steps between evaluations, a multiple of chunk; steps 0 and num_steps count too.
+    save_every  steps between checkpoints, a multiple of chunk; num_steps counts too.
+    keep        how many of the newest checkpoints and readouts stay on disk.
+    show        names of the two or three scalars that the terminal shows; the first that an
+                evaluation has decides which member of a population is drawn (the median one).
+    seed        seed of the (first) model.
+    seeds       number of models; more than one is a population under vmap, whose member i is the
+                run of seed + i.
+    init_from   workdir of another run, whose newest checkpoint gives every part of the initial
+                state but those named `opt_state` (the optimiser's) or `fresh` (this task's own).
+    """
+
+    task: Task
+    data: Any = ()
+    num_steps: int
+    chunk: int = 100
+    eval_every: int
+    save_every: int
+    keep: int = 3
+    show: tuple[str, ...] = ("loss",)
+    seed: int = 0
+    seeds: int = 1
+    init_from: str | None = None
+
+    def __post_init__(self):
+        """Raise ValueError for counts that cannot be run."""
+        for name in ("num_steps", "chunk", "eval_every", "save_every", "keep", "seeds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, but is {getattr(self, name)}.")
+        if self.chunk > self.num_steps:
+            raise ValueError(
+                f"chunk must be at most num_steps, but chunk is {self.chunk} and num_steps is "
+                f"{self.num_steps}."
+            )
+        for name in ("eval_every", "save_every"):
+            if getattr(self, name) % self.chunk:
+                raise ValueError(
+                    f"{name} must be a multiple of chunk ({self.chunk}), but is "
+                    f"{getattr(self, name)}."
+                )
+
+
+def build(config: fdl.Config) -> Experiment:
+    """The Experiment of a config. Raises InputError, in one sentence, where a setting is wrong."""
+    config = fdl.deepcopy_with(config)
+    fill_in_num_steps(config)
+    check_types(config)
+    try:
+        return fdl.build(config)
+    except (ValueError, TypeError, OSError) as error:
+        raise InputError(one_line(error)) from error

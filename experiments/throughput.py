@@ -31,7 +31,6 @@ from hfjax.models import (
     dsm,
     grid_rnn,
     helmholtz,
-    helmholtz_path_integration,
     reservoir,
     topo_grid,
 )
@@ -666,7 +665,7 @@ def helmholtz_steps(
 SECTIONS: dict[str, tuple[Callable[[int, bool], list[Row]], int, int]] = {
     "helmholtz": (partial(helmholtz_steps, task=helmholtz.task, seeds=(1, 64), blocks=30), 5, 3),
     "helmholtz_path_integration": (
-        partial(helmholtz_steps, task=helmholtz_path_integration.task, seeds=(1, 64), blocks=6),
+        partial(helmholtz_steps, task=helmholtz.path_integration.task, seeds=(1, 64), blocks=6),
         5,
         0,
     ),

@@ -56,12 +56,11 @@ from fdl_configs.grid_rnn import (
     periodic,
     tanh,
 )
-from fdl_configs.helmholtz import (
-    helmholtz,
+from fdl_configs.helmholtz import helmholtz, sine_gate
+from fdl_configs.helmholtz_path_integration import (
     helmholtz_path_integration,
     helmholtz_remapping,
     ridge_only,
-    sine_gate,
     torus,
 )
 from fdl_configs.pattern_formation import (

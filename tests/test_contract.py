@@ -33,7 +33,7 @@ _WALKS = {
 }
 _PLACES = {
     "block_s": 0.5,
-    "box.num_place": 16,
+    "track.num_place": 16,
     "circuit.num_place": 16,
     "protocol.decoder_s": 10.0,
     "protocol.num_tests": 2,

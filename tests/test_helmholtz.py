@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from hfjax import networks, plasticity, theta
 from hfjax.models import helmholtz as model
-from hfjax.models import helmholtz_path_integration as path
 from hfjax.models.helmholtz import Feedforward, Projection, Pyramidal, Source
+from hfjax.models.helmholtz import path_integration as path
 
 DT_S, NUM_STEPS = 0.025, 200
 
@@ -568,7 +568,7 @@ def test_thirty_minutes_of_learning_match_the_published_losses():
 
 
 def test_a_circuit_learns_by_the_rule_that_it_names():
-    layers = model.autoencoder(rule=plasticity.hebb, learning_rate=0.01)
+    layers = model.autoencoder_circuit(rule=plasticity.hebb, learning_rate=0.01)
     start = model.init_circuit(jax.random.key(0), layers)
     ec, features = jnp.arange(5.0), start.synapses["features/in/latents"].weights @ jnp.ones(5)
     start = start._replace(rates={**start.rates, "EC": ec})

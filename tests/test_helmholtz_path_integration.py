@@ -2,18 +2,18 @@
 
 import functools
 
-import fiddle as fdl
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-import fdl_configs
 import hfjax
 from hfjax import decoders, theta
 from hfjax.models import helmholtz
-from hfjax.models import helmholtz_path_integration as model
+from hfjax.models.helmholtz import attractor, remapping
+from hfjax.models.helmholtz import path_integration as model
+from hfjax.models.helmholtz.track import Track, chance_error, place_world
 from hfjax.training import run as train
 from tests.test_contract import tiny
 
@@ -31,7 +31,7 @@ def test_velocity_blocks_by_hand():
 
 
 def test_velocity_cells_are_the_rectified_scaled_velocity():
-    world = model.place_world(model.RING, dt_s=0.025)
+    world = place_world(model.RING, dt_s=0.025)
     start = world.start(jax.random.key(0))
     _, sources, others = world.block(start, jax.random.key(1), 100)
     v = np.asarray(others["velocities"])[:, 0]
@@ -43,11 +43,11 @@ def test_velocity_cells_are_the_rectified_scaled_velocity():
 
 
 def test_chance_is_a_quarter_of_the_ring():
-    assert model.chance_error(model.RING) == pytest.approx(0.25, abs=1e-3)
+    assert chance_error(model.RING) == pytest.approx(0.25, abs=1e-3)
     rng = np.random.default_rng(0)
     away = np.abs(rng.uniform(-0.5, 0.5, (100_000, 2)))  # standard error 0.0005
-    torus = model.Box(num_dims=2)
-    assert model.chance_error(torus) == pytest.approx(np.hypot(*away.T).mean(), abs=2e-3)
+    torus = Track(num_dims=2)
+    assert chance_error(torus) == pytest.approx(np.hypot(*away.T).mean(), abs=2e-3)
 
 
 def hand_made(num_units, recurrent, velocity):
@@ -78,7 +78,7 @@ def test_an_attractor_made_by_hand_is_found_again():
     velocity[:25, :25] = np.sin(ahead)
     velocity[:25, 27:52] = -np.sin(ahead)
     state = hand_made(27, recurrent.astype(np.float32), velocity.astype(np.float32))
-    found = model.attractor(state, jnp.asarray(maps, jnp.float32), model.RING)
+    found = attractor.attractor(state, jnp.asarray(maps, jnp.float32), model.RING)
     np.testing.assert_array_equal(found.active, np.arange(27) < 25)
     offset = 2 * np.pi * np.asarray(found.offsets)
     expected = np.stack([np.cos(offset), np.sin(offset), -np.sin(offset)])
@@ -94,7 +94,7 @@ def test_the_aligned_spread_is_that_of_the_weights():
     maps[np.arange(50), peak] = 1.0
     recurrent = np.where(np.arange(50)[:, None] < 25, 1.0, 3.0) * np.ones((50, 50))
     state = hand_made(50, recurrent.astype(np.float32), np.zeros((50, 100), np.float32))
-    found = model.attractor(state, jnp.asarray(maps, jnp.float32), model.RING)
+    found = attractor.attractor(state, jnp.asarray(maps, jnp.float32), model.RING)
     np.testing.assert_allclose(found.means[0], 2.0, atol=1e-5)
     np.testing.assert_allclose(found.stds[0], 1.0, atol=1e-5)
 
@@ -141,7 +141,7 @@ def test_half_an_hour_makes_an_attractor_that_integrates_paths():
 @pytest.mark.slow
 def test_remapping_relearns_with_the_attractor_frozen():
     _, trained_state, _ = trained()
-    task = model.remapping(protocol=QUICK, pretraining_s=10.0)
+    task = remapping.task(protocol=QUICK, pretraining_s=10.0)
     state = jax.jit(task.init)(jax.random.key(2), ())
     state = state._replace(circuit=trained_state.circuit, world=trained_state.world)
     step = jax.jit(task.step)
@@ -159,12 +159,12 @@ def test_remapping_relearns_with_the_attractor_frozen():
     assert scalars["before_error_1s_m"] < scalars["after_error_1s_m"]
     # With theta on, position is decoded from the new code; right after, the two codes mix.
     assert scalars["relearned_perfect_error_m"] < scalars["after_perfect_error_m"] / 2
-    figures = model.draw_remapping(jax.tree.map(np.asarray, readout))
+    figures = remapping.draw(jax.tree.map(np.asarray, readout))
     assert set(figures) == {"errors", "error_over_time", "rate_maps"}
 
 
 def test_remapping_shuffles_the_fields():
-    task = model.remapping(protocol=QUICK, pretraining_s=10.0)
+    task = remapping.task(protocol=QUICK, pretraining_s=10.0)
     state = jax.jit(task.init)(jax.random.key(2), ())
     old, new = (np.asarray(c)[:, 0] for c in (state.world.centres, state.fresh.centres))
     # Both cover the ring with a cell a centimetre, the new ones in no order.
@@ -193,7 +193,7 @@ def test_remapping_starts_from_another_run(tmp_path):
 @pytest.mark.slow
 def test_two_dimensions_run_and_are_drawn():
     task = model.task(
-        box=model.Box(num_dims=2, num_place=36, sigma_m=0.15),
+        track=Track(num_dims=2, num_place=36, sigma_m=0.15),
         protocol=QUICK._replace(decoder_s=20.0, num_tests=2, spin_up_s=1.0, test_s=2.0),
         mode_s=1.0,
         between_s=0.2,
@@ -210,12 +210,15 @@ def test_two_dimensions_run_and_are_drawn():
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"box": model.Box(num_place=50), "circuit": model.path_integrator()}, "50 units of its"),
-        ({"box": model.Box(num_dims=3, num_place=27)}, r"1 \(ring\) or 2 \(torus\), but is 3"),
-        ({"box": model.Box(num_dims=2, num_place=50)}, "to the power 2"),
-        ({"box": model.Box(sigma_m=0.0)}, "sigma_m must be positive"),
-        ({"box": model.Box(speed_std_mps=-1.0)}, "speed_std_mps must not be negative"),
-        ({"box": model.Box(coherence_s=0.01)}, r"dt_s \(0.025\) must not be above coherence_s"),
+        (
+            {"track": Track(num_place=50), "circuit": model.path_integrator()},
+            "50 units of its",
+        ),
+        ({"track": Track(num_dims=3, num_place=27)}, r"1 \(ring\) or 2 \(torus\), but is 3"),
+        ({"track": Track(num_dims=2, num_place=50)}, "to the power 2"),
+        ({"track": Track(sigma_m=0.0)}, "sigma_m must be positive"),
+        ({"track": Track(speed_std_mps=-1.0)}, "speed_std_mps must not be negative"),
+        ({"track": Track(coherence_s=0.01)}, r"dt_s \(0.025\) must not be above coherence_s"),
         ({"gate": functools.partial(theta.square, fraction=2.0)}, "between 0 and 1, but is 2.0"),
         ({"protocol": model.Protocol(num_tests=0)}, "num_tests must be at least 1"),
         ({"protocol": model.Protocol(read_every_s=0.6)}, "read_every_s must divide 1 s, but is 0"),
@@ -225,19 +228,20 @@ def test_two_dimensions_run_and_are_drawn():
             {"protocol": model.Protocol(decoders=(decoders.ridge_decoder, decoders.ridge_decoder))},
             "decoders must be different functions",
         ),
-        ({"box": model.Box(speed_mean_mps=float("nan"))}, "speed_mean_mps must be a finite number"),
+        (
+            {"track": Track(speed_mean_mps=float("nan"))},
+            "speed_mean_mps must be a finite number",
+        ),
         ({"circuit": model.path_integrator()[:2]}, "circuit needs a pyramidal layer|no layer 'EC'"),
-        ({"circuit": helmholtz.autoencoder()}, "EC's apical dendrites need inputs from EC and fr"),
+        (
+            {"circuit": helmholtz.autoencoder_circuit()},
+            "apical dendrites need inputs from EC and fr",
+        ),
         ({"block_s": 0.001}, r"block_s must be at least dt_s \(0.025\), but is 0.001"),
         ({"protocol": model.Protocol(decoder_s=0.01)}, "decoder_s must be at least dt_s"),
     ],
 )
-@pytest.mark.parametrize("make", [model.task, model.remapping])
+@pytest.mark.parametrize("make", [model.task, remapping.task])
 def test_impossible_settings_are_refused(make, settings, sentence):
     with pytest.raises(ValueError, match=sentence):
         make(**settings)
-
-
-def test_the_torus_fiddler_leaves_the_autoencoder_alone():
-    with pytest.raises(ValueError, match="torus is for helmholtz_path_integration, helmholtz_rem"):
-        fdl_configs.torus(fdl.deepcopy_with(fdl_configs.helmholtz()))

@@ -21,7 +21,9 @@ from matplotlib.figure import Figure
 
 from hfjax import decoders, figures, plasticity, theta
 from hfjax.models import helmholtz
-from hfjax.models import helmholtz_path_integration as path
+from hfjax.models.helmholtz import figures as panels
+from hfjax.models.helmholtz import path_integration as path
+from hfjax.models.helmholtz import remapping as relearning
 from hfjax.task import Task
 
 HERE = pathlib.Path(__file__).parent
@@ -162,10 +164,10 @@ def autoencoder_variants(num_seeds: int) -> str:
         "theta fraction .75": {"gate": square(fraction=0.75)},
         "10 Hz": {"gate": square(frequency_hz=10.0)},
         "sine gate": {"gate": theta.sine},
-        "no L2": {"circuit": helmholtz.autoencoder(recurrent_l2=0.0)},
-        "L2 .05": {"circuit": helmholtz.autoencoder(recurrent_l2=0.05)},
-        "eta .003": {"circuit": helmholtz.autoencoder(learning_rate=0.003)},
-        "EC apical noise .01": {"circuit": helmholtz.autoencoder(apical_noise=0.01)},
+        "no L2": {"circuit": helmholtz.autoencoder_circuit(recurrent_l2=0.0)},
+        "L2 .05": {"circuit": helmholtz.autoencoder_circuit(recurrent_l2=0.05)},
+        "eta .003": {"circuit": helmholtz.autoencoder_circuit(learning_rate=0.003)},
+        "EC apical noise .01": {"circuit": helmholtz.autoencoder_circuit(apical_noise=0.01)},
     }
     names = ("end/HPC_loss", "end/EC_loss", "inference_HPC_loss", "autocorrelation_distance")
     rows = []
@@ -181,7 +183,9 @@ def rules(num_seeds: int) -> str:
     rows = []
     for rule in (plasticity.dendritic_prediction, plasticity.oja, plasticity.hebb):
         for rate in (1e-3, 1e-4, 3e-5):
-            task = helmholtz.task(circuit=helmholtz.autoencoder(rule=rule, learning_rate=rate))
+            task = helmholtz.task(
+                circuit=helmholtz.autoencoder_circuit(rule=rule, learning_rate=rate)
+            )
 
             @jax.jit
             def losses_of(key, task=task):
@@ -241,7 +245,7 @@ def path_integration(num_seeds: int) -> str:
     times_s = readouts[0]["times_s"]
     by_seed["a bump that stays where it was"][:, times_s < 0] = np.nan
     levels = {"perfect integrator": float(scalars["perfect_error_m"].mean()), "chance": 0.25}
-    figure = figures.error_since_cut(by_seed, times_s=times_s, levels=levels)
+    figure = panels.error_since_cut(by_seed, times_s=times_s, levels=levels)
     figure.axes[0].set_title(
         f"Mean over {num_seeds} seeds (of 50 tests each), band +-1 standard error", fontsize=10
     )
@@ -260,7 +264,7 @@ def ring_variants(num_seeds: int) -> str:
         "as published": ({}, 1),
         "one hour": ({}, 2),
         "two hours": ({}, 4),
-        "mean speed .2 m/s": ({"box": path.Box(speed_mean_mps=0.2)}, 1),
+        "mean speed .2 m/s": ({"track": path.Track(speed_mean_mps=0.2)}, 1),
         "theta fraction .25": ({"gate": square(fraction=0.25)}, 1),
         "theta fraction .75": ({"gate": square(fraction=0.75)}, 1),
         "L2 .001": ({"circuit": circuit(recurrent_l2=0.001)}, 1),
@@ -269,8 +273,8 @@ def ring_variants(num_seeds: int) -> str:
         "threshold 1.5": ({"circuit": circuit(threshold=1.5)}, 1),
         "eta .005": ({"circuit": circuit(learning_rate=0.005)}, 1),
         "eta .005, one hour": ({"circuit": circuit(learning_rate=0.005)}, 2),
-        "velocity cells x 1/1.2": ({"box": path.Box(velocity_scale_mps=0.6)}, 1),
-        "velocity cells x 1/1.2, one hour": ({"box": path.Box(velocity_scale_mps=0.6)}, 2),
+        "velocity cells x 1/1.2": ({"track": path.Track(velocity_scale_mps=0.6)}, 1),
+        "velocity cells x 1/1.2, one hour": ({"track": path.Track(velocity_scale_mps=0.6)}, 2),
         "noise .05": ({"circuit": circuit(noise=0.05)}, 1),
     }
     names = ("end/HPC_loss", "end/EC_loss", "error_1s_m", "error_end_m", "speed_gain")
@@ -287,10 +291,10 @@ CONDITIONS = {"before": "before", "after": "right after", "relearned": "relearne
 
 def remapping(num_seeds: int) -> str:
     """Figure 4."""
-    scalars, _, readouts = population(path.remapping(), num_seeds)
+    scalars, _, readouts = population(relearning.task(), num_seeds)
     member = median_member(scalars["relearned_error_1s_m"])
-    save("remapping_maps", path.draw_remapping(readouts[member])["rate_maps"])
-    figure = figures.condition_bars(
+    save("remapping_maps", relearning.draw(readouts[member])["rate_maps"])
+    figure = panels.condition_bars(
         {
             f"{when} after the cut": {
                 label: scalars[f"{name}_error_{key}_m"] for name, label in CONDITIONS.items()
@@ -367,7 +371,7 @@ def remapping_variants(num_seeds: int) -> str:
     names = ("end/HPC_loss", "before_error_1s_m", "relearned_error_1s_m", "relearned_error_end_m")
     rows = []
     for what, (settings, half_hours) in variants.items():
-        task = path.remapping(protocol=RIDGE, **settings)
+        task = relearning.task(protocol=RIDGE, **settings)
         scalars, _, _ = population(task, num_seeds, HALF_HOUR * half_hours)
         gain = scalars["relearned_speed_gain"]
         rows.append(
@@ -392,8 +396,8 @@ def sweep(num_seeds: int) -> str:
             for f, share in gates
         ]
     ).astype(jnp.float32)
-    circuit, box = path.path_integrator(), path.RING
-    world = path.place_world(box, dt_s=dt_s)
+    circuit, track = path.path_integrator(), path.RING
+    world = path.place_world(track, dt_s=dt_s)
 
     @jax.jit
     @partial(jax.vmap, in_axes=(0, None))
@@ -416,7 +420,7 @@ def sweep(num_seeds: int) -> str:
             state,
             keys[3],
             circuit=circuit,
-            box=box,
+            track=track,
             thetas=thetas,
             fit_thetas=thetas,
             protocol=RIDGE._replace(num_tests=20),
@@ -458,10 +462,10 @@ def sweep(num_seeds: int) -> str:
 
 def torus(num_seeds: int) -> str:
     """The circuit in two dimensions."""
-    box = path.Box(num_dims=2, num_place=225, sigma_m=0.1)
+    track = path.Track(num_dims=2, num_place=225, sigma_m=0.1)
     rows, names = [], ("end/HPC_loss", "end/EC_loss", "error_1s_m", "error_end_m")
     for what, half_hours in (("half an hour", 1), ("two hours", 4)):
-        task = path.task(box=box, protocol=RIDGE)
+        task = path.task(track=track, protocol=RIDGE)
         scalars, _, readouts = population(task, num_seeds, HALF_HOUR * half_hours)
         rows.append(
             [

@@ -1,0 +1,399 @@
+"""Circuits of neurons with two dendrites that learn to predict their soma.
+
+A pyramidal neuron has a basal dendrite, driven bottom-up, an apical dendrite, driven top-down, and
+a soma. Theta decides which dendrite drives the soma. Each dendrite learns to predict the soma by a
+local rule. While theta is low, the apical dendrites (the generative model) learn from inferred
+activity. While theta is high, the basal dendrites (the inference model) learn from generated
+activity. This is a wake-sleep algorithm that alternates five times a second (George, Barry,
+Stachenfeld, Clopath, Fukai, NeurIPS 2023).
+
+A circuit is data: a tuple of layers, each with its projections, in the order in which a step
+updates them. An input from an earlier layer gives its new rate. An input from a later layer, or
+from the layer itself, gives the rate of the previous step.
+
+Source of equations and constants: the paper's section 2 and supplement, and its repository
+HelmholtzHippocampus, written on RatInABox 1.6.3.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from hfjax import check, plasticity
+from hfjax.networks import Nonlinearity, identity, with_slope
+
+NOISE_TIME_S = 0.3  # of the dendrites' Ornstein-Uhlenbeck noise
+LOSS_TIME_S = 60.0  # of the low-pass filter on the reported loss
+
+# --- Circuits ---
+
+
+def normal_weights(key: jax.Array, num_post: int, num_pre: int, *, scale: float = 1.0) -> jax.Array:
+    """Weights from N(0, scale^2 / num_pre) -> [post, pre]."""
+    return scale * num_pre**-0.5 * jax.random.normal(key, (num_post, num_pre))
+
+
+class Projection(NamedTuple):
+    """Input from one layer to a dendrite (or to a feedforward layer), and how it learns.
+
+    source         name of the layer that it comes from.
+    weights        (key, num_post, num_pre) -> [post, pre], the weights at the start; None for
+                   no synapses: unit i takes the rate of input i mod num_pre.
+    learning_rate  eta; 0 for weights that stay as they are.
+    bias           whether the input has a 1 appended; its weights start at 0.
+    l1, l2         penalties on the weights, in the units of the plasticity trace.
+    sign           Dale's law: 1 keeps weights positive, -1 negative, 0 does neither.
+    trace_time_s   time constant tau of the plasticity trace.
+    rule           one of `hfjax.plasticity`.
+    """
+
+    source: str
+    weights: Callable[..., jax.Array] | None = normal_weights
+    learning_rate: float = 0.0
+    bias: bool = False
+    l1: float = 0.0
+    l2: float = 0.0
+    sign: int = 0
+    trace_time_s: float = 0.1
+    rule: Callable[..., jax.Array] = plasticity.dendritic_prediction
+
+
+class Source(NamedTuple):
+    """A layer whose rates are given from outside at every step."""
+
+    name: str
+    size: int
+
+
+class Feedforward(NamedTuple):
+    """A layer with rates f(sum of W x); it does not learn, and has neither dendrites nor noise."""
+
+    name: str
+    size: int
+    inputs: tuple[Projection, ...]
+    nonlinearity: Nonlinearity = identity
+
+
+class Pyramidal(NamedTuple):
+    """Neurons with a basal and an apical dendrite, gated by theta.
+
+    Dendrite: r = f(V) + noise, V = sum of W x over its inputs. Soma: s = (1 - theta) r_b + theta
+    r_a. basal_noise and apical_noise are the standard deviations of the noise, an
+    Ornstein-Uhlenbeck process with a time constant of 0.3 s.
+    """
+
+    name: str
+    size: int
+    basal: tuple[Projection, ...]
+    apical: tuple[Projection, ...]
+    nonlinearity: Nonlinearity = identity
+    basal_noise: float = 0.01
+    apical_noise: float = 0.01
+
+
+Layer = Source | Feedforward | Pyramidal
+Circuit = tuple[Layer, ...]
+
+
+def _dendrites(layer: Layer) -> list[tuple[str, Projection]]:
+    """Every projection into a layer, each with its name LAYER/DENDRITE/SOURCE."""
+    parts: dict[str, tuple[Projection, ...]] = {}
+    if isinstance(layer, Feedforward):
+        parts = {"in": layer.inputs}
+    elif isinstance(layer, Pyramidal):
+        parts = {"basal": layer.basal, "apical": layer.apical}
+    return [
+        (f"{layer.name}/{part}/{projection.source}", projection)
+        for part, projections in parts.items()
+        for projection in projections
+    ]
+
+
+def pyramidal(circuit: Circuit) -> list[Pyramidal]:
+    """The pyramidal layers of a circuit, in its order."""
+    return [layer for layer in circuit if isinstance(layer, Pyramidal)]
+
+
+def check_circuit(circuit: Circuit, *, dt_s: float) -> None:
+    """Raise ValueError, in one sentence, for a circuit that cannot run at steps of dt_s.
+
+    That is: two layers of one name, a layer without units, an input that names no layer of the
+    circuit, one-to-one input of an unfitting size, two inputs from one layer to one dendrite, a
+    negative rate or penalty, an impossible sign, learning into a feedforward layer, or a step that
+    is longer than the time constant of a trace or of the noise.
+    """
+    check.positive(dt_s=dt_s)
+    sizes = {layer.name: layer.size for layer in circuit}
+    if len(sizes) < len(circuit):
+        raise ValueError(f"every layer needs a name of its own, but they are {list(sizes)}")
+    check.at_least(1, **{f"the size of layer {name}": size for name, size in sizes.items()})
+    if pyramidal(circuit) and dt_s > NOISE_TIME_S:
+        raise ValueError(
+            f"dt_s ({dt_s}) must not be above the noise's time constant ({NOISE_TIME_S})"
+        )
+    for layer in circuit:
+        names = [name for name, _ in _dendrites(layer)]
+        if len(set(names)) < len(names):
+            raise ValueError(f"a dendrite has two inputs from one layer, in {names}")
+        if isinstance(layer, Pyramidal):
+            check.not_negative(
+                **{
+                    f"{layer.name}'s basal_noise": layer.basal_noise,
+                    f"{layer.name}'s apical_noise": layer.apical_noise,
+                }
+            )
+        for name, projection in _dendrites(layer):
+            _check_projection(name, projection, layer, sizes, dt_s)
+
+
+def _check_projection(
+    name: str, projection: Projection, layer: Layer, sizes: Mapping[str, int], dt_s: float
+) -> None:
+    num_pre = sizes.get(projection.source)
+    if num_pre is None:
+        raise ValueError(
+            f"{name}: there is no layer {projection.source!r}; the layers are {list(sizes)}"
+        )
+    if projection.weights is None:
+        if layer.size % num_pre:
+            raise ValueError(
+                f"{name} is one-to-one, so the size of {layer.name} ({layer.size}) must be a "
+                f"multiple of the size of {projection.source} ({num_pre})"
+            )
+        if projection != Projection(projection.source, None):
+            raise ValueError(f"{name} is one-to-one, without synapses: it cannot learn")
+    else:
+        make = projection.weights
+        key = jax.random.key(0)
+        shape = jax.eval_shape(lambda: make(key, layer.size, num_pre)).shape
+        if shape != (layer.size, num_pre):
+            raise ValueError(
+                f"{name} needs weights of shape {(layer.size, num_pre)}, but they have {shape}"
+            )
+    check.not_negative(
+        **{f"{name}'s {f}": getattr(projection, f) for f in ("learning_rate", "l1", "l2")}
+    )
+    if projection.sign not in (-1, 0, 1):
+        raise ValueError(f"{name}'s sign must be -1, 0 or 1, but is {projection.sign}")
+    check.positive(**{f"{name}'s trace_time_s": projection.trace_time_s})
+    if isinstance(layer, Feedforward) and (projection.learning_rate or projection.bias):
+        raise ValueError(f"{name} has a learning rate or a bias, but only pyramidal layers learn")
+    if projection.learning_rate and dt_s > projection.trace_time_s:
+        raise ValueError(
+            f"dt_s ({dt_s}) must not be above the time constant of {name}'s plasticity trace "
+            f"({projection.trace_time_s})"
+        )
+
+
+def check_layers(circuit: Circuit) -> None:
+    """Raise ValueError unless HPC and EC are pyramidal layers of the circuit."""
+    names = [layer.name for layer in pyramidal(circuit)]
+    for name in ("HPC", "EC"):
+        if name not in names:
+            raise ValueError(f"the circuit needs a pyramidal layer {name!r}, but has {names}")
+
+
+def frozen(circuit: Circuit, *, only: Callable[[str], bool] = lambda name: True) -> Circuit:
+    """The circuit without learning, in all projections or those whose full name `only` accepts."""
+
+    def still(layer: Layer, part: str, projections: tuple[Projection, ...]):
+        return tuple(
+            p._replace(learning_rate=0.0) if only(f"{layer.name}/{part}/{p.source}") else p
+            for p in projections
+        )
+
+    return tuple(
+        layer._replace(
+            basal=still(layer, "basal", layer.basal), apical=still(layer, "apical", layer.apical)
+        )
+        if isinstance(layer, Pyramidal)
+        else layer
+        for layer in circuit
+    )
+
+
+# --- Dynamics ---
+
+
+class Synapses(NamedTuple):
+    """weights [post, pre]; bias [post], or None where the input has none."""
+
+    weights: jax.Array
+    bias: jax.Array | None
+
+
+class CircuitState(NamedTuple):
+    """All that changes in a circuit; keys are names of layers, or LAYER/DENDRITE/SOURCE.
+
+    rates      {layer: [unit]}, of the somata.
+    noise      {pyramidal layer: [2, unit]}, of basal and apical dendrites.
+    synapses   {projection: Synapses}, of all that have any.
+    traces     {projection: Synapses}, plasticity traces of those that learn in the full circuit.
+    losses     {pyramidal layer: []}, mean |r_b - r_a|, low-passed.
+    step       [], steps done.
+    """
+
+    rates: dict[str, jax.Array]
+    noise: dict[str, jax.Array]
+    synapses: dict[str, Synapses]
+    traces: dict[str, Synapses]
+    losses: dict[str, jax.Array]
+    step: jax.Array
+
+
+class Rates(NamedTuple):
+    """Rates of a pyramidal layer, each [unit] or [time, unit]."""
+
+    basal: jax.Array
+    apical: jax.Array
+    soma: jax.Array
+
+
+def init_circuit(key: jax.Array, circuit: Circuit) -> CircuitState:
+    """A circuit at rest: rates, noise and traces 0, weights drawn."""
+    synapses, traces = {}, {}
+    sizes = {layer.name: layer.size for layer in circuit}
+    for layer in circuit:
+        for name, projection in _dendrites(layer):
+            if projection.weights is None:
+                continue
+            key, weight_key = jax.random.split(key)
+            weights = projection.weights(weight_key, layer.size, sizes[projection.source])
+            if projection.sign:
+                weights = plasticity.dales_law(weights, sign=projection.sign)
+            bias = jnp.zeros(layer.size, weights.dtype) if projection.bias else None
+            synapses[name] = Synapses(weights, bias)
+            if projection.learning_rate:
+                traces[name] = jax.tree.map(jnp.zeros_like, synapses[name])
+    return CircuitState(
+        rates={name: jnp.zeros(size) for name, size in sizes.items()},
+        noise={layer.name: jnp.zeros((2, layer.size)) for layer in pyramidal(circuit)},
+        synapses=synapses,
+        traces=traces,
+        losses={layer.name: jnp.zeros(()) for layer in pyramidal(circuit)},
+        step=jnp.int32(0),
+    )
+
+
+def potential(
+    layer: Layer,
+    part: str,
+    projections: tuple[Projection, ...],
+    rates: Mapping[str, jax.Array],
+    synapses: Mapping[str, Synapses],
+) -> jax.Array:
+    """V = sum of W x (+ bias) over the inputs of a dendrite -> [unit]."""
+    V = jnp.zeros(layer.size)
+    for projection in projections:
+        x = rates[projection.source]
+        if projection.weights is None:
+            V = V + jnp.tile(x, layer.size // x.shape[0])
+            continue
+        weights, bias = synapses[f"{layer.name}/{part}/{projection.source}"]
+        V = V + weights @ x
+        if bias is not None:
+            V = V + bias
+    return V
+
+
+def _learn(
+    projection: Projection,
+    synapses: Synapses,
+    trace: Synapses,
+    x: jax.Array,
+    soma: jax.Array,
+    dendrite: jax.Array,
+    slope: jax.Array,
+    dt_s: float,
+) -> tuple[Synapses, Synapses]:
+    """New synapses and traces of a projection. A bias is a weight whose input is 1."""
+
+    def one(weights, trace, x):
+        drive = projection.rule(weights, x, soma, dendrite, slope)
+        trace = plasticity.low_pass(trace, drive, kappa=dt_s / projection.trace_time_s)
+        weights = plasticity.change(
+            weights,
+            trace,
+            learning_rate=projection.learning_rate,
+            l1=projection.l1,
+            l2=projection.l2,
+        )
+        if projection.sign:
+            weights = plasticity.dales_law(weights, sign=projection.sign)
+        return weights, trace
+
+    weights, weights_trace = one(synapses.weights, trace.weights, x)
+    bias, bias_trace = None, None
+    if synapses.bias is not None and trace.bias is not None:
+        column = one(synapses.bias[:, None], trace.bias[:, None], jnp.ones(1, x.dtype))
+        bias, bias_trace = (values[:, 0] for values in column)
+    return Synapses(weights, bias), Synapses(weights_trace, bias_trace)
+
+
+def advance(
+    state: CircuitState,
+    sources: Mapping[str, jax.Array],
+    theta_t: jax.Array,
+    draws: Mapping[str, jax.Array],
+    *,
+    circuit: Circuit,
+    dt_s: float,
+    loss_from_step: int = 0,
+) -> tuple[CircuitState, dict[str, Rates]]:
+    """One step of a circuit: each layer in order, its dendrites, its soma, then its weights.
+
+    With x the inputs' rates, f the nonlinearity and n Ornstein-Uhlenbeck noise:
+    V = sum of W x, r = f(V) + n, n += -n dt/T + sigma sqrt(2 dt/T) N(0, 1), s = (1 - theta) r_b +
+    theta r_a; then each learning projection by its rule, whose target is the soma with its noise.
+
+    sources  {source layer: [unit]}, the rates at this step.
+    theta_t  [], 1 for top-down.
+    draws    {pyramidal layer: [2, unit]}, standard normal, for basal and apical noise.
+    loss_from_step  before this step a loss is the step's own; from then on it is low-passed.
+    -> (state, {pyramidal layer: Rates}).
+    Source: HelmholtzHippocampus `PyramidalNeurons`, `DendriticCompartment`, `run_simulation`.
+    """
+    rates, noise = dict(state.rates), dict(state.noise)
+    synapses, traces, losses = dict(state.synapses), dict(state.traces), dict(state.losses)
+    activity = {}
+    for layer in circuit:
+        if isinstance(layer, Source):
+            rates[layer.name] = sources[layer.name]
+            continue
+        if isinstance(layer, Feedforward):
+            V = potential(layer, "in", layer.inputs, rates, synapses)
+            rates[layer.name] = layer.nonlinearity(V)
+            continue
+
+        kappa = dt_s / NOISE_TIME_S
+        sigma = jnp.asarray([[layer.basal_noise], [layer.apical_noise]]) * (2 * kappa) ** 0.5
+        n = (1 - kappa) * noise[layer.name] + sigma * draws[layer.name]
+        noise[layer.name] = n
+        r_b, slope_b = with_slope(
+            layer.nonlinearity, potential(layer, "basal", layer.basal, rates, synapses)
+        )
+        r_a, slope_a = with_slope(
+            layer.nonlinearity, potential(layer, "apical", layer.apical, rates, synapses)
+        )
+        r_b, r_a = r_b + n[0], r_a + n[1]
+        s = (1 - theta_t) * r_b + theta_t * r_a
+        activity[layer.name] = Rates(r_b, r_a, s)
+
+        loss, k = jnp.mean(jnp.abs(r_b - r_a)), dt_s / LOSS_TIME_S
+        losses[layer.name] = jnp.where(
+            state.step > loss_from_step, (1 - k) * losses[layer.name] + k * loss, loss
+        )
+        for part, projections, r, slope in (
+            ("basal", layer.basal, r_b, slope_b),
+            ("apical", layer.apical, r_a, slope_a),
+        ):
+            for projection in projections:
+                if projection.learning_rate:
+                    name, x = f"{layer.name}/{part}/{projection.source}", rates[projection.source]
+                    synapses[name], traces[name] = _learn(
+                        projection, synapses[name], traces[name], x, s, r, slope, dt_s
+                    )
+        rates[layer.name] = s
+    return CircuitState(rates, noise, synapses, traces, losses, state.step + 1), activity

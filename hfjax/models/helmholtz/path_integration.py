@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from hfjax import cells, check, decoders, figures, plasticity, theta
+from hfjax import cells, check, figures, plasticity, theta
+from hfjax.decoders import Decoder, decode_angles, gaussian_process_decoder, ridge_decoder
 from hfjax.models.helmholtz import figures as panels
 from hfjax.models.helmholtz.attractor import (
     attractor,
@@ -127,10 +128,7 @@ class Protocol(NamedTuple):
     figures and unnamed scalars use.
     """
 
-    decoders: tuple[decoders.Decoder, ...] = (
-        decoders.gaussian_process_decoder,
-        decoders.ridge_decoder,
-    )
+    decoders: tuple[Decoder, ...] = (gaussian_process_decoder, ridge_decoder)
     decoder_s: float = 600.0
     fit_every_s: float = 0.1
     num_tests: int = 50
@@ -251,7 +249,7 @@ def measure_path_integration(
     readout: dict[str, jax.Array] = {"times_s": times_s}
     for number, decoder in enumerate(protocol.decoders):
         code = decoder(rates, targets, queries.reshape(-1, queries.shape[-1]))
-        decoded = decoders.decode_angles(code, width_m=track.width_m).reshape(true.shape)
+        decoded = decode_angles(code, width_m=track.width_m).reshape(true.shape)
         errors = distance(decoded, true)
         name = _name(decoder)
         readout[f"errors/{number}_{name}"] = errors

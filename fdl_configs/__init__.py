@@ -1,180 +1,156 @@
-"""Configs (functions that make one) and fiddlers (functions that change one), by name.
+"""Configs (functions that make one) and fiddlers (functions that change one).
 
-`--fdl_config=NAME` and `--fiddler=NAME` look here. A config has the name of its module, whose place
-it takes in this package.
+A config is a public function of a module of this package, without parameters, annotated
+`-> fdl.Config`. A fiddler is a public function `name(cfg: fdl.Config) -> None` of that module, or
+imported into it; it works with every config defined there. `fdl_configs.NAME` is the config NAME,
+also where a module has the same name; only the modules that are needed are imported.
 """
 
-import fiddle as fdl
+import ast
+import functools
+import importlib
+import inspect
+import pathlib
+import pkgutil
+import sys
+import types
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fdl_configs import biohsic as _biohsic
-from fdl_configs import dsm as _dsm
-from fdl_configs import grid_lstm as _grid_lstm
-from fdl_configs import grid_rnn as _grid_rnn
-from fdl_configs import reservoir as _reservoir
-from fdl_configs import topo_grid as _topo_grid
-from fdl_configs.biohsic import (
-    back_propagation,
-    biohsic,
-    cifar10,
-    cifar10_mlp,
-    digits,
-    fashion_mnist,
-    hsic_gradient,
-    mnist_10k,
-    online,
-    single_layer,
-)
-from fdl_configs.biohsic_lif import biohsic_lif, linear, reset, unscaled, xor
-from fdl_configs.dsm import (
-    cauchy,
-    dsm,
-    dsm_place_cells,
-    dsm_windy,
-    energy,
-    gamma_ensemble,
-    goal,
-    hard_target,
-    high_thigmotaxis,
-    median,
-    mlp_adversary,
-    no_adversary,
-    one_step,
-    random_walk,
-    rbf,
-    successor,
-    teleport,
-    wall,
-)
-from fdl_configs.grid_lstm import grid_lstm
-from fdl_configs.grid_rnn import (
-    cpu_grids,
-    dog,
-    gaussian,
-    grid_rnn,
-    lstm,
-    no_surround,
-    periodic,
-    tanh,
-)
-from fdl_configs.helmholtz import helmholtz, sine_gate
-from fdl_configs.helmholtz_path_integration import (
-    helmholtz_path_integration,
-    helmholtz_remapping,
-    ridge_only,
-    torus,
-)
-from fdl_configs.pattern_formation import (
-    hierarchy,
-    hierarchy_tanh,
-    pattern_formation,
-    saturated_maps,
-    tanh_maps,
-)
-from fdl_configs.reservoir import noise, reservoir
-from fdl_configs.topo_grid import (
-    equal_tau,
-    fixed_tau,
-    gradient_tau,
-    radial_tau,
-    ramp_tau,
-    recorded,
-    sheet_grids,
-    sorscher,
-    striped_tau,
-    tanni,
-    topo_grid,
-    topo_grid_plain,
-    topo_grid_topoloss,
-)
+if TYPE_CHECKING:
+    import fiddle as fdl
 
-__all__ = [
-    "back_propagation",
-    "biohsic",
-    "biohsic_lif",
-    "cauchy",
-    "cifar10",
-    "cifar10_mlp",
-    "cpu_grids",
-    "digits",
-    "dog",
-    "dsm",
-    "dsm_place_cells",
-    "dsm_windy",
-    "energy",
-    "equal_tau",
-    "fashion_mnist",
-    "fixed_tau",
-    "gamma_ensemble",
-    "gaussian",
-    "goal",
-    "gradient_tau",
-    "grid_lstm",
-    "grid_rnn",
-    "hard_target",
-    "helmholtz",
-    "helmholtz_path_integration",
-    "helmholtz_remapping",
-    "hierarchy",
-    "hierarchy_tanh",
-    "high_thigmotaxis",
-    "hsic_gradient",
-    "laptop",
-    "linear",
-    "lstm",
-    "median",
-    "mlp_adversary",
-    "mnist_10k",
-    "no_adversary",
-    "no_surround",
-    "noise",
-    "one_step",
-    "online",
-    "pattern_formation",
-    "periodic",
-    "radial_tau",
-    "ramp_tau",
-    "random_walk",
-    "rbf",
-    "recorded",
-    "reservoir",
-    "reset",
-    "ridge_only",
-    "saturated_maps",
-    "sheet_grids",
-    "sine_gate",
-    "single_layer",
-    "sorscher",
-    "striped_tau",
-    "successor",
-    "tanh",
-    "tanh_maps",
-    "tanni",
-    "teleport",
-    "topo_grid",
-    "topo_grid_plain",
-    "topo_grid_topoloss",
-    "torus",
-    "unscaled",
-    "wall",
-    "xor",
-]
+# A folder fdl_configs elsewhere on the import path adds its modules; those here come first.
+__path__ = pkgutil.extend_path(__path__, __name__)
 
-_LAPTOP = {
-    _biohsic.model.task: _biohsic.laptop,
-    _dsm.model.task: _dsm.laptop,
-    _grid_lstm.model.task: _grid_lstm.laptop,
-    _grid_rnn.model.task: _grid_rnn.laptop,
-    _reservoir.model.task: _reservoir.laptop,
-    _topo_grid.model.task: _topo_grid.laptop,
-}
+__all__ = ["Config", "Fiddler", "Source", "configs", "fiddlers_of", "make", "sources"]
+
+Config = Callable[[], "fdl.Config"]
+Fiddler = Callable[["fdl.Config"], None]
 
 
-def laptop(cfg: fdl.Config) -> None:
-    """A smaller run, or one that needs no file, for two CPU cores; see each config's own laptop."""
-    task = fdl.get_callable(cfg.task)
-    if task not in _LAPTOP:
-        raise ValueError(
-            "the fiddler laptop changes grid_rnn, grid_lstm, topo_grid..., biohsic, reservoir and "
-            "dsm..., and no other config"
-        )
-    _LAPTOP[task](cfg)
+class Source(NamedTuple):
+    """What a module defines, read without importing it: {name: first line of the docstring}."""
+
+    module: str
+    configs: dict[str, str]
+    fiddlers: dict[str, str]
+
+
+def sources() -> dict[str, Source]:
+    """{module name: Source} of every module of this package that defines a config or a fiddler."""
+    return _sources(tuple(__path__))
+
+
+def configs() -> dict[str, Config]:
+    """{name: function} of every config of this package, sorted by module and then as written."""
+    return {
+        name: getattr(importlib.import_module(source.module), name)
+        for source in sources().values()
+        for name in source.configs
+    }
+
+
+def fiddlers_of(config_function: Config) -> dict[str, Fiddler]:
+    """{name: function} of the fiddlers in the module in which a config function is defined."""
+    module = sys.modules[config_function.__module__]
+    return {
+        name: f
+        for name, f in vars(module).items()
+        if inspect.isfunction(f) and not name.startswith("_") and _is_fiddler(f)
+    }
+
+
+def make(name: str, *fiddlers: str) -> "fdl.Config":
+    """The config of a name, changed by the fiddlers of these names.
+
+    Raises InputError where a name is unknown, or where two fiddlers set the same thing.
+    """
+    from hfjax.errors import InputError, nearest
+    from hfjax.training.config import apply_fiddlers
+
+    function = _find(name)
+    if function is None:
+        known = [n for source in sources().values() for n in source.configs]
+        raise InputError(f"there is no config {name!r}; {nearest(name, known)}")
+    known_fiddlers = fiddlers_of(function)
+    for fiddler in fiddlers:
+        if fiddler not in known_fiddlers:
+            raise InputError(
+                f"{name} has no fiddler {fiddler!r}; {nearest(fiddler, known_fiddlers)}"
+            )
+    config = function()
+    apply_fiddlers(config, {fiddler: known_fiddlers[fiddler] for fiddler in fiddlers})
+    return config
+
+
+def __getattr__(name: str) -> Any:
+    function = None if name.startswith("_") else _find(name)
+    if function is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return function
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *(name for source in sources().values() for name in source.configs)]
+
+
+class _Package(types.ModuleType):
+    """The package: where a submodule defines a config of its own name, that name is the config."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, types.ModuleType):
+            value = getattr(value, name, value)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def _find(name: str) -> Config | None:
+    for source in sources().values():
+        if name in source.configs:
+            return getattr(importlib.import_module(source.module), name)
+    return None
+
+
+@functools.cache
+def _sources(folders: tuple[str, ...]) -> dict[str, Source]:
+    modules: dict[str, ast.Module] = {}
+    for folder in map(pathlib.Path, folders):
+        for path in sorted(folder.glob("[!_]*.py")):
+            if (name := f"{__name__}.{path.stem}") not in modules:
+                modules[name] = ast.parse(path.read_text(), path)
+    every = {name: _source(name, modules) for name in modules}
+    return {name: source for name, source in every.items() if source.configs or source.fiddlers}
+
+
+def _source(name: str, modules: dict[str, ast.Module]) -> Source:
+    configs, fiddlers = {}, {}
+    for node in modules[name].body:
+        if isinstance(node, ast.ImportFrom) and node.module in modules:
+            there = _source(node.module, modules).fiddlers
+            imported = {(n.asname or n.name): there.get(n.name) for n in node.names}
+            fiddlers.update({n: line for n, line in imported.items() if line is not None})
+        elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            first_line = (ast.get_docstring(node) or "").partition("\n")[0]
+            parameters = [a.annotation for a in ast.walk(node.args) if isinstance(a, ast.arg)]
+            if not parameters and _names_a_config(node.returns):
+                configs[node.name] = first_line
+            elif len(parameters) == 1 and _names_a_config(parameters[0]):
+                fiddlers[node.name] = first_line
+    return Source(name, configs, fiddlers)
+
+
+def _names_a_config(annotation: ast.expr | None) -> bool:
+    return annotation is not None and "fdl.Config" in ast.unparse(annotation)
+
+
+def _is_fiddler(function: Callable) -> bool:
+    import fiddle as fdl
+
+    parameters = list(inspect.signature(function).parameters.values())
+    if len(parameters) != 1:
+        return False
+    annotation = parameters[0].annotation
+    return annotation is fdl.Config or (isinstance(annotation, str) and "fdl.Config" in annotation)

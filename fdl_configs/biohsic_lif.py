@@ -2,7 +2,7 @@
 
 import fiddle as fdl
 
-from fdl_configs.biohsic import before_the_learner
+from fdl_configs.biohsic import back_propagation, before_the_learner, single_layer
 from hfjax import networks
 from hfjax.data import labelled
 from hfjax.models import biohsic as model

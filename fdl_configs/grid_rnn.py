@@ -2,6 +2,7 @@
 
 import fiddle as fdl
 
+from fdl_configs.shared import recorded, tanni
 from hfjax import cells, networks
 from hfjax.data import recordings
 from hfjax.models import grid_rnn as model
@@ -58,13 +59,11 @@ def tanh(cfg: fdl.Config) -> None:
 
 def lstm(cfg: fdl.Config) -> None:
     """grid_rnn with a long short-term memory. With `laptop`, give `laptop` first."""
-    _grid_rnn_only(cfg, "lstm")
     cfg.task.network = fdl.Config(model.lstm)
 
 
 def gaussian(cfg: fdl.Config) -> None:
     """grid_rnn with Gaussian place fields of peak 1, not normalised over cells."""
-    _grid_rnn_only(cfg, "gaussian")
     cfg.task.place_code = cells.gaussian
 
 
@@ -73,19 +72,16 @@ def dog(cfg: fdl.Config) -> None:
 
     This code is negative in its surround, so that a cross-entropy with it has no lower bound.
     """
-    _grid_rnn_only(cfg, "dog")
     cfg.task.place_code, cfg.task.objective = cells.difference_of_gaussians, model.squared_error
 
 
 def no_surround(cfg: fdl.Config) -> None:
     """grid_rnn with place fields without inhibitory surround: a softmax of Gaussians."""
-    _grid_rnn_only(cfg, "no_surround")
     cfg.task.place_code = cells.softmax_gaussian
 
 
 def periodic(cfg: fdl.Config) -> None:
     """grid_rnn in a box without walls: who leaves on one side enters on the other."""
-    _grid_rnn_only(cfg, "periodic")
     cfg.task.box = fdl.Config(model.periodic_box, width_m=cfg.task.box.width_m)
 
 
@@ -135,13 +131,7 @@ def cpu_grids(cfg: fdl.Config) -> None:
     cfg.num_steps, cfg.chunk, cfg.eval_every, cfg.save_every = 4_000, 100, 1_000, 1_000
 
 
-def _grid_rnn_only(cfg: fdl.Config, fiddler: str) -> None:
-    if fdl.get_callable(cfg.task) is not model.task:
-        raise ValueError(f"the fiddler {fiddler} changes the config grid_rnn, and no other")
-
-
 def _vanilla(cfg: fdl.Config, fiddler: str) -> fdl.Config:
-    _grid_rnn_only(cfg, fiddler)
     if fdl.get_callable(cfg.task.network) is not model.vanilla:
         raise ValueError(f"the fiddler {fiddler} needs the vanilla network; do not add lstm")
     return cfg.task.network

@@ -2,7 +2,7 @@
 
 import fiddle as fdl
 
-from fdl_configs.helmholtz import sine_gate as sine_gate
+from fdl_configs.helmholtz import sine_gate
 from hfjax import decoders, plasticity, theta
 from hfjax.models.helmholtz import path_integration as model
 from hfjax.models.helmholtz import remapping

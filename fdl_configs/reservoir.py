@@ -51,16 +51,9 @@ def laptop(cfg: fdl.Config) -> None:
 
     python -m hfjax --fdl_config=reservoir --fiddler=laptop --workdir=runs/reservoir_laptop
     """
-    _reservoir_only(cfg, "laptop")
     cfg.data = fdl.Config(labelled.digits, num_train=1500)
 
 
 def noise(cfg: fdl.Config) -> None:
     """reservoir with the noise that the original's cells have where it is not switched off."""
-    _reservoir_only(cfg, "noise")
     cfg.task.unit_noise, cfg.task.output_noise = 5e-2, 5e-1
-
-
-def _reservoir_only(cfg: fdl.Config, fiddler: str) -> None:
-    if fdl.get_callable(cfg.task) is not model.task:
-        raise ValueError(f"the fiddler {fiddler} changes the config reservoir, and no other")

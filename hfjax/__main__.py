@@ -4,11 +4,10 @@ Exit codes: 0 the run is complete, or was stopped by a signal and saved; 1 train
 input, nothing written.
 """
 
-import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -20,7 +19,7 @@ from fiddle.absl_flags import utils
 import fdl_configs
 from hfjax.errors import InputError, TrainingFailed, nearest, one_line
 from hfjax.training import run as train
-from hfjax.training.config import check_path
+from hfjax.training.config import apply_fiddlers, check_path
 from hfjax.training.log import WRITERS
 
 EXAMPLE = "python -m hfjax --fdl_config=grid_rnn --fiddler=laptop --workdir=runs/laptop"
@@ -58,28 +57,6 @@ FIDDLE_FLAGS = {
 }
 
 
-def _configs() -> dict[str, Callable]:
-    """The functions of fdl_configs that take nothing and return a config."""
-    return _functions(lambda parameters: not parameters)
-
-
-def _fiddlers() -> dict[str, Callable]:
-    """The functions of fdl_configs that change a config."""
-    return _functions(bool)
-
-
-def _functions(choose: Callable) -> dict[str, Callable]:
-    return {
-        name: f
-        for name, f in vars(fdl_configs).items()
-        if inspect.isfunction(f) and choose(inspect.signature(f).parameters)
-    }
-
-
-def _first_line(function) -> str:
-    return (inspect.getdoc(function) or "").partition("\n")[0]
-
-
 def _help() -> str:
     def table(rows):
         return "\n".join(f"  {name:<18} {text}" for name, text in rows.items())
@@ -88,8 +65,9 @@ def _help() -> str:
         return table({f"--{name}": text for name, text in rows.items()})
 
     own = {flag.name: flags.FLAGS[flag.name].help for flag in OWN_FLAGS}
-    configs = {name: _first_line(f) for name, f in _configs().items()}
-    fiddlers = {name: _first_line(f) for name, f in _fiddlers().items()}
+    sources = fdl_configs.sources().values()
+    configs = {name: line for source in sources for name, line in source.configs.items()}
+    fiddlers = {name: line for source in sources for name, line in source.fiddlers.items()}
     return (
         "hfjax: models of the hippocampal formation, one command each.\n\n"
         f"Example:\n  {EXAMPLE}\n\n"
@@ -103,21 +81,20 @@ def _help() -> str:
 def _config_from_flags():
     """The Fiddle config that the flags describe. Raises InputError in one sentence."""
     values: Any = flags.FLAGS
-    wanted = [("--fdl_config", values.fdl_config, _configs())] if values.fdl_config else []
-    wanted += [("--fiddler", fiddler, _fiddlers()) for fiddler in values.fiddler]
-    for flag, name, known in wanted:
-        bare = name.partition("(")[0]
-        if bare not in known:
-            raise InputError(f"{flag}={name} is unknown; {nearest(bare, known)}")
     overrides, values.fdl_set = values.fdl_set, []
-    try:
-        config = absl_flags.create_buildable_from_flags(fdl_configs)
-    except Exception as error:
-        chosen = " ".join(f"--fiddler={f}" for f in values.fiddler)
-        source = values.fdl_config or values.fdl_config_file
-        raise InputError(
-            f"{chosen or 'the config'} does not fit {source}: {one_line(error)}"
-        ) from error
+    known = fdl_configs.configs()
+    if values.fdl_config and values.fdl_config not in known:
+        name = values.fdl_config
+        raise InputError(f"--fdl_config={name} is unknown; {nearest(name, known)}")
+    if values.fdl_config:
+        function = known[values.fdl_config]
+        config, fiddlers = function(), fdl_configs.fiddlers_of(function)
+    else:
+        config, fiddlers = absl_flags.create_buildable_from_flags(fdl_configs), {}
+    for name in values.fiddler:
+        if name not in fiddlers:
+            raise InputError(f"--fiddler={name} is unknown; {nearest(name, fiddlers)}")
+    apply_fiddlers(config, {name: fiddlers[name] for name in values.fiddler})
     for assignment in overrides:
         path, equals, _ = assignment.partition("=")
         if not equals:
@@ -165,7 +142,7 @@ def main(argv: Sequence[str]) -> int:
             if name not in WRITERS:
                 raise InputError(f"--writers has no {name!r}; {nearest(name, WRITERS)}")
         if not (values.fdl_config or values.fdl_config_file or values.fdl_help):
-            raise InputError(f"--fdl_config is missing; {nearest('', _configs())}")
+            raise InputError(f"--fdl_config is missing; {nearest('', fdl_configs.configs())}")
         config = _config_from_flags()
     except (InputError, flags.Error) as error:
         sys.stderr.write(f"hfjax: {one_line(error)}\n")

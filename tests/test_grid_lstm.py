@@ -166,13 +166,6 @@ def test_impossible_settings(setting, message):
 
 @pytest.mark.parametrize("fiddlers", [(), ("laptop",)], ids=["published", "laptop"])
 def test_configs_survive_json_and_build(fiddlers):
-    config = fdl_configs.grid_lstm()
-    for fiddler in fiddlers:
-        getattr(fdl_configs, fiddler)(config)
+    config = fdl_configs.make("grid_lstm", *fiddlers)
     assert serialization.load_json(serialization.dump_json(config)) == config
     fdl.build(config)
-
-
-def test_laptop_refuses_configs_it_does_not_know():
-    with pytest.raises(ValueError, match="the fiddler laptop changes grid_rnn, grid_lstm"):
-        fdl_configs.laptop(fdl_configs.pattern_formation())

@@ -111,9 +111,7 @@ def workdir(table: str, row: str) -> pathlib.Path:
 def train_row(table: str, row: str, *, seeds: int, data_dir: str | None) -> list[dict]:
     """Train the population of a row, or take it where it is complete; -> its records."""
     name, fiddlers, settings = TABLES[table][row]
-    config = getattr(fdl_configs, name)()
-    for fiddler in fiddlers:
-        getattr(fdl_configs, fiddler)(config)
+    config = fdl_configs.make(name, *fiddlers)
     for setting, value in settings.items():
         setattr(config.task, setting, value)
     if data_dir and hasattr(config.data, "data_dir"):

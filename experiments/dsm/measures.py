@@ -104,9 +104,7 @@ SHOWN = ("pendulum", "windy_grid", "random_walk", "goal")  # rows whose figures 
 def train_row(table: str, row: str, *, seeds: int, full: bool) -> pathlib.Path:
     """Train the population of a row, or take it where it is complete; -> its workdir."""
     name, fiddlers, settings = TABLES[table][row]
-    config = getattr(fdl_configs, name)()
-    for fiddler in (*(() if full else ("laptop",)), *fiddlers):
-        getattr(fdl_configs, fiddler)(config)
+    config = fdl_configs.make(name, *(() if full else ("laptop",)), *fiddlers)
     for field, value in settings:
         setattr(config.task, field, value)
     config.seeds = seeds

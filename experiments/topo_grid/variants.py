@@ -65,9 +65,7 @@ def workdir(size: str, row: str) -> pathlib.Path:
 def train_row(size: str, row: str, *, seeds: int) -> dict[str, np.ndarray]:
     """Train the population of a row, or take it where it is complete; -> its last evaluation."""
     name, fiddlers = ROWS[row]
-    config = getattr(fdl_configs, name)()
-    for fiddler in (*fiddlers, *(() if size == "full" else (size,))):
-        getattr(fdl_configs, fiddler)(config)
+    config = fdl_configs.make(name, *fiddlers, *(() if size == "full" else (size,)))
     config.seeds = seeds
     if not train.run(config, workdir(size, row), writers=("jsonl", "terminal")):
         raise SystemExit(0)  # stopped by a signal, and saved

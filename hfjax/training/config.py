@@ -1,16 +1,18 @@
 """Helpers around Fiddle configs: checks of types and names, differences, and their messages."""
 
 import inspect
+import itertools
+import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import fiddle as fdl
 import numpy as np
-from fiddle import daglish, printing
+from fiddle import daglish
 
-from hfjax.errors import InputError, nearest
+from hfjax.errors import InputError, nearest, one_line
 
 
 class NumSteps(fdl.Tag):
@@ -27,15 +29,82 @@ def fill_in_num_steps(config: fdl.Buildable) -> None:
 
 
 def flatten(config: fdl.Buildable) -> dict[str, Any]:
-    """{dotted path: value} of every setting, functions by their name."""
-    flat = printing.as_dict_flattened(config)
-    return {k: getattr(v, "__name__", v) if callable(v) else v for k, v in flat.items()}
+    """{dotted path: value} of every setting; a function, and that of a part, is `module:name`."""
+    flat: dict[str, Any] = {}
+
+    def visit(value: Any, path: str) -> None:
+        if isinstance(value, fdl.Buildable):
+            if path:
+                flat[path] = function_name(fdl.get_callable(value))
+            for name, child in value.__arguments__.items():
+                visit(child, f"{path}[{name}]" if isinstance(name, int) else f"{path}.{name}")
+        elif isinstance(value, list | tuple) and _has_parts(value):
+            for i, child in enumerate(value):
+                visit(child, f"{path}[{i}]")
+        else:
+            flat[path] = function_name(value) if callable(value) else value
+
+    visit(config, "")
+    return {path.removeprefix("."): value for path, value in flat.items()}
+
+
+def _has_parts(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(map(_has_parts, value))
+    return callable(value) or isinstance(value, fdl.Buildable)
+
+
+def function_name(function: Callable) -> str:
+    """`module:name` of a function, by the shortest public module that has it."""
+    owner = function if hasattr(function, "__qualname__") else type(function)
+    module, name = owner.__module__ or "", owner.__qualname__
+    parts = [part for part in module.split(".") if not part.startswith("_")]
+    for length in range(1, len(parts) + 1):
+        public = ".".join(parts[:length])
+        if getattr(sys.modules.get(public), name, None) is function:
+            return f"{public}:{name}"
+    return f"{module}:{name}"
+
+
+def apply_fiddlers(config: fdl.Config, fiddlers: Mapping[str, Callable[[Any], None]]) -> None:
+    """Change a config by {name: fiddler}, in this order, where any order gives the same config.
+
+    Raises InputError where two fiddlers give another config in the other order, with the first
+    setting in which the two configs differ, and where a fiddler cannot change the config.
+    """
+
+    def changed(*names: str) -> fdl.Config:
+        copy = fdl.deepcopy_with(config)
+        for name in names:
+            try:
+                fiddlers[name](copy)
+            except (AttributeError, TypeError, ValueError) as error:
+                others = [f"--fiddler={other}" for other in names if other != name]
+                after = " does not go with " + " ".join(others) if others else " does not fit"
+                raise InputError(f"--fiddler={name}{after}: {one_line(error)}") from error
+        return copy
+
+    for first, second in itertools.combinations(fiddlers, 2):
+        paths = differing_paths(changed(first, second), changed(second, first))
+        if paths:
+            raise InputError(
+                f"--fiddler={first} and --fiddler={second} both set {paths[0]}; give one."
+            )
+    changed(*fiddlers)
+    for fiddler in fiddlers.values():
+        fiddler(config)
+
+
+def differing_paths(old: fdl.Buildable, new: fdl.Buildable) -> list[str]:
+    """The dotted paths of the settings in which two configs differ."""
+    a, b = flatten(old), flatten(new)
+    return [p for p in dict.fromkeys([*a, *b]) if p not in a or p not in b or a[p] != b[p]]
 
 
 def difference(stored: fdl.Buildable, given: fdl.Buildable, most: int = 5) -> str:
     """The first settings in which two configs differ, as text."""
     old, new = flatten(stored), flatten(given)
-    paths = [p for p in dict.fromkeys([*old, *new]) if old.get(p) != new.get(p)]
+    paths = differing_paths(stored, given)
     shown = [f"{p} is {old.get(p, 'unset')} there, {new.get(p, 'unset')} here" for p in paths]
     more = f", and {len(shown) - most} more" if len(shown) > most else ""
     return ("; ".join(shown[:most]) or "they call another function") + more

@@ -1,0 +1,45 @@
+"""Gamma models of the pendulum: `gamma_ensemble`, `one_step`."""
+
+import fiddle as fdl
+
+from fdl_configs.dsm import (
+    cauchy,
+    dsm,
+    energy,
+    hard_target,
+    laptop,
+    mlp_adversary,
+    no_adversary,
+    rbf,
+)
+from hfjax import kernels
+from hfjax.models import dsm as model
+
+
+def gamma_ensemble() -> fdl.Config:
+    """51 gamma models of the pendulum, each with an adversary of its own; otherwise as dsm.
+
+        python -m hfjax --fdl_config=gamma_ensemble --workdir=runs/gamma_ensemble
+
+    For a GPU; with `laptop` three minutes, see experiments/dsm/RESULTS.md. Fiddlers: as dsm, but
+    median.
+    """
+    cfg = dsm()
+    cfg.task.objective = fdl.Partial(model.each_atom, inner=kernels.rational_quadratic)
+    cfg.task.adversary.separate = True
+    return cfg
+
+
+def one_step() -> fdl.Config:
+    """A model of the pendulum's next state: gamma 0, one atom, no bootstrap.
+
+        python -m hfjax --fdl_config=one_step --workdir=runs/one_step
+
+    Its "returns" are the rewards of the next state. Not run to its end by us. Fiddlers: as dsm, but
+    median.
+    """
+    cfg = gamma_ensemble()
+    cfg.task.gamma, cfg.data.maker.gamma = 0.0, 0.0
+    cfg.task.num_outer, cfg.task.horizon = 1, 1
+    cfg.task.bootstrap, cfg.task.from_source, cfg.data.maker.from_source = False, False, False
+    return cfg

@@ -8,7 +8,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from hfjax.__main__ import _configs, _fiddlers
+import fdl_configs
 from hfjax.data import labelled
 from hfjax.errors import DataFileError, InputError
 from hfjax.training import run as train
@@ -238,9 +238,8 @@ def test_without_files_a_run_ends_in_one_sentence():
     with pytest.raises(
         InputError, match=r"train-images-idx3-ubyte.gz is not in .*--fiddler=laptop"
     ):
-        train.build(_configs()["biohsic"]())
-    config = _configs()["biohsic"]()
-    _fiddlers()["laptop"](config)
+        train.build(fdl_configs.make("biohsic"))
+    config = fdl_configs.make("biohsic", "laptop")
     assert train.build(config).data["train_inputs"].shape == (1500, 8, 8, 1)
 
 

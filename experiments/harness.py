@@ -107,9 +107,7 @@ class Run(NamedTuple):
 
 def make_config(row: Row, *, seeds: int, data_dir: str | None = None) -> fdl.Config:
     """The config of a row. data_dir is for configs whose data lies in files."""
-    config = getattr(fdl_configs, row.config)()
-    for fiddler in row.fiddlers:
-        getattr(fdl_configs, fiddler)(config)
+    config = fdl_configs.make(row.config, *row.fiddlers)
     for path, value in row.settings.items():
         *parents, name = path.split(".")
         node = config

@@ -13,7 +13,7 @@ from fdl_configs.dsm import (
     no_adversary,
     rbf,
 )
-from hfjax import arena, cells
+from hfjax import arena, visibility
 from hfjax.data import transitions
 from hfjax.models import dsm as model
 
@@ -67,4 +67,4 @@ def wall(cfg: fdl.Config) -> None:
     """dsm_place_cells of a random walk in a box with a wall."""
     cfg.data.maker.behaviour = "wall"
     room = fdl.Config(arena.box, width_m=1.0, inner_walls=transitions.WALL)
-    cfg.task.evaluation.distance_sq = fdl.Config(cells.geodesic_sq, room)
+    cfg.task.evaluation.distance_sq = fdl.Config(visibility.geodesic_sq, room)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # the names that an editor completes; at run time _lazy gives
         task,
         theta,
         training,
+        visibility,
     )
     from hfjax.task import Task
     from hfjax.training.experiment import Experiment
@@ -61,6 +62,7 @@ __all__ = [
     "task",
     "theta",
     "training",
+    "visibility",
 ]
 __getattr__, __dir__ = _lazy.attributes(
     __name__,

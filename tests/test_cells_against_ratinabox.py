@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse.csgraph
 import shapely
 
-from hfjax import arena, cells
+from hfjax import arena, cells, visibility
 from tests.test_against_ratinabox import ENVIRONMENTS, HOLE, their_agent
 
 with warnings.catch_warnings():
@@ -68,8 +68,8 @@ def test_place_cells(environment, geometry):
     else:
         distance_sq = {
             "euclidean": lambda _: cells.euclidean_sq,
-            "line_of_sight": cells.line_of_sight_sq,
-            "geodesic": cells.geodesic_sq,
+            "line_of_sight": visibility.line_of_sight_sq,
+            "geodesic": visibility.geodesic_sq,
         }[geometry](environment)
     for description, code in PLACES.items():
         expected, _ = theirs(
@@ -160,7 +160,7 @@ def test_vector_cells(frame):
         ).T, made
 
     expected, made = rates(Neurons.BoundaryVectorCells)
-    ours = cells.boundary_vector_cells(
+    ours = visibility.boundary_vector_cells(
         positions, tuning_of(made), environment=MAZE, head_direction=head
     )
     np.testing.assert_allclose(ours, expected, atol=1e-5)
@@ -175,7 +175,7 @@ def test_vector_cells(frame):
             tuning_of(made),
             head_direction=head,
             sees=jnp.asarray(sees, jnp.float32),
-            distance_sq=cells.line_of_sight_sq(MAZE) if occlude else cells.euclidean_sq,
+            distance_sq=visibility.line_of_sight_sq(MAZE) if occlude else cells.euclidean_sq,
         )
         # RatInABox adds 1e-6 m to x before it takes an angle, which turns what is near.
         near = np.linalg.norm(positions[:, None] - agent.Environment.objects["objects"], axis=-1)
@@ -184,13 +184,13 @@ def test_vector_cells(frame):
 
 
 def test_shortest_ways_worked_by_hand():
-    room = cells.geodesic_sq(ROOM)
+    room = visibility.geodesic_sq(ROOM)
     # Around the wall's upper end at (0.4, 0.7); the lower end is shut.
     ways = jnp.sqrt(room(jnp.array([[0.1, 0.3], [0.1, 0.9]]), jnp.array([[0.7, 0.3], [0.5, 0.8]])))
     expected = [[1, 0.5 + np.hypot(0.1, 0.1)], [np.hypot(0.3, 0.2) + 0.5, np.hypot(0.4, 0.1)]]
     np.testing.assert_allclose(ways, expected, atol=1e-6)
     # Along two sides of a square hole: corner to corner, and not through it.
-    around = cells.geodesic_sq(
+    around = visibility.geodesic_sq(
         arena.box(1.0, holes=[[[0.4, 0.4], [0.6, 0.4], [0.6, 0.6], [0.4, 0.6]]])
     )
     way = jnp.sqrt(around(jnp.array([[0.4, 0.3]]), jnp.array([[0.7, 0.6]])))
@@ -199,12 +199,12 @@ def test_shortest_ways_worked_by_hand():
     way = jnp.sqrt(around(jnp.array([[0.35, 0.5]]), jnp.array([[0.65, 0.5]])))
     np.testing.assert_allclose(way, [[2 * np.hypot(0.05, 0.1) + 0.2]], atol=1e-6)
     # In an L the inner corner of the boundary is one to go around.
-    corner = cells.geodesic_sq(arena.polygon([[0, 0], [2, 0], [2, 1], [1, 1], [1, 2], [0, 2]]))
+    corner = visibility.geodesic_sq(arena.polygon([[0, 0], [2, 0], [2, 1], [1, 1], [1, 2], [0, 2]]))
     way = jnp.sqrt(corner(jnp.array([[0.5, 1.8]]), jnp.array([[1.8, 0.5]])))
     np.testing.assert_allclose(way, [[2 * np.hypot(0.5, 0.8)]], atol=1e-6)
     # Through two gaps on opposite sides.
     maze = arena.box(1.2, 1.0, inner_walls=MAZE.inner_walls)
-    way = jnp.sqrt(cells.geodesic_sq(maze)(jnp.array([[0.1, 0.1]]), jnp.array([[1.1, 0.9]])))
+    way = jnp.sqrt(visibility.geodesic_sq(maze)(jnp.array([[0.1, 0.1]]), jnp.array([[1.1, 0.9]])))
     expected = np.hypot(0.2, 0.6) + np.hypot(0.5, 0.3) + np.hypot(0.3, 0.5)
     np.testing.assert_allclose(way, [[expected]], atol=1e-6)
 
@@ -259,7 +259,7 @@ A_ROOM = np.array([[0.3, 0.3], [0.7, 0.3], [0.7, 0.7], [0.3, 0.7]])
     ids=["T", "T-back", "L", "L-outside", "L-corner", "from-corner", "across", "room"],
 )
 def test_no_way_leads_through_where_walls_meet(walls, here, there, expected):
-    distance_sq = jax.jit(cells.geodesic_sq(arena.box(1.0, inner_walls=walls)))
+    distance_sq = jax.jit(visibility.geodesic_sq(arena.box(1.0, inner_walls=walls)))
     for a, b in ((here, there), (there, here)):
         way = jnp.sqrt(distance_sq(jnp.array([a]), jnp.array([b])))
         np.testing.assert_allclose(way, [[expected]], rtol=1e-6)
@@ -295,7 +295,7 @@ def test_shortest_ways_are_those_of_a_visibility_graph(environment):
     expected = scipy.sparse.csgraph.shortest_path(apart)[:50, :50]
     expected = np.minimum(expected, 1e3)  # unreachable
     assert np.mean(expected > 1e-3 + shapely.length(lines[:50, :50])) > 0.2
-    ways = jnp.sqrt(jax.jit(cells.geodesic_sq(environment))(places, places))
+    ways = jnp.sqrt(jax.jit(visibility.geodesic_sq(environment))(places, places))
     np.testing.assert_allclose(ways, expected, atol=1e-5)
 
 
@@ -323,7 +323,7 @@ def test_jittered_centres_are_spread_as_ratinaboxs():
 
 
 def test_impossible_cells_are_refused():
-    for make in (cells.line_of_sight_sq, cells.geodesic_sq):
+    for make in (visibility.line_of_sight_sq, visibility.geodesic_sq):
         with pytest.raises(ValueError, match="two dimensions that are not periodic"):
             make(ENVIRONMENTS["torus"])
     with pytest.raises(ValueError, match="ratio must be above 1"):

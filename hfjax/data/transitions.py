@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hfjax import arena, cells, check, envs
+from hfjax import arena, cells, check, envs, visibility
 from hfjax.data import policies
 from hfjax.errors import DataFileError, one_line
 from hfjax.files import UNREADABLE, write_atomically
@@ -324,7 +324,7 @@ def place_cells(
     room, positions, last = BEHAVIOURS[behaviour](walk_key, num_steps)
     centres = arena.uniform_positions(cell_key, arena.box(1.0), num_cells)
 
-    distance_sq = cells.geodesic_sq(room) if behaviour == "wall" else cells.euclidean_sq
+    distance_sq = visibility.geodesic_sq(room) if behaviour == "wall" else cells.euclidean_sq
 
     def code(positions):
         return cells.gaussian(

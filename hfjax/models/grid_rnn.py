@@ -68,7 +68,7 @@ def periodic_box(*, width_m: float = 2.2) -> Box:
         return jnp.arctan2(sine, cosine) * (width_m / (2 * np.pi))
 
     def offset(origin: jax.Array, goal: jax.Array) -> jax.Array:
-        return jnp.mod(goal - origin + width_m / 2, width_m) - width_m / 2
+        return arena.wrap(goal - origin, -width_m / 2, width_m / 2)
 
     return Box(
         width_m,
@@ -456,12 +456,9 @@ def evaluation(
             decoded, floor = decode_all(state, short)
             report("rat_", distance_cm(short, decoded), distance_cm(short, floor))
 
-        noise = ratemaps.low_pass_noise_maps(noise_key, num_units=num_noise_maps, num_bins=num_bins)
-        scores = ratemaps.grid_scores(jnp.concatenate([maps, noise]))
-        score_60, noise_60 = scores.score_60[:num_units], scores.score_60[num_units:]
-        for threshold in ratemaps.GRID_SCORE_THRESHOLDS:
-            for name, score in (("grid", score_60), ("noise", noise_60)):
-                scalars[f"{name}_share_above_{threshold}"] = jnp.mean(score > threshold)
+        control = ratemaps.noise_control(maps, noise_key, num_noise_maps=num_noise_maps)
+        score_60 = control.scores.score_60
+        scalars |= control.shares
         scalars["max_grid_score"] = jnp.max(score_60)
         scalars["median_grid_score"] = jnp.median(score_60)
 
@@ -471,8 +468,8 @@ def evaluation(
             "dt_s": jnp.asarray(dt_s),
             "rate_maps": maps,
             "grid_score_60": score_60,
-            "grid_score_90": scores.score_90[:num_units],
-            "noise_grid_score_60": noise_60,
+            "grid_score_90": control.scores.score_90,
+            "noise_grid_score_60": control.noise_scores.score_60,
             "best_units": best,
             "best_autocorrelograms": ratemaps.autocorrelograms(maps[best]),
         }

@@ -279,23 +279,18 @@ def task(
         del data
         # Rounded, so that the first map of a hierarchy, which is uniform, has no ripples to score.
         maps = jnp.round(unit_peak(state.maps), 5)
-        noise = ratemaps.low_pass_noise_maps(
-            key, num_units=num_noise_maps, num_bins=num_bins, sigma_bins=num_bins / 10
+        control = ratemaps.noise_control(
+            maps, key, num_noise_maps=num_noise_maps, sigma_bins=num_bins / 10
         )
-        both = ratemaps.grid_scores(jnp.concatenate([maps, noise])).score_60
-        scores, noise_scores = both[:num_maps], both[num_maps:]
+        scores = control.scores.score_60
         spacing_m, orientation_deg = scale_and_orientation(maps, width_m=width_m)
-        scalars = {
-            f"{name}_share_above_{threshold}": jnp.mean(values > threshold)
-            for name, values in (("grid", scores), ("noise", noise_scores))
-            for threshold in ratemaps.GRID_SCORE_THRESHOLDS
-        }
+        scalars = dict(control.shares)
         scalars["median_grid_score"] = jnp.median(scores)
         scalars["median_spacing_m"] = jnp.nanmedian(spacing_m)
         readout = {
             "maps": maps,
             "grid_scores": scores,
-            "noise_scores": noise_scores,
+            "noise_scores": control.noise_scores.score_60,
             "spacing_m": spacing_m,
             "orientation_deg": orientation_deg,
             "spectrum": state.spectrum,

@@ -88,7 +88,7 @@ def place_world(track: Track, *, dt_s: float) -> World:
 
 def apart(a: jax.Array, b: jax.Array, width_m: float) -> jax.Array:
     """The shortest way from b to a on the ring or torus: [..., dim] (m)."""
-    return jnp.mod(a - b + width_m / 2, width_m) - width_m / 2
+    return arena.wrap(a - b, -width_m / 2, width_m / 2)
 
 
 def chance_error(track: Track) -> float:

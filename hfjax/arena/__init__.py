@@ -1,0 +1,62 @@
+"""Where animals move, and how: environments, RatInABox's motion, other walks, recorded paths."""
+
+from hfjax.arena.agent import Agent, Motion, motion, start, step
+from hfjax.arena.environment import (
+    Environment,
+    box,
+    contains,
+    from_ratinabox,
+    polygon,
+    to_ratinabox,
+    track,
+    uniform_positions,
+)
+from hfjax.arena.periodic import wrap, wrap_angle
+from hfjax.arena.walks import (
+    Boundary,
+    PeriodicWalk,
+    Walk,
+    along,
+    avoid_walls,
+    periodic_walk,
+    periodic_walk_start,
+    random_walk,
+    resample_trajectory,
+    sorscher_walk,
+    teleport,
+    towards,
+    walk,
+    wrap_around,
+)
+
+__all__ = [
+    "Agent",
+    "Boundary",
+    "Environment",
+    "Motion",
+    "PeriodicWalk",
+    "Walk",
+    "along",
+    "avoid_walls",
+    "box",
+    "contains",
+    "from_ratinabox",
+    "motion",
+    "periodic_walk",
+    "periodic_walk_start",
+    "polygon",
+    "random_walk",
+    "resample_trajectory",
+    "sorscher_walk",
+    "start",
+    "step",
+    "teleport",
+    "to_ratinabox",
+    "towards",
+    "track",
+    "uniform_positions",
+    "walk",
+    "wrap",
+    "wrap_angle",
+    "wrap_around",
+]

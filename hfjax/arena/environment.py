@@ -1,0 +1,209 @@
+"""Environments: boundaries, walls and holes, and RatInABox's environments."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import shapely
+
+from hfjax import check
+
+
+class Environment(NamedTuple):
+    """Where an animal can be, as plain numbers; made by `box`, `polygon`, `track` and others.
+
+    boundary [corner, 2] (m): the outer polygon; on a track [0, 2].
+    inner_walls [wall, end, 2] (m): thin straight walls inside.
+    holes: polygons [corner, 2] (m) inside, that nobody enters.
+    extent: (lowest, highest) coordinate (m) along each dimension.
+    periodic: who leaves on one side enters on the other.
+    """
+
+    boundary: np.ndarray
+    inner_walls: np.ndarray
+    holes: tuple[np.ndarray, ...]
+    extent: tuple[tuple[float, float], ...]
+    periodic: bool
+
+    @property
+    def num_dims(self) -> int:
+        """1 on a track, 2 elsewhere."""
+        return len(self.extent)
+
+    @property
+    def walls(self) -> np.ndarray:
+        """All walls [wall, end, 2] (m), in RatInABox's order: boundary, inner walls, holes."""
+        outer = () if self.periodic else (self.boundary,)
+        return np.concatenate(
+            [*map(edges, outer), self.inner_walls, *map(edges, self.holes)]
+        ).reshape(-1, 2, 2)
+
+
+def edges(corners: np.ndarray) -> np.ndarray:
+    """The sides of a polygon: [corner, 2] -> [side, end, 2]."""
+    return np.stack([np.roll(corners, -1, axis=0), corners], axis=1)
+
+
+def polygon(
+    corners: Any, *, inner_walls: Any = (), holes: Sequence[Any] = (), periodic: bool = False
+) -> Environment:
+    """An environment with any straight-edged outline, walls within it and holes in it.
+
+    corners [corner, 2] (m), inner_walls [wall, end, 2] (m), holes: sequence of [corner, 2] (m).
+    Raises ValueError where a coordinate is not finite, an outline crosses itself or has no area,
+    a wall or a hole lies outside (a wall by more than a billionth, which is rounding), a wall has
+    no length, holes overlap or share a side, or a periodic outline is not a rectangle along the
+    axes.
+    Source: RatInABox `Environment`.
+    """
+    outline = _outline(corners, "the boundary")
+    walls = np.asarray(inner_walls, float).reshape(-1, 2, 2)
+    space = shapely.Polygon(outline)
+    low, high = outline.min(axis=0), outline.max(axis=0)
+    within = space.buffer(1e-9 * (high - low).max())
+    for wall in walls:
+        if not (np.isfinite(wall).all() and within.covers(shapely.LineString(wall))):
+            raise ValueError(f"the wall {wall.tolist()} lies outside the environment, or partly so")
+        if np.array_equal(*wall):
+            raise ValueError(f"the wall {wall.tolist()} has no length")
+    cut = tuple(_outline(hole, "a hole") for hole in holes)
+    for hole in cut:
+        if not space.contains(shapely.Polygon(hole)):
+            raise ValueError(f"the hole {hole.tolist()} does not lie inside the environment")
+    if not shapely.Polygon(outline, cut).is_valid:
+        raise ValueError("holes must not overlap, nor share a side with another or the boundary")
+    if periodic and not space.equals(shapely.box(*low, *high)):
+        raise ValueError("a periodic environment must be a rectangle along the axes")
+    extent = tuple((float(a), float(b)) for a, b in zip(low, high, strict=True))
+    return Environment(outline, walls, cut, extent, periodic)
+
+
+def _outline(corners: Any, name: str) -> np.ndarray:
+    outline = np.asarray(corners, float)
+    if outline.ndim != 2 or outline.shape[1] != 2 or len(outline) < 3:
+        raise ValueError(f"{name} must be at least three corners (x, y), but is {corners}")
+    if not (np.isfinite(outline).all() and shapely.Polygon(outline).is_valid):
+        raise ValueError(f"{name} must not cross itself or be flat, but is {outline.tolist()}")
+    return outline
+
+
+def box(
+    width_m: float = 1.0,
+    height_m: float | None = None,
+    *,
+    inner_walls: Any = (),
+    holes: Sequence[Any] = (),
+    periodic: bool = False,
+    centred: bool = False,
+) -> Environment:
+    """A rectangle (a square where height_m is None), from the origin or centred on it.
+
+    inner_walls, holes, periodic and what is raised: as for `polygon`.
+    """
+    height_m = width_m if height_m is None else height_m
+    check.positive(width_m=width_m, height_m=height_m)
+    corners = np.array([(0, 0), (width_m, 0), (width_m, height_m), (0, height_m)], float)
+    if centred:
+        corners -= (width_m / 2, height_m / 2)
+    return polygon(corners, inner_walls=inner_walls, holes=holes, periodic=periodic)
+
+
+def track(length_m: float = 1.0, *, periodic: bool = False) -> Environment:
+    """A linear track from 0 to length_m, or a ring of that circumference."""
+    check.positive(length_m=length_m)
+    nothing = np.zeros((0, 2, 2))
+    return Environment(nothing[:, 0], nothing, (), ((0.0, float(length_m)),), periodic)
+
+
+def from_ratinabox(environment: Any) -> Environment:
+    """The environment of a RatInABox `Environment`: outline, walls, holes, boundary conditions."""
+    periodic = environment.boundary_conditions == "periodic"
+    if environment.dimensionality == "1D":
+        return track(environment.scale, periodic=periodic)
+    holes = [np.asarray(hole, float) for hole in environment.holes]
+    sides = sum(map(len, holes)) + (0 if periodic else len(environment.boundary))
+    # RatInABox keeps all walls in one array, those added later last; sides of polygons are there.
+    drawn = {
+        tuple(wall.ravel())
+        for hole in [*holes, environment.boundary]
+        for wall in edges(np.asarray(hole, float))
+    }
+    walls = np.asarray(environment.walls, float).reshape(-1, 2, 2)
+    inner = [wall for wall in walls if tuple(wall.ravel()) not in drawn]
+    if len(inner) != len(walls) - sides:
+        raise ValueError("the environment's walls are not those of its boundary and holes")
+    return polygon(environment.boundary, inner_walls=inner, holes=holes, periodic=periodic)
+
+
+def to_ratinabox(environment: Environment) -> Any:
+    """A RatInABox `Environment` with the same outline, walls, holes and boundary conditions.
+
+    Raises ValueError for a periodic box that does not start at the origin, which it has not.
+    """
+    from ratinabox import Environment as RatInABoxEnvironment  # slow to import
+
+    conditions = "periodic" if environment.periodic else "solid"
+    right = environment.extent[0][1]
+    if environment.num_dims == 1:
+        return RatInABoxEnvironment(
+            {"dimensionality": "1D", "scale": right, "boundary_conditions": conditions}
+        )
+    top = environment.extent[1][1]
+    shape: dict[str, Any] = {"boundary": environment.boundary.tolist()}
+    at_origin = np.array([(0, 0), (right, 0), (right, top), (0, top)])
+    if environment.boundary.shape == (4, 2) and np.array_equal(environment.boundary, at_origin):
+        shape = {"scale": top, "aspect": right / top}
+    elif environment.periodic:
+        raise ValueError("RatInABox's periodic boxes start at the origin")
+    return RatInABoxEnvironment(
+        {
+            **shape,
+            "walls": environment.inner_walls.tolist(),
+            "holes": [hole.tolist() for hole in environment.holes],
+            "boundary_conditions": conditions,
+        }
+    )
+
+
+def contains(environment: Environment, positions: jax.Array) -> jax.Array:
+    """Which positions lie inside, and in no hole: [..., dim] (m) -> [...] of bool."""
+    if environment.num_dims == 1:
+        low, high = environment.extent[0]
+        return (positions[..., 0] >= low) & (positions[..., 0] <= high)
+
+    def inside(corners: np.ndarray) -> jax.Array:
+        """By the number of sides that lie to the right."""
+        odd = jnp.zeros(positions.shape[:-1], bool)
+        x, y = positions[..., 0], positions[..., 1]
+        for (x1, y1), (x0, y0) in edges(corners):
+            if y0 != y1:
+                crosses = (y0 > y) != (y1 > y)
+                odd ^= crosses & (x < x0 + (y - y0) * ((x1 - x0) / (y1 - y0)))
+        return odd
+
+    allowed = inside(environment.boundary)
+    for hole in environment.holes:
+        allowed &= ~inside(hole)
+    return allowed
+
+
+def uniform_positions(key: jax.Array, environment: Environment, count: int) -> jax.Array:
+    """Positions uniform over all that is inside and in no hole -> [count, dim] (m).
+
+    By a triangulation: a triangle with its share of the area, then uniform in it.
+    """
+    if environment.num_dims == 1:
+        low, high = environment.extent[0]
+        return jax.random.uniform(key, (count, 1), minval=low, maxval=high)
+    space = shapely.Polygon(environment.boundary, environment.holes)
+    pieces = shapely.constrained_delaunay_triangles(space).geoms
+    a, b, c = np.stack([shapely.get_coordinates(p)[:3] for p in pieces], axis=1)
+    which_key, within_key = jax.random.split(key)
+    area = jnp.asarray([p.area for p in pieces])
+    which = jax.random.categorical(which_key, jnp.log(area), shape=(count,))
+    u = jax.random.uniform(within_key, (2, count, 1))
+    u = jnp.where(u[0] + u[1] > 1, 1 - u, u)  # the parallelogram folded onto the triangle
+    a, b, c = (jnp.asarray(corner)[which] for corner in (a, b, c))
+    return a + u[0] * (b - a) + u[1] * (c - a)

@@ -1,0 +1,384 @@
+"""Behaviours: random walks, goals, recorded and made-up paths."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hfjax import check
+from hfjax.arena.agent import Agent, Motion, start, step, unit_vector
+from hfjax.arena.environment import Environment, uniform_positions
+from hfjax.arena.periodic import wrap, wrap_angle
+
+# (position [batch, 2], heading [batch], *, width_m, border_m)
+#   -> (position in the box [batch, 2], further turn [batch] (rad), factor on the speed [batch])
+Boundary = Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
+
+
+class Walk(NamedTuple):
+    """A batch of paths. positions_t = positions_tm1 + displacements_t, from `start` on.
+
+    start [batch, 2] (m), start_heading [batch] (rad): direction of the step that led to the start.
+    positions [batch, time, 2] (m), displacements [batch, time, 2] (m per step).
+    headings [batch, time] (rad, in [-pi, pi)): direction of the step that leads to positions_t.
+    In a periodic box positions are folded into the box; displacements are as walked, unfolded.
+    """
+
+    start: jax.Array
+    start_heading: jax.Array
+    positions: jax.Array
+    displacements: jax.Array
+    headings: jax.Array
+
+
+def avoid_walls(
+    position: jax.Array, heading: jax.Array, *, width_m: float, border_m: float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Near a wall and heading at it: turn until parallel to the wall, at a quarter of the speed.
+
+    With a the heading relative to the outward normal of the nearest wall, and only where the wall
+    is nearer than border_m and |a| < pi/2: turn = sign(a) (pi/2 - |a|), speed factor 1/4.
+
+    position [batch, 2] (m, box centred on 0), heading [batch] (rad)
+    -> position [batch, 2] as it came, turn [batch] (rad), speed factor [batch].
+    Source: Sorscher et al. 2019, after Raudies & Hasselmo 2012; grid-pattern-formation
+    `avoid_wall`. As there, nothing holds the animal inside: a long step can end outside the box
+    (then the wall counts as near), and a heading exactly along the normal is not turned.
+    """
+    # Walls in the order east, north, west, south: the outward normal of wall k points to k pi/2.
+    to_wall = jnp.concatenate([width_m / 2 - position, width_m / 2 + position], axis=-1)
+    normal = jnp.argmin(to_wall, axis=-1).astype(heading.dtype) * (jnp.pi / 2)
+    a = wrap_angle(heading - normal)
+    blocked = (jnp.min(to_wall, axis=-1) < border_m) & (jnp.abs(a) < jnp.pi / 2)
+    turn = jnp.where(blocked, jnp.sign(a) * (jnp.pi / 2 - jnp.abs(a)), 0)
+    return position, turn, jnp.where(blocked, 0.25, 1).astype(heading.dtype)
+
+
+def wrap_around(
+    position: jax.Array, heading: jax.Array, *, width_m: float, border_m: float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """A box without walls: who leaves on one side enters on the other.
+
+    Shapes as in `avoid_walls`; the turn is 0, the speed factor 1, and border_m is not used.
+    """
+    del border_m
+    folded = wrap(position, -width_m / 2, width_m / 2)
+    return folded, jnp.zeros_like(heading), jnp.ones_like(heading)
+
+
+def sorscher_walk(
+    key: jax.Array,
+    *,
+    batch_size: int,
+    num_steps: int,
+    width_m: float = 2.2,
+    dt_s: float = 0.02,
+    speed_scale_mps: float = 0.13 * 2 * np.pi,
+    turn_std_radps: float = 11.52,
+    border_m: float = 0.03,
+    boundary: Boundary = avoid_walls,
+) -> Walk:
+    """Random walks with a new Rayleigh speed and a normal turn at each step, in a square box.
+
+    x_t = x_tm1 + c_tm1 s_tm1 dt (cos, sin)(theta_tm1),   s ~ Rayleigh(speed_scale_mps)
+    theta_t = theta_tm1 + w_tm1 + N(0, turn_std_radps) dt
+    where turn w and speed factor c come from `boundary` at x_tm1, theta_tm1. x_0 is uniform in the
+    box (m, centred on 0), theta_0 uniform on the circle.
+
+    -> Walk with batch_size paths of num_steps. As published, `start` is the position after a first
+    step that is not part of the path, and `start_heading` the direction of that step.
+    Raises ValueError where a size, a length or a time is not positive, or a spread is negative.
+    Source: Sorscher et al. 2019, supplement; grid-pattern-formation `generate_trajectory`.
+    Deviation: none in the law of the walk; the random numbers are other ones.
+    """
+    check.at_least(1, batch_size=batch_size, num_steps=num_steps)
+    check.positive(width_m=width_m, dt_s=dt_s)
+    check.not_negative(
+        speed_scale_mps=speed_scale_mps, turn_std_radps=turn_std_radps, border_m=border_m
+    )
+
+    position_key, heading_key, speed_key, turn_key = jax.random.split(key, 4)
+    # One step before the start, and one look at the boundary after the end, which folds the last
+    # position into a periodic box.
+    drawn = (num_steps + 2, batch_size)
+    # jax.random.rayleigh takes the logarithm of a draw that can be 0: one infinite step in 2^23.
+    uniform = jax.random.uniform(speed_key, drawn)
+    steps = (speed_scale_mps * dt_s) * jnp.sqrt(-2 * jnp.log1p(-uniform))
+    turns = jax.random.normal(turn_key, drawn) * (turn_std_radps * dt_s)
+    position_0 = jax.random.uniform(
+        position_key, (batch_size, 2), minval=-width_m / 2, maxval=width_m / 2
+    )
+    heading_0 = jax.random.uniform(heading_key, (batch_size,), minval=-jnp.pi, maxval=jnp.pi)
+
+    def move(state, noise):
+        position, heading = state
+        step, turn = noise
+        position, further_turn, factor = boundary(
+            position, heading, width_m=width_m, border_m=border_m
+        )
+        direction = jnp.stack([jnp.cos(heading), jnp.sin(heading)], axis=-1)
+        displacement = (factor * step)[:, None] * direction
+        moved = (position + displacement, heading + turn + further_turn)
+        return moved, (position, heading, displacement)
+
+    _, (positions, headings, displacements) = jax.lax.scan(
+        move, (position_0, heading_0), (steps, turns)
+    )
+    headings = wrap_angle(headings)
+    return Walk(
+        start=positions[1],
+        start_heading=headings[0],
+        positions=positions[2:].swapaxes(0, 1),
+        displacements=displacements[1:-1].swapaxes(0, 1),
+        headings=headings[1:-1].swapaxes(0, 1),
+    )
+
+
+class PeriodicWalk(NamedTuple):
+    """An animal on a ring (one dim) or torus: position [dim] (m) and velocity [dim] (m/s)."""
+
+    position: jax.Array
+    velocity: jax.Array
+
+
+def periodic_walk_start(
+    key: jax.Array, *, num_dims: int, width_m: float, speed_mean_mps: float, speed_std_mps: float
+) -> PeriodicWalk:
+    """A draw from the stationary state of `periodic_walk`: uniform position, normal velocity.
+
+    Deviation: RatInABox starts at the mean velocity.
+    """
+    position_key, velocity_key = jax.random.split(key)
+    position = jax.random.uniform(
+        position_key, (num_dims,), minval=-width_m / 2, maxval=width_m / 2
+    )
+    velocity = speed_mean_mps + speed_std_mps * jax.random.normal(velocity_key, (num_dims,))
+    return PeriodicWalk(position, velocity)
+
+
+def periodic_walk(
+    walk: PeriodicWalk,
+    key: jax.Array,
+    *,
+    num_steps: int,
+    width_m: float = 1.0,
+    dt_s: float = 0.025,
+    speed_mean_mps: float = 0.0,
+    speed_std_mps: float = 0.5,
+    coherence_s: float = 0.7,
+) -> tuple[PeriodicWalk, PeriodicWalk]:
+    """A walk around a ring or torus whose velocity is an Ornstein-Uhlenbeck process.
+
+    Each step moves first, then draws the velocity of the next one, along each axis by itself:
+    x_t = x_tm1 + dt v_tm1, v_t = v_tm1 + dt (mean - v_tm1) / T + std sqrt(2 dt / T) N(0, 1).
+
+    -> (the animal after the last step, the path: positions and velocities [time, dim]).
+    Positions lie in [-width_m / 2, width_m / 2).
+    Raises ValueError where num_steps is below 1, width_m, dt_s or coherence_s is not positive,
+    speed_std_mps is negative, speed_mean_mps not finite, or dt_s is above coherence_s.
+    Source: the one-dimensional motion of RatInABox 1.6.3 `Agent.update` (1.15 draws the velocity
+    first). Deviation: in two dimensions RatInABox draws turn and speed apart from each other; here
+    the two components of the velocity are independent.
+    """
+    check.at_least(1, num_steps=num_steps)
+    check.positive(width_m=width_m, dt_s=dt_s, coherence_s=coherence_s)
+    check.not_negative(speed_std_mps=speed_std_mps)
+    if not math.isfinite(speed_mean_mps):
+        raise ValueError(f"speed_mean_mps must be a finite number, but is {speed_mean_mps}")
+    if dt_s > coherence_s:
+        raise ValueError(f"dt_s ({dt_s}) must not be above coherence_s ({coherence_s})")
+    kappa = dt_s / coherence_s
+    noise = (
+        speed_std_mps
+        * (2 * kappa) ** 0.5
+        * jax.random.normal(key, (num_steps, *walk.position.shape), walk.position.dtype)
+    )
+
+    def move(walk, noise):
+        position = walk.position + dt_s * walk.velocity
+        position = wrap(position, -width_m / 2, width_m / 2)
+        velocity = walk.velocity + kappa * (speed_mean_mps - walk.velocity) + noise
+        walk = PeriodicWalk(position, velocity)
+        return walk, walk
+
+    return jax.lax.scan(move, walk, noise)
+
+
+def walk(
+    agent: Agent,
+    key: jax.Array,
+    *,
+    environment: Environment,
+    motion: Motion,
+    num_steps: int,
+    drift: Callable[[Agent], jax.Array] | None = None,
+    drift_ratio: float = 1.0,
+) -> tuple[Agent, Agent]:
+    """Many steps -> (the animal after the last, the animal after each: leaves [time, ...]).
+
+    drift (agent) -> velocity [dim] (m/s) to drift to, e.g. `towards`; without it a random walk.
+    Raises ValueError where num_steps is below 1.
+    """
+    check.at_least(1, num_steps=num_steps)
+    noise = jax.random.normal(key, (num_steps, environment.num_dims))
+
+    def move(agent: Agent, noise: jax.Array):
+        agent = step(
+            agent,
+            noise,
+            environment=environment,
+            motion=motion,
+            drift_velocity=None if drift is None else drift(agent),
+            drift_ratio=drift_ratio,
+        )
+        return agent, agent
+
+    return jax.lax.scan(move, agent, noise)
+
+
+def towards(goal: Any, *, speed_mps: float) -> Callable[[Agent], jax.Array]:
+    """A drift for `walk`: straight to a goal [dim] (m) at a speed, whatever stands between."""
+    check.positive(speed_mps=speed_mps)
+
+    def drift(agent: Agent) -> jax.Array:
+        offset = jnp.asarray(goal, agent.position.dtype) - agent.position
+        distance = jnp.linalg.norm(offset)
+        return speed_mps * offset / jnp.where(distance > 0, distance, 1)
+
+    return drift
+
+
+def random_walk(
+    key: jax.Array,
+    *,
+    batch_size: int,
+    num_steps: int,
+    environment: Environment,
+    motion: Motion,
+) -> Walk:
+    """Paths of RatInABox's animals in the form of `sorscher_walk`, centred on the environment.
+
+    -> Walk: batch_size paths of num_steps of dt, each from `start`. Displacements are those
+    walked: in a periodic box unfolded.
+    Raises ValueError where a size is below 1, or the environment is a track.
+    """
+    check.at_least(1, batch_size=batch_size, num_steps=num_steps)
+    if environment.num_dims != 2:
+        raise ValueError("random_walk needs an environment of two dimensions")
+    start_key, walk_key = jax.random.split(key)
+
+    def one(start_key, walk_key):
+        agent = start(start_key, environment=environment, motion=motion)
+        _, path = walk(agent, walk_key, environment=environment, motion=motion, num_steps=num_steps)
+        return agent, path
+
+    keys = jax.random.split(start_key, batch_size), jax.random.split(walk_key, batch_size)
+    first, path = jax.vmap(one)(*keys)
+    centre = jnp.asarray([(low + high) / 2 for low, high in environment.extent])
+    heading = lambda v: jnp.arctan2(v[..., 1], v[..., 0])  # noqa: E731
+    return Walk(
+        start=first.position - centre[None],
+        start_heading=heading(first.velocity),
+        positions=path.position - centre[None, None],
+        displacements=motion.dt_s * path.measured_velocity,
+        headings=heading(path.measured_velocity),
+    )
+
+
+def along(positions: jax.Array, *, motion: Motion, environment: Environment | None = None) -> Agent:
+    """An animal led along given positions (m), e.g. recorded ones: [time + 1, dim] -> [time, ...].
+
+    The first position is where it starts. Velocities are those of the steps, of dt each, and the
+    head follows as in `step`. In a periodic environment, if given, steps go the shortest way round.
+    Source: RatInABox `Agent.import_trajectory`. Deviations: positions are given on the clock
+    already (`resample_trajectory`), not interpolated by splines, which leave the environment;
+    RatInABox imports into solid boundaries only.
+    """
+    chex.assert_rank(positions, 2)
+    steps = positions[1:] - positions[:-1]
+    if environment is not None and environment.periodic:
+        widths = jnp.asarray([[high - low for low, high in environment.extent]], steps.dtype)
+        steps = wrap(steps, -widths / 2, widths / 2)
+    velocities = steps / motion.dt_s
+    rate = min(1, motion.dt_s / motion.head_direction_s)
+
+    def turn(head, velocity):
+        new = (
+            jnp.sign(velocity)
+            if len(velocity) == 1
+            else unit_vector((1 - rate) * head + rate * unit_vector(velocity))
+        )
+        head = jnp.where(jnp.sum(velocity**2) > 0, new, head)
+        return head, head
+
+    first = velocities[0]
+    _, heads = jax.lax.scan(
+        turn, jnp.sign(first) if len(first) == 1 else unit_vector(first), velocities
+    )
+    if positions.shape[1] == 2:
+        directions = jnp.arctan2(velocities[:, 1], velocities[:, 0])
+        turns = wrap_angle(jnp.diff(directions, prepend=directions[:1])) / motion.dt_s
+    else:
+        turns = jnp.zeros(len(velocities))
+    return Agent(positions[1:], velocities, turns, velocities, heads)
+
+
+def teleport(
+    key: jax.Array, *, environment: Environment, num_steps: int, num_places: int
+) -> jax.Array:
+    """Positions between random places, each reached from the last in a straight line.
+
+    num_places uniform places (`uniform_positions`), spread evenly over num_steps + 1 ticks, with
+    linear interpolation -> [num_steps + 1, dim] (m), for `along`.
+    Raises ValueError where a number is below 1, or places are fewer than 2.
+    Source: the thesis' `teleport` agent (dsm-hippocampus). Deviation: its splines between places
+    leave the box; straight lines do not (a convex one).
+    """
+    check.at_least(1, num_steps=num_steps)
+    check.at_least(2, num_places=num_places)
+    places = uniform_positions(key, environment, num_places)
+    clock = jnp.linspace(0, num_places - 1, num_steps + 1)
+    ticks = jnp.arange(num_places, dtype=clock.dtype)
+    return jax.vmap(lambda x: jnp.interp(clock, ticks, x), 1, 1)(places)
+
+
+def resample_trajectory(
+    times_s: np.ndarray, positions: np.ndarray, *, dt_s: float, max_gap_s: float
+) -> list[np.ndarray]:
+    """Recorded positions on a regular clock, by linear interpolation, cut where tracking was lost.
+
+    Samples with a NaN are dropped. Between two samples further apart than max_gap_s the path is
+    cut; each piece starts at its own first sample. Runs on the host.
+
+    times_s [sample] (s, increasing), positions [sample, 2]
+    -> list of pieces [time, 2], dt_s apart, each of at least two positions, in their order.
+    Raises ValueError where times do not increase, or dt_s or max_gap_s is not positive.
+    """
+    times_s = np.asarray(times_s, dtype=np.float64)
+    positions = np.asarray(positions, dtype=np.float64)
+    chex.assert_rank(times_s, 1)
+    chex.assert_shape(positions, (times_s.shape[0], 2))
+    check.positive(dt_s=dt_s, max_gap_s=max_gap_s)
+
+    tracked = np.isfinite(times_s) & np.isfinite(positions).all(axis=-1)
+    times_s, positions = times_s[tracked], positions[tracked]
+    intervals = np.diff(times_s)
+    if np.any(intervals <= 0):
+        raise ValueError("times_s must increase from sample to sample, but do not")
+
+    pieces = []
+    for sample in np.split(np.arange(len(times_s)), np.flatnonzero(intervals > max_gap_s) + 1):
+        if len(sample) < 2:
+            continue
+        t, x = times_s[sample], positions[sample]
+        # The small term keeps a last sample that rounding put just after its tick.
+        count = int(np.floor((t[-1] - t[0]) / dt_s + 1e-6)) + 1
+        if count < 2:
+            continue
+        clock = t[0] + dt_s * np.arange(count)
+        pieces.append(np.stack([np.interp(clock, t, x[:, axis]) for axis in (0, 1)], axis=-1))
+    return pieces

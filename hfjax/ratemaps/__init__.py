@@ -1,0 +1,77 @@
+"""Rate maps of many units at once, and the scores that the field reads from them.
+
+A rate map is an array [x, y], a population's maps are [unit, x, y]; a bin that was never visited is
+NaN. All functions are pure, work on every unit in one program, and leave `jax.jit` to the caller.
+Those with large intermediate results walk over blocks of units, so that 4096 maps of 32 x 32 bins
+need little memory beyond the maps themselves.
+"""
+
+from hfjax.ratemaps.autocorrelogram import autocorrelograms, masked_autocorrelograms
+from hfjax.ratemaps.geometry import (
+    GridGeometry,
+    PlaneWaves,
+    grid_phases,
+    plane_waves,
+    spacing_orientation,
+)
+from hfjax.ratemaps.maps import (
+    Extent,
+    RateMapSums,
+    add_samples,
+    mean_maps,
+    rate_map_sums,
+    rate_maps,
+    smooth,
+)
+from hfjax.ratemaps.moser_score import MoserScores, moser_grid_scores
+from hfjax.ratemaps.ring_score import (
+    GRID_SCORE_THRESHOLDS,
+    RING_INNER,
+    RING_OUTER,
+    GridScores,
+    grid_scores,
+)
+from hfjax.ratemaps.shuffles import NoiseControl, low_pass_noise_maps, noise_control
+from hfjax.ratemaps.tuning import (
+    BorderScores,
+    DirectionTuning,
+    SpatialInformation,
+    border_scores,
+    head_direction_curves,
+    head_direction_length,
+    spatial_information,
+)
+
+__all__ = [
+    "GRID_SCORE_THRESHOLDS",
+    "RING_INNER",
+    "RING_OUTER",
+    "BorderScores",
+    "DirectionTuning",
+    "Extent",
+    "GridGeometry",
+    "GridScores",
+    "MoserScores",
+    "NoiseControl",
+    "PlaneWaves",
+    "RateMapSums",
+    "SpatialInformation",
+    "add_samples",
+    "autocorrelograms",
+    "border_scores",
+    "grid_phases",
+    "grid_scores",
+    "head_direction_curves",
+    "head_direction_length",
+    "low_pass_noise_maps",
+    "masked_autocorrelograms",
+    "mean_maps",
+    "moser_grid_scores",
+    "noise_control",
+    "plane_waves",
+    "rate_map_sums",
+    "rate_maps",
+    "smooth",
+    "spacing_orientation",
+    "spatial_information",
+]

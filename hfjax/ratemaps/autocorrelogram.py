@@ -1,0 +1,168 @@
+"""Spatial autocorrelograms of rate maps, and their rotation about the centre."""
+
+from collections.abc import Callable, Sequence
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from hfjax.ratemaps.arrays import both_axes, floating, over_blocks, wide_range
+
+
+def autocorrelograms(maps: jax.Array) -> jax.Array:
+    """Spatial autocorrelogram: Pearson's correlation of a map with itself at every shift.
+
+    r(d) = [<f(x) f(x+d)> - <f(x)> <f(x+d)>] / [std f(x) std f(x+d)], averages over the bins x at
+    which both f(x) and f(x+d) lie in the map. Unvisited (NaN) bins count as 0, as in the scorers of
+    DeepMind, Ganguli's group and opexebo; `masked_autocorrelograms` leaves them out instead.
+
+    maps [unit, x, y] -> [unit, 2x-1, 2y-1], shift 0 in the middle, r(-d) = r(d). Where an
+    overlap has no variance beyond rounding r is 0 (the originals have 0 or rounding noise there).
+    """
+    chex.assert_rank(maps, 3)
+    return over_blocks(block_autocorrelograms, floating(maps))
+
+
+def masked_autocorrelograms(maps: jax.Array) -> jax.Array:
+    """As `autocorrelograms`, with averages over the pairs of bins that were both visited.
+
+    maps [unit, x, y], NaN where unvisited -> [unit, 2x-1, 2y-1]. Eight times the work.
+    Source: Hafting et al. 2005, methods (the sum runs over visited bins).
+    """
+    chex.assert_rank(maps, 3)
+    return over_blocks(masked_block_autocorrelograms, floating(maps))
+
+
+def block_autocorrelograms(maps: jax.Array, faintest: float = 0.0) -> jax.Array:
+    """`autocorrelograms` of one block; `faintest` as in `_autocorrelation`."""
+    num_x, num_y = maps.shape[1:]
+    f = wide_range(jnp.nan_to_num(maps))
+    # Row d of a window matrix marks the bins x for which x - d lies in the map too.
+    windows = []
+    for size in (num_x, num_y):
+        shift = np.arange(1 - size, size)[:, None]
+        x = np.arange(size)
+        windows.append(jnp.asarray((x - shift >= 0) & (x - shift < size), f.dtype))
+    count = jnp.sum(windows[0], 1)[:, None] * jnp.sum(windows[1], 1)[None, :]
+    count = jnp.broadcast_to(count[None], (f.shape[0], *count.shape))
+    total = both_axes(windows[0], f, windows[1])
+    square = both_axes(windows[0], f**2, windows[1])
+    return _autocorrelation(_correlate(f, f), count, total, square, faintest)
+
+
+def masked_block_autocorrelograms(maps: jax.Array) -> jax.Array:
+    """`masked_autocorrelograms` of one block."""
+    visited = jnp.isfinite(maps)
+    mean = jnp.mean(maps, axis=(1, 2), keepdims=True, where=visited)
+    mask = visited.astype(maps.dtype)
+    f = wide_range(jnp.where(visited, maps, jnp.nan_to_num(mean))) * mask
+    left = jnp.concatenate([f, mask, mask, mask])
+    right = jnp.concatenate([f, mask, f, f**2])
+    product, count, total, square = jnp.split(_correlate(left, right), 4)
+    return _autocorrelation(product, jnp.round(count), total, square)
+
+
+def _autocorrelation(
+    product: jax.Array,
+    count: jax.Array,
+    total: jax.Array,
+    square: jax.Array,
+    faintest: float = 0.0,
+) -> jax.Array:
+    """Correlation at each shift d [unit, d_x, d_y] from sums over the pairs [f(x), f(x+d)].
+
+    product: of f(x) f(x+d); total and square: of f(x+d) and its square (those of f(x) are the same
+    at -d). 0 where there is no variance, or where n std std' is no more than `faintest` times its
+    largest value.
+    """
+    n = jnp.maximum(count, 1)
+    mean = total / n
+    mean_square = square / n
+    variance = mean_square - mean**2
+    # Below this a variance is the rounding of mean_square.
+    valid = (count > 0) & (variance > 8 * jnp.finfo(product.dtype).eps * mean_square)
+    std = jnp.sqrt(jnp.where(valid, variance, 1))
+    opposite = (slice(None), slice(None, None, -1), slice(None, None, -1))
+    valid &= valid[opposite]
+    scale = std * std[opposite]
+    power = jnp.where(valid, n * scale, 0)
+    valid &= power > faintest * jnp.max(power, axis=(1, 2), keepdims=True)
+    covariance = product / n - mean * mean[opposite]
+    return jnp.where(valid, covariance / scale, 0)
+
+
+def _correlate(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Sum_x a(x) b(x+d) at every shift d: [block, x, y] twice -> [block, 2x-1, 2y-1]."""
+    forward = _correlate_forward(a, b)
+    backward = forward if a is b else _correlate_forward(b, a)
+    return jnp.concatenate([backward[:, ::-1, :0:-1], forward], axis=2)
+
+
+def _correlate_forward(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The half of `_correlate` in which d_y >= 0: -> [block, 2x-1, y].
+
+    One matrix product over y for each pair of rows, then sums along the diagonals of the row pairs.
+    A Fourier transform is no quicker at this size, and its rounding is relative to the whole map's
+    power: shifts at which only the faint flanks of a place field overlap would drown in it.
+    """
+    num_units, num_x, num_y = a.shape
+    padded = jnp.pad(b, ((0, 0), (0, 0), (0, num_y - 1)))
+    shifted = padded[:, :, np.arange(num_y)[:, None] + np.arange(num_y)]  # [unit, z, d_y, y]
+    pairs = jnp.einsum("uxy,uzdy->uxzd", a, shifted, precision=lax.Precision.HIGHEST)
+    # Rows of length 2x read as rows of length 2x - 1 slide by one bin per row: row x then has the
+    # pair (x, z) at z - x, so that the diagonals stand in columns.
+    skew = jnp.pad(pairs[:, ::-1], ((0, 0), (0, 0), (0, num_x), (0, 0)))
+    skew = skew.reshape(num_units, 2 * num_x**2, num_y)[:, :-num_x]
+    return jnp.sum(skew.reshape(num_units, num_x, 2 * num_x - 1, num_y), axis=1)
+
+
+def rotation_taps(
+    pixels: np.ndarray,
+    size: int,
+    angles: Sequence[float],
+    kernel: Callable[[np.ndarray], np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where a rotation about the centre reads, and with what weights; made on the host in float64.
+
+    pixels [pixel, 2] of an array [size, size] -> flat indices [angle, pixel, tap] and weights of
+    that shape. kernel: fractional position t [pixel] -> weights [pixel, k] of the k bins around it.
+    Beyond the edge the array goes on by reflection about its outermost bin; a pixel that comes from
+    outside the array reads 0.
+    """
+    centre = (size - 1) / 2
+    x, y = (pixels - centre).T
+    taps, weights = [], []
+    for angle in angles:
+        # Exact 0 and 1 at 90 degrees, or pixels from the very edge would count as outside.
+        cos, sin = np.round([np.cos(np.radians(angle)), np.sin(np.radians(angle))], 15)
+        source = np.stack([cos * x + sin * y, cos * y - sin * x]) + centre
+        inside = np.all((source >= 0) & (source <= size - 1), axis=0)
+        base = np.floor(source)
+        w_x, w_y = kernel(source[0] - base[0]), kernel(source[1] - base[1])
+        num_taps = w_x.shape[1]
+        index = base[..., None].astype(int) + np.arange(num_taps) - (num_taps // 2 - 1)
+        i, j = np.abs((index + size - 1) % (2 * size - 2) - (size - 1))
+        taps.append((i[:, :, None] * size + j[:, None, :]).reshape(len(pixels), -1))
+        w = w_x[:, :, None] * w_y[:, None, :] * inside[:, None, None]
+        weights.append(w.reshape(len(pixels), -1))
+    return np.stack(taps).astype(np.int32), np.stack(weights)
+
+
+def cubic_weights(t: np.ndarray) -> np.ndarray:
+    """Cubic B-spline at the four knots around a point t past the second: [pixel] -> [pixel, 4]."""
+    s = 1 - t
+    return np.stack([s**3, 4 - 6 * t**2 + 3 * t**3, 4 - 6 * s**2 + 3 * s**3, t**3], axis=1) / 6
+
+
+def linear_weights(t: np.ndarray) -> np.ndarray:
+    """Linear interpolation between the two bins around a point t past the first: -> [pixel, 2]."""
+    return np.stack([1 - t, t], axis=1)
+
+
+def spline_prefilter(size: int) -> np.ndarray:
+    """Matrix [size, size] from samples to cubic-spline coefficients, edges reflected."""
+    samples = np.eye(size) * 4 + np.eye(size, k=1) + np.eye(size, k=-1)
+    samples[0, 1] = samples[-1, -2] = 2
+    return np.linalg.inv(samples / 6)

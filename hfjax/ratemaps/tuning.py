@@ -1,0 +1,161 @@
+"""Border scores, spatial information, and tuning to head direction."""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hfjax import check
+from hfjax.ratemaps.arrays import floating, matmul, over_blocks
+from hfjax.ratemaps.morphology import flood, grown
+
+
+class BorderScores(NamedTuple):
+    """Border score, greatest coverage of a wall, mean firing distance; each [unit]."""
+
+    score: jax.Array
+    coverage: jax.Array
+    distance: jax.Array
+
+
+def border_scores(
+    maps: jax.Array,
+    *,
+    bin_width_m: float,
+    field_threshold: float = 0.3,
+    min_field_m2: float = 0.02,
+) -> BorderScores:
+    """Border score b = (c - d)/(c + d), from -1 (central fields) towards 1 (fields along a wall).
+
+    Firing fields are regions connected through edges of bins, above field_threshold of the map's
+    peak, and larger than min_field_m2. c is the greatest share of one wall that one field covers; d
+    is the distance to the nearest wall averaged over the bins of all fields, weighted by rate, and
+    divided by half the shorter side of the arena.
+
+    maps [unit, x, y], rates of 0 or more; bin_width_m in metres -> BorderScores of [unit] arrays;
+    a unit without a field has score -1, coverage 0 and distance 1. Unvisited (NaN) bins belong to
+    no field, and do not count as wall.
+
+    Source: Solstad et al. 2008, supplement. As in the originals (opexebo's border_score, and
+    Ganguli's scores.border_score) a bin at the wall has distance 1, not 1/2, so that the best score
+    on 20 bins is 9/11. The latter's code measures the coverage of its first field only, and
+    averages d field by field; the paper's definition stands here.
+    """
+    maps = floating(maps)
+    chex.assert_rank(maps, 3)
+    num_x, num_y = maps.shape[1:]
+    near = [np.minimum(np.arange(n) + 1, n - np.arange(n)) for n in (num_x, num_y)]
+    distance = np.minimum(near[0][:, None], near[1][None, :]) / (min(num_x, num_y) / 2)
+    walls = [np.s_[0, :], np.s_[-1, :], np.s_[:, 0], np.s_[:, -1]]
+    num_labels = num_x * num_y + 1
+    min_bins = min_field_m2 / bin_width_m**2
+
+    def score(block: jax.Array) -> BorderScores:
+        visited = jnp.isfinite(block)
+        f = jnp.where(visited, block, 0)
+        above = f > field_threshold * jnp.max(f, axis=(1, 2), keepdims=True)
+        number = jnp.arange(1, num_labels).reshape(1, num_x, num_y)
+        first = jnp.moveaxis(jnp.where(above, number, 0), 0, -1)
+        label = flood(first, lambda x: jnp.where(first > 0, grown(x), 0))
+        label = jnp.moveaxis(label, -1, 0)
+
+        def one(f: jax.Array, visited: jax.Array, label: jax.Array) -> BorderScores:
+            sizes = jnp.zeros(num_labels, jnp.int32).at[label].add(1)
+            large = (sizes > min_bins).at[0].set(False)  # label 0 is the ground
+            coverage = jnp.zeros((), f.dtype)
+            for wall in walls:
+                covered = jnp.zeros(num_labels, f.dtype).at[label[wall]].add(1)
+                share = jnp.where(large, covered, 0) / jnp.maximum(jnp.sum(visited[wall]), 1)
+                coverage = jnp.maximum(coverage, jnp.max(share))
+            rate = jnp.where(large[label], f, 0)
+            total = jnp.sum(rate)
+            mean = jnp.sum(rate * jnp.asarray(distance, f.dtype)) / jnp.where(total > 0, total, 1)
+            mean = jnp.where(total > 0, mean, 1)
+            return BorderScores((coverage - mean) / (coverage + mean), coverage, mean)
+
+        return jax.vmap(one)(f, visited, label)
+
+    return over_blocks(score, maps)
+
+
+class SpatialInformation(NamedTuple):
+    """Information about position in bits per spike and in bits per second; each [unit]."""
+
+    bits_per_spike: jax.Array
+    bits_per_second: jax.Array
+
+
+def spatial_information(maps: jax.Array, occupancy: jax.Array) -> SpatialInformation:
+    """Skaggs' spatial information of rate maps.
+
+    With p the occupancy as a probability over the visited bins and l the rate,
+    bits/s = sum_x p l log2(l / sum_x p l); bits/spike is this divided by the mean rate sum_x p l.
+
+    maps [unit, x, y] of rates of 0 or more (1/s for bits/s), occupancy [x, y] (any unit)
+    -> SpatialInformation; a silent unit has 0 bits/s and NaN bits/spike, a unit with a negative
+    rate NaN.
+    Source: Skaggs et al. 1993, eq. 1 and 2. opexebo's rate_map_stats sets the logarithm to 0 where
+    the rate is below the mean, which makes the value larger; this is not done here.
+    """
+    maps = floating(maps)
+    chex.assert_rank([maps, occupancy], [3, 2])
+    chex.assert_shape(occupancy, maps.shape[1:])
+    visited = jnp.isfinite(maps)
+    p = jnp.where(visited, jnp.asarray(occupancy, maps.dtype)[None], 0)
+    p = p / jnp.sum(p, axis=(1, 2), keepdims=True)
+    rate = jnp.where(visited, maps, 0)
+    mean = jnp.sum(p * rate, axis=(1, 2))
+    ratio = rate / jnp.where(mean == 0, 1, mean)[:, None, None]
+    bits = jnp.sum(p * ratio * jnp.log2(jnp.where(ratio == 0, 1, ratio)), axis=(1, 2))
+    return SpatialInformation(jnp.where(mean == 0, jnp.nan, bits), bits * mean)
+
+
+def head_direction_curves(
+    headings: jax.Array, activity: jax.Array, *, num_bins: int = 60
+) -> jax.Array:
+    """Mean activity of each unit in each bin of heading.
+
+    headings [sample] (rad, any turn), activity [sample, unit] -> [unit, direction]; bin k is
+    centred on 2 pi (k + 1/2)/num_bins; NaN where a direction never occurred.
+    Raises ValueError if num_bins is below 3.
+    """
+    check.at_least(3, num_bins=num_bins)
+    headings, activity = jnp.asarray(headings), floating(activity)
+    chex.assert_rank([headings, activity], [1, 2])
+    chex.assert_shape(headings, (activity.shape[0],))
+    turn = jnp.mod(headings / (2 * np.pi), 1) * num_bins
+    # A NaN heading goes to a bin that is dropped.
+    bins = jnp.where(jnp.isfinite(turn), jnp.clip(turn, 0, num_bins - 1), num_bins)
+    bins = bins.astype(jnp.int32)
+    count = jax.ops.segment_sum(jnp.ones(bins.shape, activity.dtype), bins, num_bins + 1)[:-1, None]
+    total = jax.ops.segment_sum(activity, bins, num_bins + 1)[:-1]
+    return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan).T
+
+
+class DirectionTuning(NamedTuple):
+    """Mean vector length [unit], 0 to 1, and preferred direction [unit] (rad, in (-pi, pi])."""
+
+    length: jax.Array
+    direction: jax.Array
+
+
+def head_direction_length(curves: jax.Array) -> DirectionTuning:
+    """Mean vector of directional tuning curves: R exp(i mu) = sum_k l_k exp(i theta_k) / sum_k l_k.
+
+    curves [unit, direction] of rates of 0 or more, as from `head_direction_curves` (NaN is left
+    out) -> DirectionTuning. Averaging rates, not spikes, takes off the animal's own preference for
+    directions. Source: Zar, Biostatistical Analysis, eq. 26.13-14; opexebo's tuning_curve_stats
+    (hd_mvl). The correction for the width of bins (0.05 % at 60 bins) is left out, as there.
+    """
+    curves = floating(curves)
+    chex.assert_rank(curves, 2)
+    num_bins = curves.shape[1]
+    theta = 2 * np.pi * (np.arange(num_bins) + 0.5) / num_bins
+    rate = jnp.nan_to_num(curves)
+    total = jnp.sum(rate, axis=1)
+    total = jnp.where(total == 0, jnp.nan, total)
+    x = matmul(rate, jnp.asarray(np.cos(theta), rate.dtype)) / total
+    y = matmul(rate, jnp.asarray(np.sin(theta), rate.dtype)) / total
+    return DirectionTuning(jnp.hypot(x, y), jnp.arctan2(y, x))

@@ -1,10 +1,12 @@
 """The config `grid_lstm` and its fiddlers."""
 
 import fiddle as fdl
+import optax
 
 from fdl_configs.shared import recorded, tanni
 from hfjax.data import recordings
 from hfjax.models import grid_lstm as model
+from hfjax.models import path_integration
 from hfjax.training.run import Experiment
 
 
@@ -14,8 +16,7 @@ def grid_lstm() -> fdl.Config:
         python -m hfjax --fdl_config=grid_lstm --workdir=runs/grid_lstm
 
     The network of the notebook on square grids: 128 LSTM units, 512 linear units with dropout.
-    More than an hour on two CPU cores; not run to its end by us, see `laptop`.
-    Fiddlers: laptop.
+    More than an hour on two CPU cores. We have not run it to its end; see `laptop`.
     """
     return fdl.Config(
         Experiment,
@@ -30,11 +31,23 @@ def grid_lstm() -> fdl.Config:
             batch_size=100,
             num_steps=100,
             dt_s=0.02,
-            learning_rate=1e-2,
+            optimizer=fdl.Config(
+                optax.chain,
+                fdl.Config(model.clip_output_gradients, max_delta=1e-5),
+                fdl.Config(optax.adam, learning_rate=1e-2),
+            ),
             weight_decay=1e-5,
             dropout=0.5,
-            gradient_clip=1e-5,
             width_m=2.2,
+            evaluation=fdl.Config(
+                path_integration.EvaluationSettings,
+                num_steps=100,
+                rollout_steps=500,
+                num_rollouts=100,
+                num_map_walks=2000,
+                num_bins=32,
+                num_noise_maps=1000,
+            ),
         ),
         data=fdl.Config(recordings.sargolini, num_steps=500, dt_s=0.02, max_gap_s=0.1),
         num_steps=20_000,
@@ -46,11 +59,11 @@ def grid_lstm() -> fdl.Config:
 
 
 def laptop(cfg: fdl.Config) -> None:
-    """grid_lstm for two CPU cores: fewer steps.
+    """Fewer steps, for two CPU cores: 6 minutes.
 
         python -m hfjax --fdl_config=grid_lstm --fiddler=laptop --workdir=runs/grid_lstm_laptop
 
-    6 minutes. Expect an error of 14 cm over 100 steps (floor 7), the right head-direction cell at
-    three moments of four, and no grid cells yet.
+    Expect an error of 14 cm over 100 steps (floor 7), the right head-direction cell in three of
+    four time steps, and no grid cells yet.
     """
     cfg.num_steps, cfg.eval_every, cfg.save_every = 1_500, 1_500, 500

@@ -2,7 +2,9 @@
 
 import fiddle as fdl
 
+from hfjax import cells
 from hfjax.data import recordings
+from hfjax.models import path_integration
 
 
 def tanni(cfg: fdl.Config) -> None:
@@ -19,3 +21,13 @@ def recorded(cfg: fdl.Config) -> None:
     cfg.data = fdl.Config(
         recordings.trajectory, path=None, num_steps=500, dt_s=0.02, max_gap_s=None
     )
+
+
+def gaussian(cfg: fdl.Config) -> None:
+    """Gaussian place fields of peak 1, not normalised over cells."""
+    cfg.task.place_code = cells.gaussian
+
+
+def periodic(cfg: fdl.Config) -> None:
+    """A box with periodic boundaries in place of walls."""
+    cfg.task.box = fdl.Config(path_integration.periodic_box, width_m=cfg.task.box.width_m)

@@ -7,7 +7,6 @@ shown, nothing is global, so that figures can be drawn on a machine without a sc
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hfjax.arena import Environment
@@ -120,24 +119,6 @@ def autocorrelograms(
         colour_map="RdBu_r",
         axis_labels=("shift in x", "shift in y"),
     )
-
-
-def band_share(maps: np.ndarray) -> np.ndarray:
-    """Share of each map's variance in its strongest plane wave: [unit, x, y] -> [unit].
-
-    1 for a sinusoidal grating with whole periods in the box, 1/3 for three such waves. Waves of
-    less than about two periods do not count: they are gradients, not bands.
-    """
-    visited = np.isfinite(maps)
-    count = np.maximum(visited.sum(axis=(1, 2), keepdims=True), 1)
-    mean = np.where(visited, maps, 0).sum(axis=(1, 2), keepdims=True) / count
-    power = np.abs(np.fft.fft2(np.where(visited, maps - mean, 0))) ** 2
-    frequency = [np.fft.fftfreq(n, 1 / n) for n in maps.shape[1:]]
-    bands = np.hypot(frequency[0][:, None], frequency[1][None, :]) >= 1.9
-    total = power.sum(axis=(1, 2))
-    # A real wave stands in two places of the transform.
-    strongest = 2 * (power * bands).max(axis=(1, 2))
-    return np.where(total > 0, strongest / np.where(total > 0, total, 1), 0)
 
 
 def score_histogram(
@@ -261,153 +242,6 @@ def error_over_time(errors: Mapping[str, tuple[np.ndarray, np.ndarray]], *, dt_s
     ax.set_title("Path integration error: median over walks, band from 25 to 75 %", fontsize=11)
     ax.legend(fontsize=8)
     return figure
-
-
-def low_dimensional_structure(readout: Mapping[str, np.ndarray]) -> Figure:
-    """How few dimensions the population uses, and one module of grid cells on its torus.
-
-    readout: what `models.grid_rnn.torus` returns. Where the module is smaller than ten units the
-    figure says so instead.
-    """
-    module = np.asarray(readout["module"])
-    if module.sum() < 10:
-        figure = Figure(figsize=(9.0, 4.6), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        figure.supxlabel(
-            f"No torus of phases and no sorted weights: only {module.sum()} of {len(module)} units "
-            "belong to a common\nhexagonal grid (at least 10 are needed)",
-            fontsize=9,
-        )
-    else:
-        figure = Figure(figsize=(14.5, 8.2), layout="constrained")
-        (left, right, phases), (ring, weights, power) = figure.subplots(2, 3)
-        _phases(phases, readout)
-        _ring(ring, readout)
-        if "module_weights" in readout:
-            _weights(weights, readout)
-            _power(power, readout)
-        else:
-            weights.set_axis_off()
-            power.set_axis_off()
-    _components(left, readout["component_share"])
-    _lattice(right, readout)
-    figure.suptitle("Low-dimensional structure of the population", fontsize=12)
-    return figure
-
-
-def _components(ax: Axes, share: np.ndarray) -> None:
-    """Principal components of the rate maps"""
-    shown = share[:60]
-    ax.plot(
-        np.arange(1, len(shown) + 1), 100 * np.cumsum(shown), "o-", color=SIMULATED, markersize=3
-    )
-    ax.set_ylim(0, 103)
-    ax.set_xlabel("number of principal components")
-    ax.set_ylabel("variance of all rate maps held (%)")
-    ax.set_title("Principal components of the rate maps", fontsize=10)
-
-
-def _lattice(ax: Axes, readout: Mapping[str, np.ndarray]) -> None:
-    """Which grid the units share"""
-    ax.plot(
-        readout["lattice_spacings_m"],
-        100 * readout["lattice_share"],
-        "o-",
-        color=SIMULATED,
-        markersize=3,
-    )
-    module = np.asarray(readout["module"])
-    ax.axvline(float(readout["module_spacing_m"]), color="black", linestyle=":", linewidth=0.8)
-    ax.set_ylim(0, None)
-    ax.set_xlabel("spacing of a hexagonal lattice (m)")
-    ax.set_ylabel("variance of grid units' maps held (%)")
-    ax.set_title(
-        f"Strongest common lattice: {float(readout['module_spacing_m']):.2f} m, "
-        f"{np.degrees(float(readout['module_orientation_rad'])):.0f} degrees\n"
-        f"its module: {module.sum()} of {len(module)} units",
-        fontsize=10,
-    )
-
-
-def _phases(ax: Axes, readout: Mapping[str, np.ndarray]) -> None:
-    """Units on the torus of phases"""
-    module = np.asarray(readout["module"])
-    phases = np.mod(np.degrees(np.asarray(readout["module_phases"])[module]), 360)
-    image = ax.scatter(
-        phases[:, 0],
-        phases[:, 1],
-        c=np.asarray(readout["grid_score_60"])[module],
-        s=14,
-        cmap="viridis",
-    )
-    bar = ax.figure.colorbar(image, ax=ax, shrink=0.7)
-    bar.set_label("grid score")
-    for set_limits, set_ticks in ((ax.set_xlim, ax.set_xticks), (ax.set_ylim, ax.set_yticks)):
-        set_limits(0, 360)
-        set_ticks([0, 90, 180, 270, 360])
-    ax.set_aspect("equal")
-    ax.set_xlabel("phase along lattice wave 1 (degrees)")
-    ax.set_ylabel("phase along lattice wave 2 (degrees)")
-    ax.set_title(
-        "Units of the module on the torus of phases\n(opposite edges are the same)", fontsize=10
-    )
-
-
-def _ring(ax: Axes, readout: Mapping[str, np.ndarray]) -> None:
-    """The population's activity as a ring"""
-    ring = np.asarray(readout["population_phase"])[0].reshape(-1, 2)
-    ring = ring / np.abs(ring).max()
-    wave = np.mod(np.degrees(np.asarray(readout["population_wave"])[0].ravel()), 360)
-    image = ax.scatter(ring[:, 0], ring[:, 1], c=wave, s=14, cmap="twilight", vmin=0, vmax=360)
-    bar = ax.figure.colorbar(image, ax=ax, shrink=0.7, ticks=[0, 90, 180, 270, 360])
-    bar.set_label("phase of the place along wave 1 (degrees)")
-    ax.set_xlim(-1.1, 1.1)
-    ax.set_ylim(-1.1, 1.1)
-    ax.set_aspect("equal")
-    ax.set_xlabel("activity summed with cos of the units' phase")
-    ax.set_ylabel("activity summed with sin")
-    ax.set_title(
-        "The population at each place of the box\n(a ring in order: one circle of the torus)",
-        fontsize=10,
-    )
-
-
-def _weights(ax: Axes, readout: Mapping[str, np.ndarray]) -> None:
-    """Recurrent weights against phase difference"""
-    weights = np.fft.fftshift(np.asarray(readout["module_weights"]))
-    top = np.abs(weights).max() or 1.0
-    image = ax.imshow(
-        weights.T,
-        origin="lower",
-        extent=(-187.5, 172.5, -187.5, 172.5),
-        cmap="RdBu_r",
-        vmin=-top,
-        vmax=top,
-    )
-    bar = ax.figure.colorbar(image, ax=ax, shrink=0.7)
-    bar.set_label("mean weight less its mean")
-    ax.set_xticks([-180, -90, 0, 90])
-    ax.set_yticks([-180, -90, 0, 90])
-    ax.set_xlabel("difference of phase 1, to less from (degrees)")
-    ax.set_ylabel("difference of phase 2 (degrees)")
-    ax.set_title("Recurrent weights sorted on the torus", fontsize=10)
-
-
-def _power(ax: Axes, readout: Mapping[str, np.ndarray]) -> None:
-    """Fourier power of the sorted recurrent weights"""
-    power = 100 * np.asarray(readout["module_power"])
-    image = ax.imshow(power.T, origin="lower", extent=(-3.5, 3.5, -3.5, 3.5), cmap="magma", vmin=0)
-    bar = ax.figure.colorbar(image, ax=ax, shrink=0.7)
-    bar.set_label("share of power (%)")
-    modes = np.array([(1, 0), (-1, 0), (0, 1), (0, -1), (1, -1), (-1, 1)])
-    ax.plot(*modes.T, "o", markersize=13, markerfacecolor="none", markeredgecolor="#58c5d8")
-    total = sum(power[m + 3, n + 3] for m, n in modes)
-    ax.set_xlabel("periods along phase 1")
-    ax.set_ylabel("periods along phase 2")
-    ax.set_title(
-        f"Fourier power of the sorted weights\nsix circled modes: {total:.0f} %, by chance 12.5 %",
-        fontsize=10,
-    )
 
 
 def curves_with_spread(

@@ -17,7 +17,7 @@ import fdl_configs
 import hfjax
 from hfjax.data import recordings
 from hfjax.models import dsm
-from hfjax.training import log
+from hfjax.training import log, workdir
 from hfjax.training import run as train
 from tests import small
 
@@ -25,11 +25,12 @@ _WALKS = {
     "batch_size": 4,
     "num_steps": 5,
     "num_place": 16,
-    "num_map_walks": 200,
-    "num_rollouts": 4,
-    "rollout_steps": 20,
-    "num_bins": 12,
-    "num_noise_maps": 8,
+    "evaluation.num_steps": 5,
+    "evaluation.num_map_walks": 200,
+    "evaluation.num_rollouts": 4,
+    "evaluation.rollout_steps": 20,
+    "evaluation.num_bins": 12,
+    "evaluation.num_noise_maps": 8,
 }
 _PLACES = {
     "block_s": 0.5,
@@ -180,7 +181,7 @@ def test_a_short_run_leaves_finite_numbers_figures_and_a_checkpoint(
     task, state, stored = hfjax.load(tmp_path)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(state) if x.dtype == jnp.float32)
     assert stored.seeds == seeds
-    step, readout = hfjax.workdir.load_readout(tmp_path)
+    step, readout = workdir.load_readout(tmp_path)
     assert step == 2
     if seeds == 1:
         figures = task.figures(readout)

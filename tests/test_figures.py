@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 from matplotlib.figure import Figure
 
 from hfjax import arena, figures
@@ -45,19 +44,6 @@ def test_autocorrelograms(tmp_path):
     assert image.get_extent() == [-2.2, 2.2, -2.2, 2.2]
 
 
-def test_band_share_of_waves():
-    x = np.arange(20) / 20
-    band = np.cos(2 * np.pi * (3 * x[:, None] + 2 * x[None, :]))
-    other = np.cos(2 * np.pi * (4 * x[:, None] - 1 * x[None, :]))
-    third = np.cos(2 * np.pi * (1 * x[:, None] + 3 * x[None, :]))
-    gradient = np.cos(2 * np.pi * x[:, None]) + 0 * x[None, :]
-    flat = np.full((20, 20), 3.0)
-    maps = np.stack([band + 7, band + other + third, gradient, flat])
-    np.testing.assert_allclose(figures.band_share(maps), [1, 1 / 3, 0, 0], atol=1e-12)
-    maps[0, 0, 0] = np.nan
-    assert figures.band_share(maps)[0] == pytest.approx(1, abs=0.02)
-
-
 def test_histogram_tells_both_shares_at_each_threshold(tmp_path):
     scores, noise = np.array([-0.2, 0.1, 0.5, 0.9]), np.array([-0.3, 0.0, 0.1, 0.2, 0.9])
     figure = drawn(
@@ -88,46 +74,6 @@ def test_error_over_time(tmp_path):
     np.testing.assert_array_equal(ax.lines[1].get_ydata(), [1, 2])
     assert "(s)" in ax.get_xlabel()
     assert "(cm)" in ax.get_ylabel()
-
-
-def structure(module_size):
-    rng = np.random.default_rng(1)
-    module = np.arange(30) < module_size
-    power = np.zeros((7, 7))
-    for m, n in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, -1), (-1, 1)):
-        power[3 + m, 3 + n] = 0.1
-    return {
-        "component_share": np.full(100, 0.01),
-        "lattice_spacings_m": np.linspace(0.4, 1.6, 28),
-        "lattice_share": rng.uniform(size=28),
-        "module": module,
-        "module_spacing_m": np.array(0.7),
-        "module_orientation_rad": np.array(0.5),
-        "module_phases": rng.uniform(-3, 3, size=(30, 2)),
-        "population_phase": rng.normal(size=(3, 5, 5, 2)),
-        "population_wave": rng.normal(size=(3, 5, 5)),
-        "module_power": power,
-        "module_weights": rng.normal(size=(24, 24)),
-        "grid_score_60": rng.uniform(size=30),
-    }
-
-
-def test_low_dimensional_structure_of_a_module(tmp_path):
-    figure = drawn(figures.low_dimensional_structure(structure(12)), tmp_path)
-    assert "its module: 12 of 30 units" in texts(figure)
-    assert "six circled modes: 60 %" in texts(figure)
-
-
-def test_low_dimensional_structure_without_a_module_says_so(tmp_path):
-    figure = drawn(figures.low_dimensional_structure(structure(9)), tmp_path)
-    assert "only 9 of 30 units" in texts(figure)
-    assert len(figure.axes) == 2
-
-
-def test_low_dimensional_structure_without_recurrent_weights(tmp_path):
-    readout = structure(12)
-    del readout["module_power"], readout["module_weights"]
-    assert "on the torus" in texts(drawn(figures.low_dimensional_structure(readout), tmp_path))
 
 
 def test_arenas_show_paths_walls_and_how_long_the_animal_was_where(tmp_path):

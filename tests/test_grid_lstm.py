@@ -2,12 +2,14 @@ import fiddle as fdl
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from fiddle.experimental import serialization
 
 import fdl_configs
-from hfjax import arena
+from hfjax import arena, networks
 from hfjax.models import grid_lstm
+from tests.test_networks import lstm_in_numpy
 
 TINY = {
     "num_units": 6,
@@ -18,11 +20,6 @@ TINY = {
     "kappa": 3.0,
     "batch_size": 8,
     "num_steps": 5,
-    "rollout_steps": 12,
-    "num_rollouts": 4,
-    "num_map_walks": 400,
-    "num_bins": 8,
-    "num_noise_maps": 20,
 }
 
 
@@ -70,25 +67,17 @@ def test_loss_without_dropout_equals_numpy():
     def head_direction(theta):
         return softmax(3.0 * np.cos(theta[..., None] - preferred))
 
-    def logistic(x):
-        return 1 / (1 + np.exp(-x))
-
-    start = place(walk.start) @ params.place_start
-    start += head_direction(walk.start_heading) @ params.heading_start
-    h, c = start[:, :6], start[:, 6:]
-    place_loss, heading_loss, right = [], [], []
-    for t in range(5):
-        a = inputs[:, t] @ params.network.inputs + h @ params.network.recurrent
-        i, f, g, o = np.split(a + params.network.bias, 4, axis=-1)
-        c = logistic(f) * c + logistic(i) * np.tanh(g)
-        h = logistic(o) * np.tanh(c)
-        linear = h @ params.linear.weights + params.linear.bias
-        y, z = (linear @ layer.weights + layer.bias for layer in params.outputs)
-        target = head_direction(walk.headings[:, t])
-        place_loss.append(-(place(walk.positions[:, t]) * np.log(softmax(y))).sum(axis=-1))
-        heading_loss.append(-(target * np.log(softmax(z))).sum(axis=-1))
-        right.append(z.argmax(axis=-1) == target.argmax(axis=-1))
-    decay = 0.1 / 2 * sum((layer.weights**2).sum() for layer in params.outputs)
+    start = place(walk.start) @ params["place_start"]["kernel"]
+    start += head_direction(walk.start_heading) @ params["head_direction_start"]["kernel"]
+    hidden = lstm_in_numpy(params["lstm"], start, inputs)
+    linear, *outputs = (params[name] for name in ("linear", "place", "head_direction"))
+    g = hidden @ linear["kernel"] + linear["bias"]
+    y, z = (g @ layer["kernel"] + layer["bias"] for layer in outputs)
+    target = head_direction(walk.headings)
+    place_loss = -(place(walk.positions) * np.log(softmax(y))).sum(axis=-1)
+    heading_loss = -(target * np.log(softmax(z))).sum(axis=-1)
+    right = z.argmax(axis=-1) == target.argmax(axis=-1)
+    decay = 0.1 / 2 * sum((layer["kernel"] ** 2).sum() for layer in outputs)
     np.testing.assert_allclose(scalars["place_loss"], np.mean(place_loss), rtol=1e-5)
     np.testing.assert_allclose(scalars["head_direction_loss"], np.mean(heading_loss), rtol=1e-5)
     total = np.mean(place_loss) + np.mean(heading_loss) + decay
@@ -98,30 +87,61 @@ def test_loss_without_dropout_equals_numpy():
 
 def test_initial_weights():
     params = grid_lstm.task().init(jax.random.key(0), ()).params
-    # Glorot: uniform within sqrt(6 / (fan in + fan out)); the LSTM's kernel is drawn as a whole.
+    # Glorot: uniform within sqrt(6 / (fan in + fan out)); the LSTM's kernel is one matrix.
     for weights, fan in (
-        (params.place_start, 256 + 128),
-        (params.network.recurrent, 131 + 512),
-        (params.linear.weights, 128 + 512),
+        (params["place_start"]["kernel"], 256 + 128),
+        (params["head_direction_start"]["kernel"], 12 + 128),
+        (networks.lstm_recurrent(params["lstm"]), 131 + 512),
+        (params["linear"]["kernel"], 128 + 512),
+        (params["place"]["kernel"], 512 + 256),
+        (params["head_direction"]["kernel"], 512 + 12),
     ):
         bound = np.sqrt(6 / fan)
         assert 0.99 * bound < np.abs(weights).max() <= bound
-    np.testing.assert_array_equal(params.network.bias, np.repeat([0, 1, 0, 0], 128))
+        np.testing.assert_allclose(np.std(weights), bound / np.sqrt(3), rtol=0.05)
+    cell = params["lstm"]["cell"]
+    for gate, bias in (("i", 0), ("f", 1), ("g", 0), ("o", 0)):
+        np.testing.assert_array_equal(cell[f"h{gate}"]["bias"], np.full(128, bias))
+    for name in ("linear", "place", "head_direction"):
+        np.testing.assert_array_equal(params[name]["bias"], 0)
 
 
-def test_only_the_output_layers_gradients_are_cut():
-    """Under a tiny limit Adam sees +-limit there, and its first step has one size."""
+def test_only_the_output_layers_gradients_are_clipped():
+    """Adam's first step in a parameter is rate * g / (|g| + 1e-8)."""
     limit, rate = 1e-9, 0.1
-    task = grid_lstm.task(**TINY, dropout=0.0, gradient_clip=limit, learning_rate=rate)
+    optimizer = optax.chain(grid_lstm.clip_output_gradients(max_delta=limit), optax.adam(rate))
+    task = grid_lstm.task(**TINY, dropout=0.0, optimizer=optimizer)
     state = task.init(jax.random.key(1), ())
     walk = task.sample((), jax.random.key(2))
     new = jax.jit(task.step)(state, walk, jax.random.key(3))[0]
     change = jax.tree.map(lambda a, b: np.abs(a - b).max(), new.params, state.params)
-    # Adam's first step is rate * g / (|g| + 1e-8).
-    expected = rate * limit / (limit + 1e-8)
-    for layer in change.outputs:
-        np.testing.assert_allclose(layer, (expected, expected), rtol=1e-2)
-    assert change.linear.weights > 0.9 * rate
+    for name in ("place", "head_direction"):
+        np.testing.assert_allclose(
+            list(change[name].values()), rate * limit / (limit + 1e-8), rtol=1e-2
+        )
+    for name in ("place_start", "head_direction_start", "linear"):
+        assert change[name]["kernel"] > 0.9 * rate
+    with pytest.raises(ValueError, match="max_delta must be positive, but is 0"):
+        grid_lstm.clip_output_gradients(max_delta=0.0)
+
+
+def test_the_config_is_the_published_task():
+    """The config spells out what the task's defaults, the published values, are anyway."""
+    config = fdl_configs.grid_lstm().task
+    defaults = {p.name: p.default for p in config.__signature_info__.parameters.values()}
+    for name, value in config.__arguments__.items():
+        if name not in ("optimizer", "evaluation"):
+            assert value == defaults[name], name
+    # Both optimizers do the same with a gradient.
+    params = grid_lstm.task(**TINY).init(jax.random.key(0), ()).params
+    gradient = jax.tree.map(
+        lambda x: 1e-3 * jnp.cos(1 + jnp.arange(x.size)).reshape(x.shape), params
+    )
+    updates = [
+        optimizer.update(gradient, optimizer.init(params), params)[0]
+        for optimizer in (fdl.build(config.optimizer), grid_lstm.published_optimizer())
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *updates)
 
 
 def test_dropout_drops_the_given_share():
@@ -153,7 +173,6 @@ def test_loss_falls():
         ({"num_units": 0}, "num_units must be at least 1, but is 0"),
         ({"num_place": 1}, "num_place must be at least 3 for decoding, but is 1"),
         ({"sigma_m": 0.0}, "sigma_m must be positive, but is 0.0"),
-        ({"gradient_clip": 0.0}, "gradient_clip must be positive, but is 0.0"),
         ({"kappa": -1.0}, "kappa must not be negative, but is -1.0"),
         ({"width_m": 0.0}, "width_m must be positive, but is 0.0"),
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1, but is 1.0"),

@@ -134,23 +134,37 @@ def test_relu_has_slope_0_at_0():
     np.testing.assert_allclose(networks.tanh(jnp.array([0.5])), np.tanh([0.5]), rtol=1e-6)
 
 
-def test_lstm_equals_its_equations():
-    num_units, keys = 4, jax.random.split(jax.random.key(1), 4)
-    params = networks.lstm_init(keys[0], num_in=3, num_units=num_units)
-    h0, c0 = jax.random.normal(keys[1], (2, 2, num_units))
-    inputs = jax.random.normal(keys[2], (2, 5, 3))
-    hidden = jax.jit(networks.lstm)(params, h0, c0, inputs)
-
-    w_in, w_rec, bias, h, c, v = (np.asarray(x, np.float64) for x in (*params, h0, c0, inputs))
+def lstm_in_numpy(params, starts, inputs):
+    """Hidden activity [batch, time, unit] of an LSTM, from its equations in float64."""
+    cell = jax.tree.map(lambda x: np.asarray(x, np.float64), params["cell"])
+    (h, c), inputs = np.split(np.asarray(starts, np.float64), 2, axis=1), np.float64(inputs)
 
     def logistic(x):
         return 1 / (1 + np.exp(-x))
 
-    for t in range(5):
-        i, f, g, o = np.split(v[:, t] @ w_in + h @ w_rec + bias, 4, axis=1)
+    def a(gate, v, h):
+        from_h = cell[f"h{gate}"]
+        return v @ cell[f"i{gate}"]["kernel"] + h @ from_h["kernel"] + from_h["bias"]
+
+    hidden = []
+    for v in inputs.swapaxes(0, 1):
+        i, f, g, o = (a(gate, v, h) for gate in "ifgo")
         c = logistic(f) * c + logistic(i) * np.tanh(g)
         h = logistic(o) * np.tanh(c)
-        np.testing.assert_allclose(hidden[:, t], h, atol=1e-6)
+        hidden.append(h)
+    return np.stack(hidden, axis=1)
+
+
+def test_lstm_equals_its_equations():
+    keys = jax.random.split(jax.random.key(1), 3)
+    starts = jax.random.normal(keys[0], (2, 8))
+    inputs = jax.random.normal(keys[1], (2, 5, 3))
+    lstm = networks.LSTM(4)
+    hidden, variables = jax.jit(lstm.init_with_output)(keys[2], starts, inputs)
+    expected = lstm_in_numpy(variables["params"], starts, inputs)
+    np.testing.assert_allclose(hidden, expected, atol=1e-6)
+    with pytest.raises(AssertionError):
+        lstm.apply(variables, starts[:1], inputs)
 
 
 def test_linear_is_a_product_over_the_last_axis():
@@ -167,17 +181,19 @@ def test_initial_weights_have_their_published_range():
     key = jax.random.key(3)
     linear = networks.linear_init(key, num_in=400, num_out=100)
     params = networks.rnn_init(key, num_in=2, num_units=400)
-    lstm = networks.lstm_init(key, num_in=3, num_units=400)
+    lstm = jax.jit(networks.LSTM(400).init)(key, jnp.zeros((1, 800)), jnp.zeros((1, 1, 3)))
+    cell = lstm["params"]["cell"]
+    lstm_inputs = [cell[f"i{gate}"]["kernel"] for gate in "ifgo"]
+    lstm_recurrent = networks.lstm_recurrent(lstm["params"])
     assert params.inputs.shape == (2, 400)
     assert params.recurrent.shape == (400, 400)
-    assert lstm.inputs.shape == (3, 1600)
-    assert lstm.recurrent.shape == (400, 1600)
-    assert lstm.bias.shape == (1600,)
-    for weights in (linear, *params, lstm.inputs, lstm.recurrent):
+    assert lstm_recurrent.shape == (400, 1600)
+    for weights in (linear, *params, np.stack(lstm_inputs), lstm_recurrent):
         assert np.abs(weights).max() <= 0.05
         np.testing.assert_allclose(np.std(weights), 0.05 / np.sqrt(3), rtol=0.05)
     # PyTorch's two biases in one: twice the range, and twice the variance.
-    np.testing.assert_allclose(np.std(lstm.bias), 0.05 * np.sqrt(2 / 3), rtol=0.05)
+    biases = np.stack([cell[f"h{gate}"]["bias"] for gate in "ifgo"])
+    np.testing.assert_allclose(np.std(biases), 0.05 * np.sqrt(2 / 3), rtol=0.05)
 
 
 def test_near_identity():
@@ -192,8 +208,6 @@ def test_impossible_sizes_and_shapes_are_refused():
     key = jax.random.key(0)
     with pytest.raises(ValueError, match="num_units must be at least 1, but is 0"):
         networks.rnn_init(key, num_in=2, num_units=0)
-    with pytest.raises(ValueError, match="num_in must be at least 1, but is -1"):
-        networks.lstm_init(key, num_in=-1, num_units=3)
     with pytest.raises(ValueError, match="num_out must be at least 1, but is 0"):
         networks.linear_init(key, num_in=2, num_out=0)
     params, h0, inputs, _ = problem()

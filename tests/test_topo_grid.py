@@ -2,14 +2,16 @@
 
 import functools
 
+import fiddle as fdl
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
 
+import fdl_configs
 from hfjax import arena, cells, networks
-from hfjax.models import grid_rnn, topo_grid
+from hfjax.models import path_integration, topo_grid
 
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
@@ -20,7 +22,7 @@ def float64():
         yield
 
 
-# The sheet -------------------------------------------------------------------------------------
+# --- The sheet ---
 
 # PyTorch 2.15.0: x = torch.arange(n * n, dtype=float64).reshape(1, 1, n, n) ** 2 / 10, then
 # F.interpolate(F.interpolate(x, scale_factor=0.5, mode="bilinear", align_corners=False),
@@ -109,7 +111,7 @@ def test_spearman_equals_scipys_with_ties_and_left_outs():
     assert float(topo_grid.spearman(jnp.ones(60), jnp.asarray(b), jnp.asarray(among))) == 0
 
 
-# Time constants --------------------------------------------------------------------------------
+# --- Time constants ---
 
 
 def test_first_time_constants():
@@ -203,7 +205,7 @@ def test_units_that_do_not_learn_their_tau_have_no_gradient_in_it():
         assert bool(jnp.any(jax.grad(loss)(params).log_tau != 0)) == learned
 
 
-# Penalties -------------------------------------------------------------------------------------
+# --- Penalties ---
 
 
 def test_unlike_weights_is_one_minus_the_mean_cosine(float64):
@@ -256,23 +258,26 @@ def test_the_floor_bounds_what_a_negative_code_can_gain(float64):
     positive = jnp.abs(code)
     np.testing.assert_allclose(
         topo_grid.floored_cross_entropy(outputs, positive),
-        grid_rnn.cross_entropy(outputs, positive),
+        path_integration.cross_entropy(outputs, positive),
         rtol=1e-7,
     )
 
 
-# The task --------------------------------------------------------------------------------------
+# --- The task ---
 
 SMALL = {
     "num_units": 16,
     "num_place": 16,
     "batch_size": 4,
     "num_steps": 5,
-    "num_map_walks": 200,
-    "num_rollouts": 4,
-    "rollout_steps": 20,
-    "num_bins": 12,
-    "num_noise_maps": 8,
+    "evaluation": path_integration.EvaluationSettings(
+        num_steps=5,
+        num_map_walks=200,
+        num_rollouts=4,
+        rollout_steps=20,
+        num_bins=12,
+        num_noise_maps=8,
+    ),
 }
 
 
@@ -388,7 +393,7 @@ def test_what_lies_where_on_a_sheet_made_by_hand():
         ]
     ).astype(np.float32)
     score = np.where(np.arange(side**2) == 5, 0.1, 1.0).astype(np.float32)
-    measure = jit(functools.partial(topo_grid.on_the_sheet, side=side, width_m=2.2))
+    measure = jit(functools.partial(topo_grid.measure_sheet, side=side, width_m=2.2))
     scalars, readout = measure(maps, score, jnp.asarray(tau, float), jax.random.key(0))
     np.testing.assert_allclose(readout["scale_m"], wavelength, rtol=0.03)
     error = np.angle(np.exp(2j * (readout["wave_direction_rad"] - direction))) / 2
@@ -446,3 +451,47 @@ def test_place_cells_are_ratinaboxs():
     )
     peak = topo_grid.difference_of_gaussians(centres[:3], centres[:3], sigma_m=0.12)
     np.testing.assert_allclose(np.diagonal(peak), 1, rtol=1e-5)
+
+
+# --- Configs ---
+
+
+@pytest.mark.parametrize("name", ["topo_grid_plain", "topo_grid_topoloss", "topo_grid"])
+def test_fiddlers_commute(name):
+    for pair in (
+        ("laptop", "sorscher"),
+        ("laptop", "gaussian"),
+        ("laptop", "periodic"),
+        ("sheet_grids", "tanh"),
+        ("sheet_grids", "periodic"),
+    ):
+        assert fdl_configs.make(name, *pair) == fdl_configs.make(name, *pair[::-1]), pair
+    task = fdl_configs.make(name, "laptop", "sorscher").task
+    assert task.encoder_gain == 10 * fdl_configs.make(name, "laptop").task.encoder_gain == 100
+    assert task.evaluation.num_map_walks == 5000
+
+
+def test_fiddlers_change_what_they_say():
+    def changed(fiddler):
+        return fdl_configs.make("topo_grid", fiddler).task
+
+    assert changed("tanh").units.nonlinearity is networks.tanh
+    assert changed("gaussian").place_code is cells.gaussian
+    assert fdl.get_callable(changed("periodic").box) is path_integration.periodic_box
+    assert changed("gradient_tau").units.tau_init is topo_grid.gradient_tau
+    assert changed("fixed_tau").units.learned is False
+    assert changed("ramp_tau").penalty.spread_term is topo_grid.off_the_ramp
+
+
+def test_the_config_is_the_published_task():
+    """The config spells out what the task's defaults, the published values, are anyway."""
+    config = fdl_configs.topo_grid_plain().task
+    defaults = {p.name: p.default for p in config.__signature_info__.parameters.values()}
+    for name, value in config.__arguments__.items():
+        if name not in ("box", "units", "motion", "optimizer", "evaluation"):
+            assert value == defaults[name], name
+    published, spelled = topo_grid.published_optimizer(), fdl.build(config.optimizer)
+    params = {"a": jnp.ones(3), "b": jnp.array([4.0, -5.0])}
+    gradient = jax.tree.map(lambda x: 0.3 * x, params)
+    updates = [o.update(gradient, o.init(params), params)[0] for o in (published, spelled)]
+    jax.tree.map(np.testing.assert_array_equal, *updates)

@@ -1,53 +1,115 @@
 """An LSTM that learns to path-integrate from speed and turning.
 
 The network of Banino et al., Nature 2018, in the small form of Sorscher et al. 2019 that gives
-square grids: its outputs are place cells and head-direction cells, and spatial cells form in a
-linear layer with dropout between the LSTM and these. Evaluation and figures: see `grid_rnn`.
+square grids. Its outputs are place cells and head-direction cells. Spatial cells form in a linear
+layer with dropout between the LSTM and the outputs. Evaluation and figures: `path_integration`.
 
 Source: `square_grid_cells.ipynb` of the repository grid-pattern-formation.
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
 from hfjax import arena, cells, check, networks
-from hfjax.models import grid_rnn
-from hfjax.task import Task
+from hfjax.models import path_integration
+from hfjax.models.path_integration import EvaluationSettings, Integrator, World
+from hfjax.task import Scalars, Task
 
-
-class Dense(NamedTuple):
-    """A linear layer: weights [in, out], bias [out]."""
-
-    weights: jax.Array
-    bias: jax.Array
-
-
-class Params(NamedTuple):
-    """What is trained.
-
-    place_start [place, 2 * unit], heading_start [cell, 2 * unit]: from the codes at the start to
-    the LSTM's first h and c. linear: from h to the linear layer. outputs: from the linear layer to
-    place cells and head-direction cells, two Dense.
-    """
-
-    place_start: jax.Array
-    heading_start: jax.Array
-    network: networks.LSTMParams
-    linear: Dense
-    outputs: tuple[Dense, Dense]
+OUTPUT_LAYERS = ("place", "head_direction")
 
 
 class State(NamedTuple):
-    """What a checkpoint holds; place_centres [place, 2] (m) and preferred_headings [cell] (rad)."""
+    """What a checkpoint holds; place_centres [place, 2] (m) and preferred_headings [cell] (rad).
 
-    params: Params
+    params: those of `Network`.
+    """
+
+    params: Any
     opt_state: Any
     place_centres: jax.Array
     preferred_headings: jax.Array
+
+
+class HeadingCode(Protocol):
+    """(headings [...], preferred [cell]) (rad) -> rates [..., cell]."""
+
+    def __call__(self, headings: jax.Array, preferred: jax.Array, /) -> jax.Array:
+        """The head-direction code."""
+
+
+class Run(Protocol):
+    """(params, state, walk, dropout key or none) -> g, y, z of `Network` along walks."""
+
+    def __call__(
+        self, params: Any, state: State, walk: arena.Walk, key: jax.Array | None = None, /
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Run the network."""
+
+
+class TotalLoss(Protocol):
+    """(params, state, walk, key) -> the loss, and the scalars of a step."""
+
+    def __call__(
+        self, params: Any, state: State, walk: arena.Walk, key: jax.Array, /
+    ) -> tuple[jax.Array, Scalars]:
+        """The loss of a batch."""
+
+
+class Network(nn.Module):
+    """LSTM, linear layer with dropout, and two linear output layers.
+
+    (h_0, c_0) = p_0 W_p + d_0 W_d;  h_t, c_t = LSTM(h_tm1, c_tm1, v_t)
+    g_t = h_t W_g + b_g;  y_t, z_t = two linear layers on dropout(g_t)
+
+    place p_0 [batch, place], heading d_0 [batch, cell]: codes at the start; inputs v
+    [batch, time, 3] -> g [batch, time, linear], y [batch, time, place], z [batch, time, cell].
+    With `training`, dropout draws from the random stream "dropout".
+    Initial weights as in the notebook, which has those of TensorFlow 1: Glorot uniform (the LSTM's
+    for inputs and recurrence together); forget gate's bias 1, other biases 0.
+    """
+
+    num_units: int
+    num_linear: int
+    num_place: int
+    num_head_direction: int
+    dropout: float
+
+    @nn.compact
+    def __call__(
+        self, place: jax.Array, heading: jax.Array, inputs: jax.Array, *, training: bool
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Run along walks."""
+        glorot = nn.initializers.glorot_uniform()
+
+        def start(name: str, code: jax.Array) -> jax.Array:
+            halves = nn.Dense(
+                2 * self.num_units, use_bias=False, kernel_init=_glorot_halves, name=name
+            )
+            return halves(code)
+
+        def dense(name: str, size: int, x: jax.Array) -> jax.Array:
+            # One leading axis: see `networks.linear`.
+            flat = nn.Dense(size, kernel_init=glorot, name=name)(x.reshape(-1, x.shape[-1]))
+            return flat.reshape(*x.shape[:-1], size)
+
+        starts = start("place_start", place) + start("head_direction_start", heading)
+        bound = (6 / (inputs.shape[-1] + self.num_units + 4 * self.num_units)) ** 0.5
+        lstm = networks.LSTM(self.num_units, bound, nn.initializers.zeros, name="lstm")
+        g = dense("linear", self.num_linear, lstm(starts, inputs))
+        kept = nn.Dropout(self.dropout, deterministic=not training)(g)
+        y = dense("place", self.num_place, kept)
+        return g, y, dense("head_direction", self.num_head_direction, kept)
+
+
+def _glorot_halves(key: jax.Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> jax.Array:
+    """Glorot-uniform weights of two layers side by side: those to h_0 and those to c_0."""
+    bound = (6 / (shape[0] + shape[1] // 2)) ** 0.5
+    return networks.symmetric_uniform(bound)(key, shape, dtype)
 
 
 def egocentric_inputs(walk: arena.Walk) -> jax.Array:
@@ -62,6 +124,28 @@ def egocentric_inputs(walk: arena.Walk) -> jax.Array:
     return jnp.stack([length, jnp.cos(turn), jnp.sin(turn)], axis=-1)
 
 
+def clip_output_gradients(*, max_delta: float = 1e-5) -> optax.GradientTransformation:
+    """Clip the gradients of the two output layers to +-max_delta, number by number.
+
+    Part of the published method; for `optax.chain`. Raises ValueError where max_delta is not
+    positive.
+    """
+    check.positive(max_delta=max_delta)
+
+    def of_output_layers(params: Any) -> Any:
+        return {
+            name: jax.tree.map(lambda _, clipped=name in OUTPUT_LAYERS: clipped, layer)
+            for name, layer in params.items()
+        }
+
+    return optax.masked(optax.clip(max_delta), of_output_layers)
+
+
+def published_optimizer() -> optax.GradientTransformation:
+    """Adam with learning rate 1e-2 after `clip_output_gradients`."""
+    return optax.chain(clip_output_gradients(), optax.adam(1e-2))
+
+
 def task(
     *,
     num_units: int = 128,
@@ -73,38 +157,32 @@ def task(
     batch_size: int = 100,
     num_steps: int = 100,
     dt_s: float = 0.02,
-    learning_rate: float = 1e-2,
+    optimizer: optax.GradientTransformation | None = None,
     weight_decay: float = 1e-5,
     dropout: float = 0.5,
-    gradient_clip: float = 1e-5,
     width_m: float = 2.2,
-    rollout_steps: int = 500,
-    num_rollouts: int = 100,
-    num_map_walks: int = 2000,
-    num_bins: int = 32,
-    num_noise_maps: int = 1000,
+    evaluation: EvaluationSettings | None = None,
 ) -> Task:
     """Path integration from speed and turning to place and head-direction cells, as a Task.
 
-    (h_0, c_0) = p_0 W_p + d_0 W_d;  h_t, c_t = LSTM(h_tm1, c_tm1, [s_t, cos a_t, sin a_t])
-    g_t = h_t W_g + b_g;  y_t, z_t = two linear layers on dropout(g_t)
     loss = mean cross-entropy of softmax(y_t) with the place code p_t, and of softmax(z_t) with the
            head-direction code d_t, + weight_decay / 2 * sum of the two layers' squared weights
-    Adam; the gradients of the two output layers are cut to +-gradient_clip, number by number.
+    y_t, z_t: the outputs of `Network` on inputs [s_t, cos a_t, sin a_t] (`egocentric_inputs`).
 
     num_units: of the LSTM; num_linear: of the linear layer g, whose rate maps are shown.
     sigma_m, kappa: width of the place and concentration of the head-direction code. dropout: the
-    share of g set to 0. Evaluation as in `grid_rnn.evaluation`, without dropout.
+    share of g set to 0 in training. optimizer: `published_optimizer()` where it is None.
+    evaluation: walks as long as the training ones, 2000 of them for maps of 32 x 32 bins, where it
+    is None; see `path_integration.evaluate`.
 
     step's scalars: loss, place_loss, head_direction_loss, error_cm, and head_direction_accuracy,
     the share of moments at which the most active head-direction cell is the right one.
-    Raises ValueError where a size is below 1, or a width, a time, a rate or gradient_clip is not
-    positive, kappa or weight_decay is negative, or dropout is outside [0, 1).
+    Raises ValueError where a size is below 1, or a width or a time is not positive, kappa or
+    weight_decay is negative, or dropout is outside [0, 1).
 
-    Source and defaults: the notebook, with its initial weights (Glorot uniform; forget gate's bias
-    1, other biases 0). Deviations: walks are drawn anew for each step, where the notebook has
-    10,000 stored ones; near a wall the speed drops to a quarter of a new draw and not of the last
-    speed; evaluation is without dropout; see `egocentric_inputs`.
+    Source and defaults: the notebook. Deviations: walks are drawn anew for each step, where the
+    notebook has 10,000 stored ones; near a wall the speed drops to a quarter of a new draw and not
+    of the last speed; evaluation is without dropout; see `egocentric_inputs`.
     """
     check.at_least(
         1,
@@ -113,132 +191,144 @@ def task(
         num_head_direction=num_head_direction,
         batch_size=batch_size,
         num_steps=num_steps,
-        rollout_steps=rollout_steps,
-        num_rollouts=num_rollouts,
-        num_map_walks=num_map_walks,
-        num_noise_maps=num_noise_maps,
     )
-    check.positive(
-        sigma_m=sigma_m, dt_s=dt_s, learning_rate=learning_rate, gradient_clip=gradient_clip
-    )
-    if num_place < 3:
-        raise ValueError(f"num_place must be at least 3 for decoding, but is {num_place}")
     check.not_negative(kappa=kappa, weight_decay=weight_decay)
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout must be at least 0 and below 1, but is {dropout}")
-
-    box = grid_rnn.walled_box(width_m=width_m)
-    place_code = partial(cells.softmax_gaussian, sigma_m=sigma_m)
+    check.below_one(dropout=dropout)
+    path_integration.check_num_place(num_place)
+    if evaluation is None:
+        evaluation = EvaluationSettings(num_steps=num_steps, num_map_walks=2000, num_bins=32)
+    path_integration.check_settings(evaluation)
+    network = Network(num_units, num_linear, num_place, num_head_direction, dropout)
+    world = World(
+        box=path_integration.walled_box(width_m=width_m),
+        motion=arena.sorscher_walk,
+        dt_s=dt_s,
+        place_centres=cells.place_centres,
+        place_code=cells.softmax_gaussian,
+        sigma_m=sigma_m,
+    )
+    path_integration.check_world(world)
+    if optimizer is None:
+        optimizer = published_optimizer()
     heading_code = partial(cells.head_direction_code, kappa=kappa)
-    optimizer = optax.adam(learning_rate)
-
-    def walks(key: jax.Array, count: int, length: int) -> arena.Walk:
-        return arena.sorscher_walk(
-            key, batch_size=count, num_steps=length, width_m=width_m, dt_s=dt_s
-        )
-
-    def init(key: jax.Array, data: Any) -> State:
-        del data
-        keys = jax.random.split(key, 8)
-        params = Params(
-            place_start=_two_starts(keys[0], num_place, num_units),
-            heading_start=_two_starts(keys[1], num_head_direction, num_units),
-            network=_lstm_init(keys[2], num_in=3, num_units=num_units),
-            linear=_dense(keys[3], num_units, num_linear),
-            outputs=(
-                _dense(keys[4], num_linear, num_place),
-                _dense(keys[5], num_linear, num_head_direction),
-            ),
-        )
-        centres = cells.place_centres(keys[6], num_place=num_place, width_m=width_m)
-        preferred = jax.random.uniform(
-            keys[7], (num_head_direction,), minval=-jnp.pi, maxval=jnp.pi
-        )
-        return State(params, optimizer.init(params), centres, preferred)
-
-    def sample(data: Any, key: jax.Array) -> arena.Walk:
-        del data
-        return walks(key, batch_size, num_steps)
-
-    def linear_layer(params: Params, state: State, walk: arena.Walk) -> jax.Array:
-        start = place_code(walk.start, state.place_centres) @ params.place_start
-        start += heading_code(walk.start_heading, state.preferred_headings) @ params.heading_start
-        h0, c0 = jnp.split(start, 2, axis=-1)
-        h = networks.lstm(params.network, h0, c0, egocentric_inputs(walk))
-        return _apply(params.linear, h)
-
-    def forward(state: State, walk: arena.Walk):
-        g = linear_layer(state.params, state, walk)
-        return g, _apply(state.params.outputs[0], g)
-
-    def loss(params: Params, state: State, walk: arena.Walk, key: jax.Array):
-        g = linear_layer(params, state, walk)
-        kept = jax.random.bernoulli(key, 1 - dropout, g.shape)
-        g = jnp.where(kept, g / (1 - dropout), 0)
-        y, z = (_apply(layer, g) for layer in params.outputs)
-        place = place_code(walk.positions, state.place_centres)
-        heading = heading_code(walk.headings, state.preferred_headings)
-        place_loss = jnp.mean(grid_rnn.cross_entropy(y, place))
-        heading_loss = jnp.mean(grid_rnn.cross_entropy(z, heading))
-        decay = weight_decay / 2 * sum(jnp.sum(layer.weights**2) for layer in params.outputs)
-        error_m = jnp.linalg.norm(walk.positions - box.decode(y, state.place_centres), axis=-1)
-        right = jnp.argmax(z, axis=-1) == jnp.argmax(heading, axis=-1)
-        total = place_loss + heading_loss + decay
-        return total, {
-            "loss": total,
-            "place_loss": place_loss,
-            "head_direction_loss": heading_loss,
-            "error_cm": 100 * jnp.mean(error_m),
-            "head_direction_accuracy": jnp.mean(right),
-        }
-
-    def step(state: State, batch: arena.Walk, key: jax.Array):
-        gradient, scalars = jax.grad(loss, has_aux=True)(state.params, state, batch, key)
-        gradient = gradient._replace(
-            outputs=jax.tree.map(
-                lambda g: jnp.clip(g, -gradient_clip, gradient_clip), gradient.outputs
-            )
-        )
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return state._replace(params=params, opt_state=opt_state), scalars
-
-    evaluate = grid_rnn.evaluation(
-        forward=forward,
+    run = partial(forward, network=network, world=world, heading_code=heading_code)
+    integrator = Integrator(
+        forward=lambda state, walk: run(state.params, state, walk)[:2],
         weights=lambda state: None,  # the linear layer's units do not project to each other
         num_units=num_linear,
-        code=place_code,
-        walks=walks,
-        box=box,
-        dt_s=dt_s,
-        num_steps=num_steps,
-        rollout_steps=rollout_steps,
-        num_rollouts=num_rollouts,
-        num_map_walks=num_map_walks,
-        num_bins=num_bins,
-        num_noise_maps=num_noise_maps,
+        world=world,
     )
-    return Task(init, sample, step, evaluate, grid_rnn.draw)
+    loss = partial(
+        total_loss, run=run, heading_code=heading_code, world=world, weight_decay=weight_decay
+    )
+    return Task(
+        init=partial(init, network=network, world=world, optimizer=optimizer),
+        sample=partial(sample, world=world, batch_size=batch_size, num_steps=num_steps),
+        step=partial(step, loss=loss, optimizer=optimizer),
+        evaluate=partial(path_integration.evaluate, integrator=integrator, settings=evaluation),
+        figures=path_integration.draw,
+    )
 
 
-def _glorot(key: jax.Array, num_in: int, num_out: int) -> jax.Array:
-    return jax.nn.initializers.glorot_uniform()(key, (num_in, num_out))
+def init(
+    key: jax.Array,
+    data: Any,
+    /,
+    *,
+    network: Network,
+    world: World,
+    optimizer: optax.GradientTransformation,
+) -> State:
+    """The state before training."""
+    del data
+    network_key, place_key, heading_key = jax.random.split(key, 3)
+    place = jnp.zeros((1, network.num_place))
+    heading = jnp.zeros((1, network.num_head_direction))
+    variables = network.init(network_key, place, heading, jnp.zeros((1, 1, 3)), training=False)
+    params = variables["params"]
+    forget_gate = params["lstm"]["cell"]["hf"]
+    forget_gate["bias"] = jnp.ones_like(forget_gate["bias"])  # open at first
+    centres = path_integration.draw_centres(world, place_key, num_place=network.num_place)
+    preferred = jax.random.uniform(
+        heading_key, (network.num_head_direction,), minval=-jnp.pi, maxval=jnp.pi
+    )
+    return State(params, optimizer.init(params), centres, preferred)
 
 
-def _two_starts(key: jax.Array, num_in: int, num_units: int) -> jax.Array:
-    return jnp.concatenate([_glorot(k, num_in, num_units) for k in jax.random.split(key)], axis=1)
+def sample(
+    data: Any, key: jax.Array, /, *, world: World, batch_size: int, num_steps: int
+) -> arena.Walk:
+    """A batch of training walks."""
+    del data
+    return path_integration.walks(world, key, batch_size=batch_size, num_steps=num_steps)
 
 
-def _dense(key: jax.Array, num_in: int, num_out: int) -> Dense:
-    return Dense(_glorot(key, num_in, num_out), jnp.zeros(num_out))
+def forward(
+    params: Any,
+    state: State,
+    walk: arena.Walk,
+    dropout_key: jax.Array | None = None,
+    *,
+    network: Network,
+    world: World,
+    heading_code: HeadingCode,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """g, y, z of `Network` along walks; with dropout where dropout_key is given.
+
+    state gives the preferred places and directions of the codes.
+    """
+    outputs: Any = network.apply(
+        {"params": params},
+        path_integration.code(world, walk.start, state.place_centres),
+        heading_code(walk.start_heading, state.preferred_headings),
+        egocentric_inputs(walk),
+        training=dropout_key is not None,
+        rngs=None if dropout_key is None else {"dropout": dropout_key},
+    )
+    return outputs
 
 
-def _apply(layer: Dense, x: jax.Array) -> jax.Array:
-    return networks.linear(layer.weights, x) + layer.bias.reshape((1,) * (x.ndim - 1) + (-1,))
+def total_loss(
+    params: Any,
+    state: State,
+    walk: arena.Walk,
+    key: jax.Array,
+    *,
+    run: Run,
+    heading_code: HeadingCode,
+    world: World,
+    weight_decay: float,
+) -> tuple[jax.Array, Scalars]:
+    """-> the loss, and the scalars of a step."""
+    _, y, z = run(params, state, walk, key)
+    place = path_integration.code(world, walk.positions, state.place_centres)
+    heading = heading_code(walk.headings, state.preferred_headings)
+    place_loss = jnp.mean(path_integration.cross_entropy(y, place))
+    heading_loss = jnp.mean(path_integration.cross_entropy(z, heading))
+    squares = [jnp.sum(params[name]["kernel"] ** 2) for name in OUTPUT_LAYERS]
+    total = place_loss + heading_loss + weight_decay / 2 * sum(squares)
+    decoded = world.box.decode(y, state.place_centres)
+    right = jnp.argmax(z, axis=-1) == jnp.argmax(heading, axis=-1)
+    return total, {
+        "loss": total,
+        "place_loss": place_loss,
+        "head_direction_loss": heading_loss,
+        "error_cm": jnp.mean(path_integration.distance_cm(world, walk.positions, decoded)),
+        "head_direction_accuracy": jnp.mean(right),
+    }
 
 
-def _lstm_init(key: jax.Array, *, num_in: int, num_units: int) -> networks.LSTMParams:
-    """One Glorot draw for inputs and recurrence together, and an open forget gate."""
-    kernel = _glorot(key, num_in + num_units, 4 * num_units)
-    bias = jnp.zeros(4 * num_units).at[num_units : 2 * num_units].set(1.0)
-    return networks.LSTMParams(kernel[:num_in], kernel[num_in:], bias)
+def step(
+    state: State,
+    batch: arena.Walk,
+    key: jax.Array,
+    /,
+    *,
+    loss: TotalLoss,
+    optimizer: optax.GradientTransformation,
+) -> tuple[State, Scalars]:
+    """One update on a batch of walks."""
+    gradient, scalars = jax.grad(loss, has_aux=True)(state.params, state, batch, key)
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return state._replace(params=params, opt_state=opt_state), scalars

@@ -1,17 +1,17 @@
 """Grid cells on a sheet: neighbours that resemble each other, and time constants that are learned.
 
-The path-integrating network of `grid_rnn`, walked by RatInABox's animals, whose units stand on a
-square sheet. Three variants: as it is; with a penalty on units that receive other weights than
+The path-integrating network of `grid_rnn` with RatInABox's animals, whose units stand on a square
+sheet. Three variants: plain; with a penalty on units whose incoming weights differ from those of
 their neighbours; and with leaky units, whose time constants are learned and penalised where they
-differ from their neighbours'.
+differ from those of their neighbours.
 
 Source: the repository TopographicGridCells; the penalty on weights is TopoLoss (Deb et al. 2025,
 murtylab/topoloss).
 """
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import chex
 import jax
@@ -21,13 +21,14 @@ import optax
 from matplotlib.figure import Figure
 
 from hfjax import arena, cells, check, figures, networks, ratemaps
-from hfjax.models import grid_rnn
-from hfjax.task import HostReadout, Readout, Scalars, Task
+from hfjax.models import grid_rnn, path_integration
+from hfjax.models.path_integration import EvaluationSettings, World
+from hfjax.task import Evaluate, HostReadout, Readout, Scalars, Task
 
 NUM_SHUFFLES = 200  # of the units on the sheet, beside which Moran's I is reported
 GRID_SCORE = 0.3  # units above it count as grid cells in the statistics of the sheet
 
-# The sheet -------------------------------------------------------------------------------------
+# --- The sheet ---
 
 
 def side_of(num_units: int) -> int:
@@ -42,11 +43,11 @@ def side_of(num_units: int) -> int:
 
 
 def _halving_and_restoring(side: int) -> np.ndarray:
-    """What a line of the sheet becomes when it is halved and restored, as a matrix [side, side].
+    """The matrix [side, side] that halves a line of the sheet and restores it.
 
-    Bilinear on both ways, pixels with their centres at i + 1/2 (PyTorch's `interpolate` with
-    align_corners=False): a pixel of the half line is the mean of two, and the whole line lies
-    between them, the ends going on as they are.
+    Both ways are bilinear, with the centre of pixel i at i + 1/2 (PyTorch's `interpolate` with
+    align_corners=False). Halving takes the mean of two pixels. Restoring interpolates between
+    these means, and is constant beyond the first and the last.
     """
     half = side // 2
     down = np.zeros((half, side))
@@ -63,7 +64,7 @@ def _halving_and_restoring(side: int) -> np.ndarray:
 
 
 def restored(values: jax.Array, *, side: int) -> jax.Array:
-    """Values on the sheet after it was halved and restored, both bilinearly: [unit, ...], the same.
+    """Values on the sheet after it is halved and restored, both bilinearly: [unit, ...], the same.
 
     Unit u stands in row u // side and column u % side.
     Source: `laplacian_pyramid_loss` of topoloss, with its factor of 2.
@@ -76,7 +77,7 @@ def restored(values: jax.Array, *, side: int) -> jax.Array:
 
 
 class MoranI(NamedTuple):
-    """statistic: I. shuffled_mean, shuffled_std: of the same values dealt anew to the units."""
+    """statistic: I. shuffled_mean, shuffled_std: of I where the values are permuted among units."""
 
     statistic: jax.Array
     shuffled_mean: jax.Array
@@ -91,14 +92,15 @@ def morans_i(
     side: int,
     num_shuffles: int = NUM_SHUFFLES,
 ) -> MoranI:
-    """How alike neighbours on the sheet are: 1 for equals, about 0 for strangers.
+    """Moran's I, the correlation of neighbours on the sheet: 1 where they are equal, about 0 where
+    they are independent.
 
         I = (N / W) sum_uv w_uv (x_u - m).(x_v - m) / sum_u |x_u - m|^2,
-    w_uv = 1 where v is next to u in its row or column and both count, else 0; W their sum, N how
-    many count, m their mean. Angles are given as cos and sin.
+    w_uv = 1 where v is next to u in its row or column and both are in `among`, else 0; W the sum of
+    w, N the number of units in `among`, m their mean. Give angles as cos and sin.
 
-    values [unit, component], among [unit] of bool -> MoranI, three scalars; 0 where nothing varies
-    or nobody has a neighbour. Source: Moran 1950.
+    values x [unit, component], among [unit] (bool) -> MoranI, three scalars; 0 where nothing varies
+    or there are no neighbours. Source: Moran 1950.
     """
     chex.assert_shape([values], (side**2, None))
     chex.assert_shape([among], (side**2,))
@@ -110,27 +112,27 @@ def morans_i(
     x = jnp.where(counted, values - jnp.sum(values, axis=0, keepdims=True) / count, 0)
     variance = jnp.sum(x**2)
 
-    def index(x: jax.Array) -> jax.Array:
+    def morans_index(x: jax.Array) -> jax.Array:
         sheet = x.reshape(side, side, -1)
         alike = jnp.sum(sheet[1:] * sheet[:-1]) + jnp.sum(sheet[:, 1:] * sheet[:, :-1])
         valid = (pairs > 0) & (variance > 0)
-        found = count * alike / (jnp.where(valid, pairs, 1) * jnp.where(valid, variance, 1))
-        return jnp.where(valid, found, 0)
+        statistic = count * alike / (jnp.where(valid, pairs, 1) * jnp.where(valid, variance, 1))
+        return jnp.where(valid, statistic, 0)
 
-    places = jnp.argsort(~among)  # those that count come first
+    places = jnp.argsort(~among)  # units in `among` come first
 
     def shuffled(key: jax.Array) -> jax.Array:
         order = jnp.argsort(jnp.where(among, jax.random.uniform(key, among.shape), jnp.inf))
-        return index(jnp.zeros_like(x).at[places].set(x[order]))
+        return morans_index(jnp.zeros_like(x).at[places].set(x[order]))
 
     others = jax.lax.map(shuffled, jax.random.split(key, num_shuffles))
-    return MoranI(index(x), jnp.mean(others), jnp.std(others))
+    return MoranI(morans_index(x), jnp.mean(others), jnp.std(others))
 
 
 def spearman(a: jax.Array, b: jax.Array, among: jax.Array) -> jax.Array:
-    """Rank correlation of a and b over the units that count; equals share their mean rank.
+    """Spearman's rank correlation of a and b over units in `among`; ties get their mean rank.
 
-    a, b [unit], among [unit] of bool -> scalar, 0 where one of them does not vary.
+    a, b [unit], among [unit] (bool) -> scalar, 0 where a or b does not vary.
     """
 
     def ranks(x: jax.Array) -> jax.Array:
@@ -144,25 +146,38 @@ def spearman(a: jax.Array, b: jax.Array, among: jax.Array) -> jax.Array:
     return jnp.where(scale > 0, jnp.sum(rank_a * rank_b) / jnp.where(scale > 0, scale, 1), 0)
 
 
-# Time constants --------------------------------------------------------------------------------
+# --- Time constants ---
 
-# (key, *, side, tau_min, tau_max) -> time constants [unit] (steps)
-TauInit = Callable[..., jax.Array]
+
+class TauInit(Protocol):
+    """Initial time constants of a sheet."""
+
+    def __call__(
+        self, key: jax.Array, /, *, side: int, tau_min: float, tau_max: float
+    ) -> jax.Array:
+        """Time constants [unit] (steps) between the bounds."""
+
+
+class TimeConstants(Protocol):
+    """(params of the network) -> time constants [unit] (steps)."""
+
+    def __call__(self, params: Any, /) -> jax.Array:
+        """The time constants."""
 
 
 def random_tau(key: jax.Array, *, side: int, tau_min: float, tau_max: float) -> jax.Array:
-    """Uniform between the bounds, each unit by itself; as published."""
+    """Uniform between the bounds, independent for each unit; as published."""
     return jax.random.uniform(key, (side**2,), minval=tau_min, maxval=tau_max)
 
 
 def gradient_tau(key: jax.Array, *, side: int, tau_min: float, tau_max: float) -> jax.Array:
-    """From tau_min in the first row to tau_max in the last, evenly."""
+    """From tau_min in the first row to tau_max in the last row, linearly."""
     del key
     return jnp.repeat(jnp.linspace(tau_min, tau_max, side), side)
 
 
 def radial_tau(key: jax.Array, *, side: int, tau_min: float, tau_max: float) -> jax.Array:
-    """From tau_min in the middle of the sheet to tau_max in its corners, by the distance."""
+    """From tau_min in the middle of the sheet to tau_max in its corners, linearly in distance."""
     del key
     line = jnp.linspace(-1, 1, side)
     distance = jnp.hypot(line[:, None], line[None]) / math.sqrt(2)
@@ -172,9 +187,9 @@ def radial_tau(key: jax.Array, *, side: int, tau_min: float, tau_max: float) -> 
 def striped_tau(
     key: jax.Array, *, side: int, tau_min: float, tau_max: float, num_stripes: int = 4
 ) -> jax.Array:
-    """Stripes of rows, each of one time constant, evenly from tau_min to tau_max.
+    """Stripes of rows with one time constant each, in even steps from tau_min to tau_max.
 
-    Rows that are left belong to the last stripe. Raises ValueError where there are more stripes
+    The last stripe also gets the rows that remain. Raises ValueError where there are more stripes
     than rows.
     """
     del key
@@ -186,7 +201,7 @@ def striped_tau(
 
 
 def equal_tau(key: jax.Array, *, side: int, tau_min: float, tau_max: float) -> jax.Array:
-    """The middle between the bounds for all."""
+    """The mean of the bounds for all units."""
     del key
     return jnp.full(side**2, (tau_min + tau_max) / 2, float)
 
@@ -194,21 +209,24 @@ def equal_tau(key: jax.Array, *, side: int, tau_min: float, tau_max: float) -> j
 class Units(NamedTuple):
     """The units of the sheet; made by `plain_units` or `leaky_units`.
 
-    network: as in `grid_rnn`. tau (its params) -> time constants [unit] (steps), None where the
-    units have none.
+    tau: their time constants; None where the units have none.
     """
 
-    network: grid_rnn.Network
-    tau: Callable[[Any], jax.Array] | None
+    network: grid_rnn.RecurrentNetwork
+    tau: TimeConstants | None
 
 
 def plain_units(
     *,
+    nonlinearity: networks.Nonlinearity = networks.relu,
     recurrent_init: networks.RecurrentInit = networks.uniform_fan_in,
     input_gain: float = 1.0,
 ) -> Units:
-    """Relu units without leak, as in `grid_rnn`."""
-    return Units(grid_rnn.vanilla(recurrent_init=recurrent_init, input_gain=input_gain), None)
+    """Units without leak: `grid_rnn.vanilla`."""
+    network = grid_rnn.vanilla(
+        nonlinearity=nonlinearity, recurrent_init=recurrent_init, input_gain=input_gain
+    )
+    return Units(network, None)
 
 
 def leaky_units(
@@ -221,10 +239,10 @@ def leaky_units(
     recurrent_init: networks.RecurrentInit = networks.glorot_recurrent,
     input_gain: float = 1.0,
 ) -> Units:
-    """Units with time constants of their own: `networks.leaky_rnn`, Glorot-uniform weights.
+    """Leaky units, each with its time constant: `networks.leaky_rnn`, Glorot-uniform weights.
 
-    learned: whether the time constants are; otherwise they stay as they were drawn. input_gain
-    multiplies the first weights of the inputs.
+    learned: whether the time constants are trained; otherwise they keep their initial values.
+    input_gain multiplies the initial weights of the inputs.
     Raises ValueError where tau_min is below one step or above tau_max, or input_gain not positive.
     Source: TopographicGridCells `TauRNN`.
     """
@@ -234,56 +252,110 @@ def leaky_units(
             f"{tau_max}"
         )
     check.positive(input_gain=input_gain)
-
-    def init(key: jax.Array, *, num_in: int, num_units: int) -> networks.LeakyRNNParams:
-        input_key, recurrent_key, tau_key = jax.random.split(key, 3)
-        tau = tau_init(tau_key, side=side_of(num_units), tau_min=tau_min, tau_max=tau_max)
-        return networks.LeakyRNNParams(
-            inputs=input_gain * networks.glorot_init(input_key, num_in=num_in, num_out=num_units),
-            recurrent=recurrent_init(recurrent_key, num_units),
-            log_tau=jnp.log(tau),
-        )
-
-    def as_learned(params: networks.LeakyRNNParams) -> networks.LeakyRNNParams:
-        return params if learned else params._replace(log_tau=jax.lax.stop_gradient(params.log_tau))
-
-    def apply(params: networks.LeakyRNNParams, h0: jax.Array, inputs: jax.Array) -> jax.Array:
-        return networks.leaky_rnn(
-            as_learned(params),
-            h0,
-            inputs,
+    network = grid_rnn.RecurrentNetwork(
+        init=partial(
+            _leaky_init,
+            recurrent_init=recurrent_init,
+            input_gain=input_gain,
+            tau_init=partial(tau_init, tau_min=tau_min, tau_max=tau_max),
+        ),
+        num_starts=1,
+        apply=partial(
+            _leaky_apply,
+            learned=learned,
             nonlinearity=nonlinearity,
             tau_min=tau_min,
             tau_max=tau_max,
-        )
-
-    def tau(params: networks.LeakyRNNParams) -> jax.Array:
-        log_tau = as_learned(params).log_tau
-        return networks.time_constants(log_tau, tau_min=tau_min, tau_max=tau_max)
-
-    network = grid_rnn.Network(init, 1, apply, weights=lambda params: params.recurrent)
-    return Units(network, tau)
-
-
-# Penalties -------------------------------------------------------------------------------------
-
-# (params of the network, tau [unit] or None, *, side) -> (addition to the loss, scalars)
-Penalty = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
+        ),
+        recurrent=lambda params: params.recurrent,
+        weights=lambda params: params.recurrent,
+    )
+    return Units(
+        network, partial(_time_constants, learned=learned, tau_min=tau_min, tau_max=tau_max)
+    )
 
 
-def no_penalty(
-    params: Any, tau: jax.Array | None, *, side: int
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """None: units need not resemble their neighbours."""
+def _leaky_init(
+    key: jax.Array,
+    /,
+    *,
+    num_in: int,
+    num_units: int,
+    recurrent_init: networks.RecurrentInit,
+    input_gain: float,
+    tau_init: partial[jax.Array],
+) -> networks.LeakyRNNParams:
+    input_key, recurrent_key, tau_key = jax.random.split(key, 3)
+    return networks.LeakyRNNParams(
+        inputs=input_gain * networks.glorot_init(input_key, num_in=num_in, num_out=num_units),
+        recurrent=recurrent_init(recurrent_key, num_units),
+        log_tau=jnp.log(tau_init(tau_key, side=side_of(num_units))),
+    )
+
+
+def _trained(params: networks.LeakyRNNParams, learned: bool) -> networks.LeakyRNNParams:
+    """The parameters, without a gradient for time constants that are not learned."""
+    return params if learned else params._replace(log_tau=jax.lax.stop_gradient(params.log_tau))
+
+
+def _leaky_apply(
+    params: networks.LeakyRNNParams,
+    h0: jax.Array,
+    inputs: jax.Array,
+    /,
+    *,
+    learned: bool,
+    nonlinearity: networks.Nonlinearity,
+    tau_min: float,
+    tau_max: float,
+) -> jax.Array:
+    return networks.leaky_rnn(
+        _trained(params, learned),
+        h0,
+        inputs,
+        nonlinearity=nonlinearity,
+        tau_min=tau_min,
+        tau_max=tau_max,
+    )
+
+
+def _time_constants(
+    params: networks.LeakyRNNParams, /, *, learned: bool, tau_min: float, tau_max: float
+) -> jax.Array:
+    log_tau = _trained(params, learned).log_tau
+    return networks.time_constants(log_tau, tau_min=tau_min, tau_max=tau_max)
+
+
+# --- Penalties ---
+
+
+class Penalty(Protocol):
+    """A penalty on parameters of the network or on time constants [unit] (None without them)."""
+
+    def __call__(
+        self, params: Any, tau: jax.Array | None, /, *, side: int
+    ) -> tuple[jax.Array, Scalars]:
+        """The addition to the loss, and scalars by name."""
+
+
+class Spread(Protocol):
+    """(tau [unit]) -> scalar, low where time constants differ; as `less_than_variance`."""
+
+    def __call__(self, tau: jax.Array, /) -> jax.Array:
+        """The term of the loss."""
+
+
+def no_penalty(params: Any, tau: jax.Array | None, *, side: int) -> tuple[jax.Array, Scalars]:
+    """No penalty: units need not resemble their neighbours."""
     del params, tau, side
     return jnp.zeros(()), {}
 
 
 def unlike_weights(
     params: Any, tau: jax.Array | None, *, side: int, weight: float = 1.0
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """weight (1 - mean over units of cos(w_u, w'_u)): w_u the recurrent weights that unit u
-    receives, w' the same after the sheet was halved and restored.
+) -> tuple[jax.Array, Scalars]:
+    """weight (1 - mean over units of cos(w_u, w'_u)): w_u the recurrent weights to unit u,
+    w' the same after the sheet is halved and restored (`restored`).
 
     Scalar: topographic_loss, without its weight.
     Source: TopoLoss; `rnn_laplacian_pyramid_loss` of TopographicGridCells.
@@ -298,14 +370,14 @@ def unlike_weights(
 
 
 def less_than_variance(tau: jax.Array) -> jax.Array:
-    """-var(tau), unbiased: the more the time constants differ the better; as published."""
+    """-var(tau), unbiased: rewards time constants that differ; as published."""
     return -jnp.var(tau, ddof=1)
 
 
 def off_the_ramp(tau: jax.Array) -> jax.Array:
-    """Mean squared distance of the sorted tau to even steps from the least to the largest.
+    """Mean squared distance of the sorted tau to even steps from the smallest to the largest.
 
-    No gradient goes into the ends of the ramp.
+    No gradient passes through the two ends.
     """
     ends = jax.lax.stop_gradient((jnp.min(tau), jnp.max(tau)))
     return jnp.mean((jnp.sort(tau) - jnp.linspace(*ends, tau.shape[0])) ** 2)
@@ -318,8 +390,8 @@ def unlike_tau(
     side: int,
     smoothness: float = 1.0,
     spread: float = 0.1,
-    spread_term: Callable[[jax.Array], jax.Array] = less_than_variance,
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+    spread_term: Spread = less_than_variance,
+) -> tuple[jax.Array, Scalars]:
     """smoothness mean (tau - tau')^2 + spread spread_term(tau), tau' after halving and restoring.
 
     spread_term: `less_than_variance` or `off_the_ramp`, which keep tau from becoming one number.
@@ -335,7 +407,7 @@ def unlike_tau(
     return smoothness * roughness + spread * spread_term(tau), scalars
 
 
-# The task --------------------------------------------------------------------------------------
+# --- The task ---
 
 
 def rat_walk(
@@ -350,13 +422,13 @@ def rat_walk(
     speed_coherence_s: float = 0.5,
     thigmotaxis: float = 0.5,
 ) -> arena.Walk:
-    """RatInABox's animals, as fast as those of Sorscher et al.: for `motion=` of `grid_rnn.task`.
+    """RatInABox's animals at the speed of Sorscher et al.: a `motion` of `grid_rnn.task`.
 
-    Rayleigh speeds; turns as RatInABox has them. Source: TopographicGridCells `datagen`, which also
-    names a deviation of the speed, 0.53 m/s, that RatInABox does not use in two dimensions.
+    Rayleigh speeds; turns are those of RatInABox. Source: TopographicGridCells `datagen`. It also
+    sets a standard deviation of the speed, 0.53 m/s, that RatInABox does not use in two dimensions.
     Deviation: displacements are those walked. There they are the velocity of the motion model
-    times dt, which knows nothing of the shift along walls, so that a path cannot be integrated
-    exactly within 10 cm of one.
+    times dt, without the shift along walls, so that paths within 10 cm of a wall cannot be
+    integrated exactly.
     """
     return arena.random_walk(
         key,
@@ -373,7 +445,7 @@ def rat_walk(
 
 
 def jittered_lattice(key: jax.Array, *, num_place: int, width_m: float) -> jax.Array:
-    """`cells.jittered_centres` in two dimensions, for `place_centres=` of `grid_rnn.task`."""
+    """`cells.jittered_centres` in two dimensions: `place_centres` of `grid_rnn.task`."""
     return cells.jittered_centres(key, num_place=num_place, width_m=width_m, num_dims=2)
 
 
@@ -384,7 +456,7 @@ def difference_of_gaussians(
     sigma_m: float,
     distance_sq: cells.DistanceSq = cells.euclidean_sq,
 ) -> jax.Array:
-    """`cells.difference_of_gaussians` as RatInABox has it, for `place_code=` of `grid_rnn.task`."""
+    """`cells.difference_of_gaussians` of RatInABox: a `place_code` of `grid_rnn.task`."""
     return cells.difference_of_gaussians(
         positions, centres, sigma_m=sigma_m, ratio=1.5, peak=1.0, distance_sq=distance_sq
     )
@@ -393,7 +465,7 @@ def difference_of_gaussians(
 def floored_cross_entropy(outputs: jax.Array, code: jax.Array) -> jax.Array:
     """-sum_i p_i log(softmax(outputs)_i + 1e-10): [..., place] twice -> [...]; as published.
 
-    The small number is what bounds it for codes that are negative in their surround.
+    The small number bounds it for codes that are negative in their surround.
     """
     return -jnp.sum(code * jnp.log(jax.nn.softmax(outputs, axis=-1) + 1e-10), axis=-1)
 
@@ -406,42 +478,32 @@ def task(
     batch_size: int = 200,
     num_steps: int = 20,
     dt_s: float = 0.02,
-    learning_rate: float | optax.Schedule = 1e-4,
+    optimizer: optax.GradientTransformation | None = None,
     weight_decay: float = 1e-4,
     readout_decay: float = 0.0,
     activity_decay: float = 0.0,
-    max_gradient_norm: float | None = 1.0,
     encoder_gain: float = 1.0,
     units: Units | None = None,
     penalty: Penalty = no_penalty,
-    box: grid_rnn.Box | None = None,
-    motion: Callable[..., arena.Walk] = rat_walk,
-    encoder_init: Callable[..., jax.Array] = networks.linear_init,
-    decoder_init: Callable[..., jax.Array] = networks.glorot_init,
-    place_centres: Callable[..., jax.Array] = jittered_lattice,
-    place_code: Callable[..., jax.Array] = difference_of_gaussians,
-    objective: Callable[[jax.Array, jax.Array], jax.Array] = floored_cross_entropy,
-    eval_steps: int = 20,
-    rollout_steps: int = 500,
-    num_rollouts: int = 100,
-    num_map_walks: int = 10_000,
-    num_bins: int = 32,
-    num_noise_maps: int = 1000,
+    box: path_integration.Box | None = None,
+    motion: path_integration.Motion = rat_walk,
+    encoder_init: grid_rnn.WeightInit = networks.linear_init,
+    decoder_init: grid_rnn.WeightInit = networks.glorot_init,
+    place_centres: path_integration.PlaceCentres = jittered_lattice,
+    place_code: path_integration.PlaceCode = difference_of_gaussians,
+    objective: grid_rnn.Objective = floored_cross_entropy,
+    evaluation: EvaluationSettings | None = None,
 ) -> Task:
-    """Path integration by units on a sheet, as a Task: `grid_rnn.task` with what is said there.
+    """Path integration by units on a sheet, as a Task: equations and settings of `grid_rnn.task`.
 
-    units default to `plain_units()`, box to a walled one of 2.2 m. penalty: `no_penalty`,
-    `unlike_weights` or `unlike_tau`.
+    units: `plain_units()` where it is None. box: a walled one of 2.2 m where it is None. penalty:
+    `no_penalty`, `unlike_weights` or `unlike_tau`. optimizer: `published_optimizer()` where it is
+    None. evaluation: 10,000 walks for maps of 32 x 32 bins where it is None.
 
-    Evaluation, of walks of eval_steps, adds to that of `grid_rnn` what lies where on the sheet.
-    Over units with a grid score above 0.3: grid_units, their number; moran_scale,
-    moran_orientation, moran_phase, Moran's I of the map's strongest plane wave
-    (`ratemaps.plane_waves`; orientations count modulo 60 degrees); over all units moran_tau. Beside
-    each, ..._z, by how many standard deviations it lies above that of shuffled units.
-    tau_scale_correlation: Spearman's, of tau with the wavelength, over the grid units, and
-    tau_scale_z, the same in units of 1/sqrt(grid_units - 1), its deviation by chance where units
-    are independent (which those of a smooth tau are not).
-    Raises ValueError where num_units is not a square, and what `grid_rnn.task` raises.
+    step's scalars: those of `grid_rnn.task` and of the penalty. Evaluation: that of
+    `path_integration.evaluate`, mean_grid_score, and what `measure_sheet` returns.
+    Raises ValueError where num_units is not a square, the penalty does not fit the units, or
+    `grid_rnn.task` would raise it.
 
     Source: TopographicGridCells `train_grid`; the defaults are its values. The wavelength is the
     "scale" of its maps (`get_spectral_scale_colors`). Deviations: see `rat_walk`; wave numbers are
@@ -449,63 +511,84 @@ def task(
     """
     side = side_of(num_units)
     chosen = plain_units() if units is None else units
-    space = grid_rnn.walled_box() if box is None else box
-
-    def penalise(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-        return penalty(params, None if chosen.tau is None else chosen.tau(params), side=side)
-
-    if penalty is not no_penalty:
-        key = jax.random.key(0)
-        jax.eval_shape(lambda: penalise(chosen.network.init(key, num_in=2, num_units=num_units)))
-    network = grid_rnn.task(
-        num_grid=num_units,
-        num_place=num_place,
-        sigma_m=sigma_m,
-        batch_size=batch_size,
-        num_steps=num_steps,
-        dt_s=dt_s,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        readout_decay=readout_decay,
-        activity_decay=activity_decay,
-        max_gradient_norm=max_gradient_norm,
-        encoder_gain=encoder_gain,
-        network=chosen.network,
-        box=space,
+    world = World(
+        box=path_integration.walled_box() if box is None else box,
         motion=motion,
-        encoder_init=encoder_init,
-        decoder_init=decoder_init,
-        penalty=None if penalty is no_penalty else penalise,
+        dt_s=dt_s,
         place_centres=place_centres,
         place_code=place_code,
-        objective=objective,
-        eval_steps=eval_steps,
-        rollout_steps=rollout_steps,
-        num_rollouts=num_rollouts,
-        num_map_walks=num_map_walks,
-        num_bins=num_bins,
-        num_noise_maps=num_noise_maps,
+        sigma_m=sigma_m,
     )
+    trained = grid_rnn.assemble(
+        layers=grid_rnn.Layers(
+            chosen.network, num_units, num_place, encoder_init, encoder_gain, decoder_init
+        ),
+        world=world,
+        loss=grid_rnn.Loss(
+            objective,
+            weight_decay,
+            readout_decay,
+            activity_decay,
+            penalty=penalty_of_units(penalty, chosen, num_units=num_units),
+        ),
+        optimizer=published_optimizer() if optimizer is None else optimizer,
+        batch_size=batch_size,
+        num_steps=num_steps,
+        evaluation=EvaluationSettings(num_map_walks=10_000, num_bins=32)
+        if evaluation is None
+        else evaluation,
+    )
+    evaluate_sheet = partial(
+        evaluate, network=trained.evaluate, tau=chosen.tau, side=side, width_m=world.box.width_m
+    )
+    return trained._replace(evaluate=evaluate_sheet, figures=draw)
 
-    def evaluate(state: grid_rnn.State, data: Any, key: jax.Array) -> tuple[Scalars, Readout]:
-        key, sheet_key = jax.random.split(key)
-        scalars, readout = network.evaluate(state, data, key)
-        tau = None if chosen.tau is None else chosen.tau(state.params.network)
-        found, maps = on_the_sheet(
-            readout["rate_maps"],
-            readout["grid_score_60"],
-            tau,
-            sheet_key,
-            side=side,
-            width_m=space.width_m,
-        )
-        mean_score = {"mean_grid_score": jnp.mean(readout["grid_score_60"])}
-        return scalars | mean_score | found, readout | maps
 
-    return network._replace(evaluate=evaluate, figures=draw)
+def published_optimizer() -> optax.GradientTransformation:
+    """Adam with learning rate 1e-4; gradients are first clipped to a global norm of 1."""
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-4))
 
 
-def on_the_sheet(
+def penalty_of_units(penalty: Penalty, units: Units, *, num_units: int) -> grid_rnn.Penalty | None:
+    """The penalty as a function of the network's parameters alone; None for `no_penalty`.
+
+    Raises ValueError where the penalty needs time constants and the units have none.
+    """
+    if penalty is no_penalty:
+        return None
+
+    def penalise(params: Any) -> tuple[jax.Array, Scalars]:
+        tau = None if units.tau is None else units.tau(params)
+        return penalty(params, tau, side=side_of(num_units))
+
+    def penalise_at_first(key: jax.Array) -> tuple[jax.Array, Scalars]:
+        return penalise(units.network.init(key, num_in=2, num_units=num_units))
+
+    jax.eval_shape(penalise_at_first, jax.random.key(0))
+    return penalise
+
+
+def evaluate(
+    state: grid_rnn.State,
+    data: Any,
+    key: jax.Array,
+    /,
+    *,
+    network: Evaluate,
+    tau: TimeConstants | None,
+    side: int,
+    width_m: float,
+) -> tuple[Scalars, Readout]:
+    """The network's own evaluation, and that of the sheet; see `task`."""
+    network_key, sheet_key = jax.random.split(key)
+    scalars, readout = network(state, data, network_key)
+    maps, grid_score = readout["rate_maps"], readout["grid_score_60"]
+    steps = None if tau is None else tau(state.params.network)
+    order, places = measure_sheet(maps, grid_score, steps, sheet_key, side=side, width_m=width_m)
+    return scalars | {"mean_grid_score": jnp.mean(grid_score)} | order, readout | places
+
+
+def measure_sheet(
     maps: jax.Array,
     grid_score: jax.Array,
     tau: jax.Array | None,
@@ -514,23 +597,25 @@ def on_the_sheet(
     side: int,
     width_m: float,
 ) -> tuple[Scalars, Readout]:
-    """Scalars on the order of the sheet, as `task` tells, and what lies where.
+    """How far the sheet is ordered, and whether time constants go with the scale of the maps.
 
-    maps [unit, x, y], grid_score [unit], tau [unit] or None
-    -> scalars; {"scale_m", "wave_direction_rad", "wave_phase_rad", and "tau" where there is one:
-    [unit]}.
+    maps [unit, x, y], grid_score [unit], tau [unit] (steps) or None
+    -> scalars. Over units with a grid score above 0.3: grid_units, their number; moran_scale,
+    moran_orientation, moran_phase, Moran's I of the map's strongest plane wave
+    (`ratemaps.plane_waves`; orientations count modulo 60 degrees). Over all units: moran_tau.
+    Control of each, by shuffled units: ..._z, how many standard deviations I lies above theirs.
+    tau_scale_correlation: rank correlation of tau and the wavelength, over the grid units;
+    tau_scale_z, the same in units of 1/sqrt(grid_units - 1), its standard deviation by chance where
+    units are independent (units whose tau is smooth over the sheet are not).
+    -> readout scale_m, wave_direction_rad, wave_phase_rad [unit]; tau [unit] where there is one.
     """
     wave = ratemaps.plane_waves(maps, bin_width_m=width_m / maps.shape[1])
     grid = (grid_score > GRID_SCORE) & jnp.isfinite(wave.wavelength)
     scale = jnp.where(jnp.isfinite(wave.wavelength), wave.wavelength, 0)
-
-    def circular(angle: jax.Array) -> jax.Array:
-        return jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=1)
-
     layers = {
         "scale": (scale[:, None], grid),
-        "orientation": (circular(6 * wave.direction), grid),
-        "phase": (circular(wave.phase), grid),
+        "orientation": (_circular(6 * wave.direction), grid),
+        "phase": (_circular(wave.phase), grid),
     }
     readout = {
         "scale_m": wave.wavelength,
@@ -544,31 +629,38 @@ def on_the_sheet(
         correlation = spearman(tau, scale, grid)
         scalars["tau_scale_correlation"] = correlation
         scalars["tau_scale_z"] = correlation * jnp.sqrt(jnp.maximum(scalars["grid_units"] - 1, 0))
-    for (name, (values, among)), own_key in zip(
-        layers.items(), jax.random.split(key, len(layers)), strict=True
-    ):
-        moran = morans_i(values, among, own_key, side=side)
-        scalars[f"moran_{name}"] = moran.statistic
-        std = moran.shuffled_std
-        scalars[f"moran_{name}_z"] = jnp.where(
-            std > 0, (moran.statistic - moran.shuffled_mean) / jnp.where(std > 0, std, 1), 0
-        )
+    keys = jax.random.split(key, len(layers))
+    for (name, (values, counts)), layer_key in zip(layers.items(), keys, strict=True):
+        moran = morans_i(values, counts, layer_key, side=side)
+        scalars |= {f"moran_{name}": moran.statistic, f"moran_{name}_z": _above_shuffles(moran)}
     return scalars, readout
 
 
-# Figures ---------------------------------------------------------------------------------------
+def _circular(angle: jax.Array) -> jax.Array:
+    """Angles [unit] (rad) as their cos and sin [unit, 2]."""
+    return jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=1)
+
+
+def _above_shuffles(moran: MoranI) -> jax.Array:
+    """By how many standard deviations I lies above that of shuffled units; 0 where they are 0."""
+    std = moran.shuffled_std
+    difference = moran.statistic - moran.shuffled_mean
+    return jnp.where(std > 0, difference / jnp.where(std > 0, std, 1), 0)
+
+
+# --- Figures ---
 
 
 def draw(readout: HostReadout) -> dict[str, Figure]:
-    """The figures of `grid_rnn`, the maps over the sheet, and tau against the scale."""
-    drawn = grid_rnn.draw(readout) | {"sheet": _draw_sheet(readout)}
+    """The figures of `path_integration`, the sheet, and tau against the scale."""
+    drawn = path_integration.draw(readout) | {"sheet": _draw_sheet(readout)}
     if "tau" in readout:
         drawn["tau_and_scale"] = _draw_tau_and_scale(readout)
     return drawn
 
 
 def _draw_sheet(readout: HostReadout) -> Figure:
-    """What lies where on the sheet; units that are no grid cells are left white, but for tau."""
+    """Maps over the sheet. Units that are not grid cells are white, except in the map of tau."""
     score = np.asarray(readout["grid_score_60"])
     grid = score > GRID_SCORE
     side = math.isqrt(len(score))
@@ -604,7 +696,7 @@ def _draw_sheet(readout: HostReadout) -> Figure:
 
 
 def _draw_tau_and_scale(readout: HostReadout) -> Figure:
-    """Time constant against wavelength, a dot a unit."""
+    """Time constant against wavelength, one dot per unit."""
     score, tau = np.asarray(readout["grid_score_60"]), np.asarray(readout["tau"])
     scale = np.asarray(readout["scale_m"])
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")

@@ -1,0 +1,576 @@
+"""What path-integrating networks share: their world, their evaluation and their figures.
+
+A path-integrating network gets the place code of a start and then the displacement of each step. It
+is trained to give the place code along the path. Such networks are `grid_rnn`, `grid_lstm` and
+`topo_grid`.
+
+Source: Sorscher, Mel, Ganguli & Ocko, NeurIPS 2019, and Sorscher et al., Neuron 2023; their
+repository grid-pattern-formation.
+"""
+
+from typing import Any, NamedTuple, Protocol
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from hfjax import arena, cells, check, decoders, figures, ratemaps
+from hfjax.models import grid_module
+from hfjax.task import HostReadout, Readout, Scalars
+
+# Walks are evaluated in groups of about this many positions, to bound memory: 4096 units take
+# 0.25 GiB for each array of [group, time, unit].
+POSITIONS_AT_ONCE = 16_384
+
+NUM_BEST = 64  # units whose maps are drawn, by grid score
+NUM_BANDED = 16  # units whose maps are drawn, by band share
+NUM_PATHS = 4  # rollouts that are drawn
+QUARTILES = (0.25, 0.5, 0.75)
+
+
+# --- The world ---
+
+
+class Decode(Protocol):
+    """(outputs [..., place], centres [place, 2] (m)) -> positions [..., 2] (m)."""
+
+    def __call__(self, outputs: jax.Array, centres: jax.Array, /) -> jax.Array:
+        """The position that the outputs stand for."""
+
+
+class Offset(Protocol):
+    """(from [..., 2], to [..., 2]) -> vectors [..., 2] (m)."""
+
+    def __call__(self, origin: jax.Array, goal: jax.Array, /) -> jax.Array:
+        """The shortest way from one position to the other."""
+
+
+class Motion(Protocol):
+    """Draws walks in a square box centred on 0, as `arena.sorscher_walk` does."""
+
+    def __call__(
+        self,
+        key: jax.Array,
+        /,
+        *,
+        batch_size: int,
+        num_steps: int,
+        width_m: float,
+        dt_s: float,
+        boundary: arena.Boundary,
+    ) -> arena.Walk:
+        """Walks of num_steps steps."""
+
+
+class PlaceCentres(Protocol):
+    """Draws the centres of place fields, as `cells.place_centres` does."""
+
+    def __call__(self, key: jax.Array, /, *, num_place: int, width_m: float) -> jax.Array:
+        """Centres [place, 2] (m) in a box centred on 0."""
+
+
+class PlaceCode(Protocol):
+    """A place code, as `cells.softmax_gaussian`."""
+
+    def __call__(
+        self,
+        positions: jax.Array,
+        centres: jax.Array,
+        /,
+        *,
+        sigma_m: float,
+        distance_sq: cells.DistanceSq,
+    ) -> jax.Array:
+        """Positions [..., 2], centres [place, 2] (m) -> rates [..., place]."""
+
+
+class Box(NamedTuple):
+    """A square box centred on 0 and its geometry; made by `walled_box` or `periodic_box`.
+
+    boundary, distance_sq: as in `arena` and `cells`.
+    """
+
+    width_m: float
+    boundary: arena.Boundary
+    distance_sq: cells.DistanceSq
+    decode: Decode
+    offset: Offset
+
+
+class World(NamedTuple):
+    """A box, the animal's motion in it and the place cells that cover it.
+
+    dt_s: time between positions. sigma_m: width of the place fields.
+    """
+
+    box: Box
+    motion: Motion
+    dt_s: float
+    place_centres: PlaceCentres
+    place_code: PlaceCode
+    sigma_m: float
+
+
+def walled_box(*, width_m: float = 2.2) -> Box:
+    """A square box with walls, as published. Raises ValueError where width_m is not positive."""
+    check.positive(width_m=width_m)
+    return Box(
+        width_m,
+        boundary=arena.avoid_walls,
+        distance_sq=cells.euclidean_sq,
+        decode=decoders.decode_position,
+        offset=lambda origin, goal: goal - origin,
+    )
+
+
+def periodic_box(*, width_m: float = 2.2) -> Box:
+    """A square box with periodic boundaries. Raises ValueError where width_m is not positive.
+
+    Deviation: the original takes the plain mean of the three decoded centres and the plain distance
+    to it, also where they lie on opposite sides of the seam. Here mean and distance are circular.
+    """
+    check.positive(width_m=width_m)
+
+    def decode(outputs: jax.Array, centres: jax.Array) -> jax.Array:
+        angle = centres * (2 * np.pi / width_m)
+        sine = decoders.decode_position(outputs, jnp.sin(angle))
+        cosine = decoders.decode_position(outputs, jnp.cos(angle))
+        return jnp.arctan2(sine, cosine) * (width_m / (2 * np.pi))
+
+    def offset(origin: jax.Array, goal: jax.Array) -> jax.Array:
+        return arena.wrap(goal - origin, -width_m / 2, width_m / 2)
+
+    return Box(
+        width_m,
+        boundary=arena.wrap_around,
+        distance_sq=cells.periodic_sq(width_m),
+        decode=decode,
+        offset=offset,
+    )
+
+
+def walks(world: World, key: jax.Array, *, batch_size: int, num_steps: int) -> arena.Walk:
+    """Walks [batch, time] of the world's animal."""
+    return world.motion(
+        key,
+        batch_size=batch_size,
+        num_steps=num_steps,
+        width_m=world.box.width_m,
+        dt_s=world.dt_s,
+        boundary=world.box.boundary,
+    )
+
+
+def walk_along(positions: jax.Array) -> arena.Walk:
+    """The Walk along recorded positions [batch, time + 1, 2] (m); the first one is the start.
+
+    A recording of positions has no heading at the start; it is taken from the first step.
+    """
+    chex.assert_shape(positions, (None, None, 2))
+    displacements = positions[:, 1:] - positions[:, :-1]
+    headings = jnp.arctan2(displacements[..., 1], displacements[..., 0])
+    return arena.Walk(
+        start=positions[:, 0],
+        start_heading=headings[:, 0],
+        positions=positions[:, 1:],
+        displacements=displacements,
+        headings=headings,
+    )
+
+
+def code(world: World, positions: jax.Array, centres: jax.Array) -> jax.Array:
+    """The place code at positions [..., 2] (m) of cells at centres [place, 2] -> [..., place]."""
+    return world.place_code(
+        positions, centres, sigma_m=world.sigma_m, distance_sq=world.box.distance_sq
+    )
+
+
+def draw_centres(world: World, key: jax.Array, *, num_place: int) -> jax.Array:
+    """Centres of place fields in the world's box -> [place, 2] (m)."""
+    return world.place_centres(key, num_place=num_place, width_m=world.box.width_m)
+
+
+def check_world(world: World) -> None:
+    """Raise ValueError where a width or a time is not positive."""
+    check.positive(sigma_m=world.sigma_m, dt_s=world.dt_s)
+
+
+def check_num_place(num_place: int) -> None:
+    """Raise ValueError where num_place is below 3: decoding takes the mean of three centres."""
+    if num_place < 3:
+        raise ValueError(f"num_place must be at least 3 for decoding, but is {num_place}")
+
+
+def distance_cm(world: World, positions: jax.Array, decoded: jax.Array) -> jax.Array:
+    """Distances between true and decoded positions [..., 2] (m) -> [...] (cm)."""
+    return 100 * jnp.linalg.norm(world.box.offset(positions, decoded), axis=-1)
+
+
+def cross_entropy(outputs: jax.Array, code: jax.Array) -> jax.Array:
+    """-sum_i p_i log softmax(outputs)_i for a code p: [..., place] twice -> [...]. As published.
+
+    The logarithm of the normaliser is taken out of the sum, which saves an array.
+    """
+    normaliser = jax.nn.logsumexp(outputs, axis=-1) * jnp.sum(code, axis=-1)
+    return normaliser - jnp.sum(code * outputs, axis=-1)
+
+
+# --- Evaluation ---
+
+
+class Forward(Protocol):
+    """(state, walk) -> activity [batch, time, unit], outputs [batch, time, place]."""
+
+    def __call__(self, state: Any, walk: arena.Walk, /) -> tuple[jax.Array, jax.Array]:
+        """Run the network along walks."""
+
+
+class RecurrentWeights(Protocol):
+    """(state) -> weights [unit, unit] (from, to), or None where units have no such weights."""
+
+    def __call__(self, state: Any, /) -> jax.Array | None:
+        """The weights that are compared with the units' phases."""
+
+
+class Integrator(NamedTuple):
+    """A trained path-integrating network in its world, as the evaluation takes it.
+
+    Its state has a field place_centres [place, 2] (m). num_units: of the activity.
+    """
+
+    forward: Forward
+    weights: RecurrentWeights
+    num_units: int
+    world: World
+
+
+class EvaluationSettings(NamedTuple):
+    """How much is evaluated.
+
+    num_steps: steps of a walk that is scored and mapped. rollout_steps, num_rollouts: length and
+    number of the long walks. num_map_walks: walks of num_steps from which rate maps are made.
+    num_bins: rate maps are num_bins x num_bins. num_noise_maps: maps of smooth noise that are
+    scored as a control.
+    """
+
+    num_steps: int = 20
+    rollout_steps: int = 500
+    num_rollouts: int = 100
+    num_map_walks: int = 5000
+    num_bins: int = 20
+    num_noise_maps: int = 1000
+
+
+def check_settings(settings: EvaluationSettings) -> None:
+    """Raise ValueError where a number is below 1."""
+    check.at_least(1, **settings._asdict())
+
+
+def evaluate(
+    state: Any,
+    data: Any,
+    key: jax.Array,
+    *,
+    integrator: Integrator,
+    settings: EvaluationSettings,
+) -> tuple[Scalars, Readout]:
+    """A Task's `evaluate` for any network that path-integrates to place cells.
+
+    It answers four questions, on walks that were not trained on:
+    - How large is the error of decoding, in walks of num_steps and in rollouts of rollout_steps?
+      Beside each error is its floor: the error where the true position is coded and decoded.
+    - How large is it along the paths of a real rat? Only where data holds "rat_positions" (in box
+      widths), as `recordings.sargolini` returns it.
+    - What does each unit respond to? Rate maps, their grid scores, and the share of units above the
+      thresholds of the field. Control: the same share of maps of low-pass filtered noise.
+    - Is the population low-dimensional? See `grid_module.torus`.
+
+    -> scalars {,rollout_,rat_,rat_rollout_}{error,floor,error_above_floor}_cm and those of
+    `score_maps`; readout: extent_m [2, 2], and what `measure_rollouts` (for the rat with the prefix
+    rat_), `score_maps`, `maps_to_draw` and `grid_module.torus`
+    return.
+    """
+    map_key, rollout_key, noise_key = jax.random.split(key, 3)
+    world = integrator.world
+    maps, error_cm, floor_cm = map_units(state, map_key, integrator=integrator, settings=settings)
+    rollouts = walks(
+        world, rollout_key, batch_size=settings.num_rollouts, num_steps=settings.rollout_steps
+    )
+    scored, scores = score_maps(maps, noise_key, num_noise_maps=settings.num_noise_maps)
+    rolled, paths = measure_rollouts(state, rollouts, integrator=integrator)
+    scalars = mean_errors("", error_cm, floor_cm) | rolled | scored
+    readout = {"extent_m": jnp.asarray(extent_m(world.box)), "rate_maps": maps, **scores, **paths}
+    if data:
+        followed, rat_paths = measure_rat(
+            state, data, integrator=integrator, num_steps=settings.num_steps
+        )
+        scalars |= followed
+        readout |= rat_paths
+    readout |= maps_to_draw(maps, scores["grid_score_60"])
+    readout |= grid_module.torus(
+        maps, scores["grid_score_60"], integrator.weights(state), width_m=world.box.width_m
+    )
+    return scalars, readout
+
+
+def extent_m(box: Box) -> ratemaps.Extent:
+    """((left, right), (bottom, top)) of a box (m)."""
+    half = box.width_m / 2
+    return ((-half, half), (-half, half))
+
+
+def integrate(
+    state: Any, walk: arena.Walk, *, integrator: Integrator
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Run along walks -> activity [walk, time, unit]; decoded positions and their floor [.., 2]."""
+    world, centres = integrator.world, state.place_centres
+    activity, outputs = integrator.forward(state, walk)
+    decoded = world.box.decode(outputs, centres)
+    floor = world.box.decode(code(world, walk.positions, centres), centres)
+    return activity, decoded, floor
+
+
+def integrate_in_groups(
+    state: Any, walk: arena.Walk, *, integrator: Integrator
+) -> tuple[jax.Array, jax.Array]:
+    """Decoded positions and their floor, both [walk, time, 2], a group of walks at a time."""
+    count, length = walk.positions.shape[:2]
+    num_groups = -(-count * length // POSITIONS_AT_ONCE)
+    group = -(-count // num_groups)
+    # The last group is filled up with walks of the first.
+    index = jnp.arange(num_groups * group) % count
+
+    def integrate_group(members: jax.Array) -> tuple[jax.Array, jax.Array]:
+        some = jax.tree.map(lambda x: x[members], walk)
+        return integrate(state, some, integrator=integrator)[1:]
+
+    decoded, floor = jax.lax.map(integrate_group, index.reshape(num_groups, group))
+    return decoded.reshape(-1, length, 2)[:count], floor.reshape(-1, length, 2)[:count]
+
+
+def map_units(
+    state: Any, key: jax.Array, *, integrator: Integrator, settings: EvaluationSettings
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Rate maps of all units [unit, x, y]; errors and their floors, both [walk, time] (cm)."""
+    world, num_steps = integrator.world, settings.num_steps
+    num_groups = -(-settings.num_map_walks * num_steps // POSITIONS_AT_ONCE)
+    group = -(-settings.num_map_walks // num_groups)
+
+    def add(totals: Any, group_key: jax.Array) -> tuple[Any, tuple[jax.Array, jax.Array]]:
+        walk = walks(world, group_key, batch_size=group, num_steps=num_steps)
+        activity, decoded, floor = integrate(state, walk, integrator=integrator)
+        totals = ratemaps.add_samples(
+            totals,
+            walk.positions.reshape(-1, 2),
+            activity.reshape(-1, activity.shape[-1]),
+            extent=extent_m(world.box),
+        )
+        error = distance_cm(world, walk.positions, decoded)
+        return totals, (error, distance_cm(world, walk.positions, floor))
+
+    totals, (error, floor) = jax.lax.scan(
+        add,
+        ratemaps.rate_map_sums(num_units=integrator.num_units, num_bins=settings.num_bins),
+        jax.random.split(key, num_groups),
+    )
+    return ratemaps.mean_maps(totals), error.reshape(-1, num_steps), floor.reshape(-1, num_steps)
+
+
+def mean_errors(name: str, error_cm: jax.Array, floor_cm: jax.Array) -> Scalars:
+    """Mean error, mean floor and their difference (cm), as scalars that begin with `name`."""
+    error, floor = jnp.mean(error_cm), jnp.mean(floor_cm)
+    return {
+        f"{name}error_cm": error,
+        f"{name}floor_cm": floor,
+        f"{name}error_above_floor_cm": error - floor,
+    }
+
+
+def measure_rollouts(
+    state: Any, walk: arena.Walk, *, integrator: Integrator, name: str = ""
+) -> tuple[Scalars, Readout]:
+    """Errors along long walks, and their course over time.
+
+    -> scalars as of `mean_errors`; readout, all names after `name`: positions_m and decoded_m
+    [path, time, 2] of the first paths, times_s [time], rollout_error_cm and rollout_floor_cm
+    [quartile, time].
+    """
+    world = integrator.world
+    decoded, floor = integrate_in_groups(state, walk, integrator=integrator)
+    error_cm, floor_cm = (distance_cm(world, walk.positions, x) for x in (decoded, floor))
+    quartiles = jnp.array(QUARTILES)
+    return mean_errors(f"{name}rollout_", error_cm, floor_cm), {
+        f"{name}times_s": world.dt_s * jnp.arange(1, walk.positions.shape[1] + 1),
+        f"{name}positions_m": walk.positions[:NUM_PATHS],
+        f"{name}decoded_m": decoded[:NUM_PATHS],
+        f"{name}rollout_error_cm": jnp.quantile(error_cm, quartiles, axis=0),
+        f"{name}rollout_floor_cm": jnp.quantile(floor_cm, quartiles, axis=0),
+    }
+
+
+def measure_rat(
+    state: Any, data: Any, *, integrator: Integrator, num_steps: int
+) -> tuple[Scalars, Readout]:
+    """`measure_rollouts` along a rat's paths, and the errors in pieces of num_steps.
+
+    data["rat_positions"] [path, time + 1, 2], in box widths from the middle. Raises ValueError
+    where paths have fewer than num_steps steps.
+    """
+    world = integrator.world
+    paths = world.box.width_m * jnp.asarray(data["rat_positions"])
+    scalars, readout = measure_rollouts(
+        state, walk_along(paths), integrator=integrator, name="rat_"
+    )
+    short = walk_along(_windows(paths, num_steps))
+    errors = (
+        distance_cm(world, short.positions, x)
+        for x in integrate_in_groups(state, short, integrator=integrator)
+    )
+    return scalars | mean_errors("rat_", *errors), readout
+
+
+def _windows(paths: jax.Array, num_steps: int) -> jax.Array:
+    """Paths [piece, time + 1, 2] cut into [window, num_steps + 1, 2]; neighbours share one end."""
+    num_pieces, num_positions, _ = paths.shape
+    each = (num_positions - 1) // num_steps
+    if each < 1:
+        raise ValueError(
+            f"num_steps must be at most {num_positions - 1}, the length of the recorded paths, "
+            f"but is {num_steps}"
+        )
+    index = num_steps * jnp.arange(each)[:, None] + jnp.arange(num_steps + 1)[None, :]
+    return paths[:, index].reshape(num_pieces * each, num_steps + 1, 2)
+
+
+def score_maps(maps: jax.Array, key: jax.Array, *, num_noise_maps: int) -> tuple[Scalars, Readout]:
+    """Grid scores of maps [unit, x, y]; control: those of low-pass noise (`noise_control`).
+
+    -> scalars grid_share_above_T and its control noise_share_above_T for each threshold T,
+    max_grid_score, median_grid_score; readout grid_score_60 and grid_score_90 [unit],
+    noise_grid_score_60 [map].
+    """
+    control = ratemaps.noise_control(maps, key, num_noise_maps=num_noise_maps)
+    score_60 = control.scores.score_60
+    scalars = {
+        **control.shares,
+        "max_grid_score": jnp.max(score_60),
+        "median_grid_score": jnp.median(score_60),
+    }
+    return scalars, {
+        "grid_score_60": score_60,
+        "grid_score_90": control.scores.score_90,
+        "noise_grid_score_60": control.noise_scores.score_60,
+    }
+
+
+def maps_to_draw(maps: jax.Array, grid_score: jax.Array) -> Readout:
+    """What the figures of maps [unit, x, y] show: the best by grid_score [unit], and banded ones.
+
+    -> best_units [best], best_maps (smoothed), best_autocorrelograms; band_share [unit],
+    banded_units [banded], banded_maps (smoothed).
+    """
+    share = band_share(maps)
+    best, banded = jnp.argsort(-grid_score)[:NUM_BEST], jnp.argsort(-share)[:NUM_BANDED]
+    return {
+        "best_units": best,
+        "best_maps": ratemaps.smooth(maps[best], 1.0),
+        "best_autocorrelograms": ratemaps.autocorrelograms(maps[best]),
+        "band_share": share,
+        "banded_units": banded,
+        "banded_maps": ratemaps.smooth(maps[banded], 1.0),
+    }
+
+
+def band_share(maps: jax.Array) -> jax.Array:
+    """Share of each map's variance in its strongest plane wave: [unit, x, y] -> [unit].
+
+    1 for a sinusoidal grating with whole periods in the box, 1/3 for three such waves. Waves of
+    less than about two periods do not count: they are gradients, not bands. Bins that were never
+    visited (NaN) count as the map's mean.
+    """
+    visited = jnp.isfinite(maps)
+    count = jnp.maximum(jnp.sum(visited, axis=(1, 2), keepdims=True), 1)
+    mean = jnp.sum(jnp.where(visited, maps, 0), axis=(1, 2), keepdims=True) / count
+    power = jnp.abs(jnp.fft.fft2(jnp.where(visited, maps - mean, 0))) ** 2
+    frequency = [np.fft.fftfreq(n, 1 / n) for n in maps.shape[1:]]
+    bands = np.hypot(frequency[0][:, None], frequency[1][None, :]) >= 1.9
+    total = jnp.sum(power, axis=(1, 2))
+    # A real wave stands in two places of the transform.
+    strongest = 2 * jnp.max(jnp.where(bands[None], power, 0), axis=(1, 2))
+    return jnp.where(total > 0, strongest / jnp.where(total > 0, total, 1), 0)
+
+
+# --- Figures ---
+
+
+def draw(readout: HostReadout) -> dict[str, Figure]:
+    """All figures of `evaluate`'s readout; those of the rat where its paths were evaluated."""
+    return {
+        **draw_maps(readout),
+        **draw_paths(readout),
+        "low_dimensional_structure": grid_module.draw(readout),
+    }
+
+
+def draw_maps(readout: HostReadout) -> dict[str, Figure]:
+    """Figures of rate maps and their scores."""
+    left, right = np.asarray(readout["extent_m"])[0]
+    width_m = float(right - left)
+    scores, shares = readout["grid_score_60"], readout["band_share"]
+    best, banded = readout["best_units"], readout["banded_units"]
+    score_labels = [f"{score:.2f}" for score in scores[best]]
+    return {
+        "rate_maps": figures.rate_maps(
+            readout["best_maps"],
+            score_labels,
+            width_m=width_m,
+            title=f"Smoothed rate maps of the {len(best)} units with the highest grid scores "
+            f"(of {len(scores)})\nabove each map: its grid score (60 degrees)",
+        ),
+        "autocorrelograms": figures.autocorrelograms(
+            readout["best_autocorrelograms"],
+            score_labels,
+            width_m=width_m,
+            title="Spatial autocorrelograms of the same maps\n"
+            "six peaks around the centre mark a hexagonal grid",
+        ),
+        "banded_maps": figures.rate_maps(
+            readout["banded_maps"],
+            [f"{100 * share:.0f} %" for share in shares[banded]],
+            width_m=width_m,
+            title="Smoothed rate maps nearest to parallel bands\n"
+            "above each map: share of its variance in a single plane wave",
+        ),
+        "grid_scores": figures.score_histogram(
+            scores,
+            readout["noise_grid_score_60"],
+            thresholds=ratemaps.GRID_SCORE_THRESHOLDS,
+            what="units",
+        ),
+    }
+
+
+def draw_paths(readout: HostReadout) -> dict[str, Figure]:
+    """Figures of true and decoded paths, and of the error over time."""
+    left, right = np.asarray(readout["extent_m"])[0]
+    dt_s = float(readout["times_s"][0])
+    names = {"simulated": ""} | ({"real rat": "rat_"} if "rat_positions_m" in readout else {})
+    return {
+        "trajectories": figures.trajectories(
+            {
+                label: (readout[f"{name}positions_m"], readout[f"{name}decoded_m"])
+                for label, name in names.items()
+            },
+            width_m=float(right - left),
+            dt_s=dt_s,
+        ),
+        "error_over_time": figures.error_over_time(
+            {
+                label: (readout[f"{name}rollout_error_cm"], readout[f"{name}rollout_floor_cm"])
+                for label, name in names.items()
+            },
+            dt_s=dt_s,
+        ),
+    }

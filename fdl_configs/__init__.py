@@ -17,13 +17,15 @@ import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hfjax.errors import InputError, nearest
+
 if TYPE_CHECKING:
     import fiddle as fdl
 
 # A folder fdl_configs elsewhere on the import path adds its modules; those here come first.
 __path__ = pkgutil.extend_path(__path__, __name__)
 
-__all__ = ["Config", "Fiddler", "Source", "configs", "fiddlers_of", "make", "sources"]
+__all__ = ["Config", "Fiddler", "Source", "configs", "fiddlers_of", "find", "make", "sources"]
 
 Config = Callable[[], "fdl.Config"]
 Fiddler = Callable[["fdl.Config"], None]
@@ -66,22 +68,33 @@ def make(name: str, *fiddlers: str) -> "fdl.Config":
 
     Raises InputError where a name is unknown, or where two fiddlers set the same thing.
     """
-    from hfjax.errors import InputError, nearest
     from hfjax.training.config import apply_fiddlers
 
+    function = find(name)
+    known = fiddlers_of(function)
+    for fiddler in fiddlers:
+        if fiddler not in known:
+            raise InputError(f"{name} has no fiddler {fiddler!r}; {nearest(fiddler, known)}")
+    config = function()
+    apply_fiddlers(config, {fiddler: known[fiddler] for fiddler in fiddlers})
+    return config
+
+
+def find(name: str) -> Config:
+    """The config function NAME of this package, or MODULE.NAME of any other.
+
+    The other module is installed or lies in the current directory. Raises InputError where there
+    is no such function.
+    """
+    from hfjax.training.overrides import find_function
+
+    if "." in name:
+        return find_function(name)
     function = _find(name)
     if function is None:
         known = [n for source in sources().values() for n in source.configs]
         raise InputError(f"there is no config {name!r}; {nearest(name, known)}")
-    known_fiddlers = fiddlers_of(function)
-    for fiddler in fiddlers:
-        if fiddler not in known_fiddlers:
-            raise InputError(
-                f"{name} has no fiddler {fiddler!r}; {nearest(fiddler, known_fiddlers)}"
-            )
-    config = function()
-    apply_fiddlers(config, {fiddler: known_fiddlers[fiddler] for fiddler in fiddlers})
-    return config
+    return function
 
 
 def __getattr__(name: str) -> Any:

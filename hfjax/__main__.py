@@ -1,130 +1,76 @@
 """The entry point: `python -m hfjax --fdl_config=grid_rnn`. Flags, configs and trainer meet here.
 
 Exit codes: 0 the run is complete, or was stopped by a signal and saved; 1 training failed; 2 bad
-input, nothing written.
+input, nothing written. Heavy imports wait until the names on the command line are checked.
 """
 
+import inspect
 import logging
 import os
+import pathlib
 import sys
-from collections.abc import Sequence
-from typing import Any
+import textwrap
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
 from absl import flags
 from absl import logging as absl_logging
-from fiddle import absl_flags
-from fiddle.absl_flags import utils
 
-import fdl_configs
 from hfjax.errors import InputError, TrainingFailed, nearest, one_line
-from hfjax.training import run as train
-from hfjax.training.config import apply_fiddlers, check_path
-from hfjax.training.log import WRITERS
 
-EXAMPLE = "python -m hfjax --fdl_config=grid_rnn --fiddler=laptop --workdir=runs/laptop"
-OWN_FLAGS = (
-    flags.DEFINE_string(
-        "workdir", None, "folder of the run; the same command resumes it (default: runs/CONFIG)"
+if TYPE_CHECKING:
+    import fiddle as fdl
+
+EXAMPLE = "python -m hfjax --fdl_config=grid_rnn --fiddler=laptop"
+Flags = dict[str, tuple[Callable[..., Any], Any, str]]  # {name: (define, default, meaning)}
+WHAT_TO_RUN: Flags = {
+    "fdl_config": (flags.DEFINE_string, None, "the config to run: a name, or module.name"),
+    "fiddler": (
+        flags.DEFINE_multi_string,
+        [],
+        "change the config by one of its fiddlers, a name or module.name; may be repeated",
     ),
-    flags.DEFINE_integer("seed", None, "seed of the model, or of the first of a population"),
-    flags.DEFINE_integer("seeds", None, "train a population of this many seeds in one program"),
-    flags.DEFINE_string(
-        "init_from", None, "workdir of another run, whose parameters this one starts from"
+    "fdl_set": (
+        flags.DEFINE_multi_string,
+        [],
+        "path=value: change one setting, as task.num_grid=512; may be repeated",
     ),
-    flags.DEFINE_string("data_dir", None, "folder of the data set's files, where it needs any"),
-    flags.DEFINE_list(
-        "writers", ["wandb", "jsonl", "terminal"], "any of wandb,jsonl,terminal,tensorboard"
-    ),
-    flags.DEFINE_enum(
-        "wandb_mode",
-        "auto",
-        ["auto", "online", "offline", "disabled"],
-        "auto is online where a key is configured, else offline",
-    ),
-    flags.DEFINE_string("wandb_project", "hfjax", "W&B project"),
-    flags.DEFINE_string("wandb_name", None, "W&B run name (default: the workdir's name)"),
-    flags.DEFINE_string("wandb_group", None, "W&B group"),
-    flags.DEFINE_list("wandb_tags", [], "W&B tags, separated by commas"),
-    flags.DEFINE_bool("profile", False, "write a trace of one chunk to WORKDIR/profile"),
-)
-FIDDLE_FLAGS = {
-    "fdl_config": "the config to run",
-    "fiddler": "change the config by one of its fiddlers; may be repeated",
-    "fdl_set": "path=value: override one setting, as task.num_grid=512; may be repeated",
-    "fdl_config_file": "a config.json to run again, in place of --fdl_config",
-    "fdl_help": "show the settings of a config and its fiddlers",
+    "fdl_config_file": (flags.DEFINE_string, None, "a config.json, in place of --fdl_config"),
+    "fdl_help": (flags.DEFINE_bool, False, "show the settings of the config, and its fiddlers"),
+    "print_config": (flags.DEFINE_bool, False, "show the final settings; run and write nothing"),
 }
-
-
-def _help() -> str:
-    def table(rows):
-        return "\n".join(f"  {name:<18} {text}" for name, text in rows.items())
-
-    def dashed(rows):
-        return table({f"--{name}": text for name, text in rows.items()})
-
-    own = {flag.name: flags.FLAGS[flag.name].help for flag in OWN_FLAGS}
-    sources = fdl_configs.sources().values()
-    configs = {name: line for source in sources for name, line in source.configs.items()}
-    fiddlers = {name: line for source in sources for name, line in source.fiddlers.items()}
-    return (
-        "hfjax: models of the hippocampal formation, one command each.\n\n"
-        f"Example:\n  {EXAMPLE}\n\n"
-        f"Configs (--fdl_config=NAME):\n{table(configs)}\n\n"
-        f"Fiddlers (--fiddler=NAME):\n{table(fiddlers)}\n\n"
-        f"What to run:\n{dashed(FIDDLE_FLAGS)}\n\n"
-        f"How to run it:\n{dashed(own)}"
-    )
-
-
-def _config_from_flags():
-    """The Fiddle config that the flags describe. Raises InputError in one sentence."""
-    values: Any = flags.FLAGS
-    overrides, values.fdl_set = values.fdl_set, []
-    known = fdl_configs.configs()
-    if values.fdl_config and values.fdl_config not in known:
-        name = values.fdl_config
-        raise InputError(f"--fdl_config={name} is unknown; {nearest(name, known)}")
-    if values.fdl_config:
-        function = known[values.fdl_config]
-        config, fiddlers = function(), fdl_configs.fiddlers_of(function)
-    else:
-        config, fiddlers = absl_flags.create_buildable_from_flags(fdl_configs), {}
-    for name in values.fiddler:
-        if name not in fiddlers:
-            raise InputError(f"--fiddler={name} is unknown; {nearest(name, fiddlers)}")
-    apply_fiddlers(config, {name: fiddlers[name] for name in values.fiddler})
-    for assignment in overrides:
-        path, equals, _ = assignment.partition("=")
-        if not equals:
-            raise InputError(f"--fdl_set={assignment} has no value; write --fdl_set=path=value.")
-        check_path(config, path)
-        try:
-            utils.set_value(config, assignment)
-        except Exception as error:
-            raise InputError(one_line(error)) from error
-    for name in ("seed", "seeds", "init_from"):
-        if values[name].value is not None:
-            setattr(config, name, values[name].value)
-    if values.data_dir is not None:
-        check_path(config, "data.data_dir")
-        config.data.data_dir = values.data_dir
-    return config
-
-
-def _quiet_background_errors() -> None:
-    """Silence Orbax's threads, which repeat to stderr what they have raised here already."""
-    absl_logging.set_verbosity(absl_logging.FATAL)
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    sys.unraisablehook = lambda _: None
-    shown = sys.excepthook
-
-    def hook(kind, error, trace):
-        if "Event loop is closed" not in str(error):
-            shown(kind, error, trace)
-
-    sys.excepthook = hook
+HOW_TO_RUN: Flags = {
+    "workdir": (
+        flags.DEFINE_string,
+        None,
+        "folder of the run; the same command resumes it (default: runs/CONFIG-FIDDLERS-SEED)",
+    ),
+    "seed": (flags.DEFINE_integer, None, "seed of the model, or of the first of a population"),
+    "seeds": (flags.DEFINE_integer, None, "train a population of this many seeds in one program"),
+    "init_from": (
+        flags.DEFINE_string,
+        None,
+        "workdir of another run, whose parameters this one starts from",
+    ),
+    "data_dir": (flags.DEFINE_string, None, "folder of the data set's files, where it needs any"),
+    "writers": (
+        flags.DEFINE_list,
+        ["wandb", "jsonl", "terminal"],
+        "any of wandb,jsonl,terminal,tensorboard",
+    ),
+    "wandb_mode": (
+        flags.DEFINE_string,
+        "auto",
+        "auto (online where a key is configured, else offline), online, offline or disabled",
+    ),
+    "wandb_project": (flags.DEFINE_string, "hfjax", "W&B project"),
+    "wandb_name": (flags.DEFINE_string, None, "W&B run name (default: the workdir's name)"),
+    "wandb_group": (flags.DEFINE_string, None, "W&B group"),
+    "wandb_tags": (flags.DEFINE_list, [], "W&B tags, separated by commas"),
+    "profile": (flags.DEFINE_bool, False, "write a trace of one chunk to WORKDIR/profile"),
+}
+WANDB_MODES = ("auto", "online", "offline", "disabled")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -132,30 +78,38 @@ def main(argv: Sequence[str]) -> int:
     if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(argv[1:]) or len(argv) == 1:
         sys.stdout.write(_help() + "\n")
         return 0
-    flags.FLAGS.unparse_flags()
+    values = flags.FlagValues()
+    for name, (define, default, text) in {**WHAT_TO_RUN, **HOW_TO_RUN}.items():
+        define(name, default, text, flag_values=values)
     try:
-        extra = flags.FLAGS(list(argv))[1:]
-        if extra:
+        if extra := values(list(argv))[1:]:
             raise InputError(f"unexpected argument {extra[0]!r}; flags are written --name=value.")
-        values = flags.FLAGS
-        for name in values.writers:
-            if name not in WRITERS:
-                raise InputError(f"--writers has no {name!r}; {nearest(name, WRITERS)}")
-        if not (values.fdl_config or values.fdl_config_file or values.fdl_help):
-            raise InputError(f"--fdl_config is missing; {nearest('', fdl_configs.configs())}")
-        config = _config_from_flags()
+        if values.fdl_help and not (values.fdl_config or values.fdl_config_file):
+            sys.stdout.write(_help() + "\n")
+            return 0
+        chosen = _choose(values)
+        _change(chosen, values)
+        if values.fdl_help:
+            sys.stdout.write(_manual(chosen))
+        elif values.print_config:
+            sys.stdout.write(_final_settings(chosen, values))
     except (InputError, flags.Error) as error:
         sys.stderr.write(f"hfjax: {one_line(error)}\n")
         return 2
-    if values.fdl_help:
-        return 0
+    return 0 if values.fdl_help or values.print_config else _train(chosen, values)
+
+
+def _train(chosen: "Chosen", values: flags.FlagValues) -> int:
+    import jax
+
+    from hfjax.training import run as train
 
     _quiet_background_errors()
     jax.config.update("jax_numpy_rank_promotion", "raise")
     try:
         train.run(
-            config,
-            values.workdir or os.path.join("runs", values.fdl_config or "from_file"),
+            chosen.config,
+            _workdir(chosen, values),
             writers=values.writers,
             wandb={
                 name: getattr(values, f"wandb_{name}")
@@ -170,6 +124,215 @@ def main(argv: Sequence[str]) -> int:
         sys.stderr.write(f"hfjax: {error}\n")
         return 1
     return 0
+
+
+# --- From flags to a config ---
+
+
+class Chosen(NamedTuple):
+    """The config that the flags name."""
+
+    name: str
+    config: "fdl.Config"
+    text: str  # the docstring of the config
+    known: Mapping[str, Callable]  # its fiddlers, by name
+    fiddlers: tuple[str, ...]  # that were applied
+    names: Mapping[str, Any]  # what its module imports, where functions are looked up by name
+
+
+def _choose(values: flags.FlagValues) -> Chosen:
+    """The config with its fiddlers applied. Raises InputError in one sentence."""
+    configs = our_configs()
+    if values.fdl_config_file:
+        chosen = _from_file(values.fdl_config_file)
+    elif not values.fdl_config:
+        raise InputError(f"--fdl_config is missing; {nearest('', _known_configs())}")
+    else:
+        name = values.fdl_config
+        if "." not in name and name not in _known_configs():
+            raise InputError(f"--fdl_config={name} is unknown; {nearest(name, _known_configs())}")
+        for source in configs.sources().values():
+            if name in source.configs:  # before its model is imported
+                _check_fiddlers(name, values.fiddler, source.fiddlers)
+        function = configs.find(name)
+        module = sys.modules[function.__module__]
+        chosen = Chosen(
+            name=name.rpartition(".")[2],
+            config=function(),
+            text=inspect.getdoc(function) or "",
+            known=configs.fiddlers_of(function),
+            fiddlers=(),
+            names={n: v for n, v in vars(module).items() if not _is_config_code(v)},
+        )
+    from hfjax.training.config import apply_fiddlers
+    from hfjax.training.overrides import find_function
+
+    _check_fiddlers(chosen.name, values.fiddler, chosen.known)
+    fiddlers = {n: find_function(n) if "." in n else chosen.known[n] for n in values.fiddler}
+    apply_fiddlers(chosen.config, fiddlers)
+    return chosen._replace(fiddlers=tuple(n.rpartition(".")[2] for n in fiddlers))
+
+
+def _check_fiddlers(config: str, fiddlers: Iterable[str], known: Iterable[str]) -> None:
+    for name in fiddlers:
+        if "." not in name and name not in known:
+            raise InputError(f"--fiddler={name} is not for {config}; {nearest(name, known)}")
+
+
+def _known_configs() -> list[str]:
+    return [name for source in our_configs().sources().values() for name in source.configs]
+
+
+def _is_config_code(value: Any) -> bool:
+    """Whether a function is a config or a fiddler, whose names are no settings."""
+    return inspect.isfunction(value) and any(
+        "Config" in str(annotation) for annotation in value.__annotations__.values()
+    )
+
+
+def _from_file(path: str) -> Chosen:
+    """The config of a file, with the fiddlers of every config of the same task."""
+    import fiddle as fdl
+    from fiddle.experimental import serialization
+
+    try:
+        config = serialization.load_json(pathlib.Path(path).read_text())
+        task = fdl.get_callable(config.task)
+    except Exception as error:  # a damaged file may raise anything
+        raise InputError(f"{path} is no config ({one_line(error)}).") from error
+    alike = [f for f in our_configs().configs().values() if fdl.get_callable(f().task) is task]
+    known = {n: g for f in alike for n, g in our_configs().fiddlers_of(f).items()}
+    names = {n: v for f in alike for n, v in vars(sys.modules[f.__module__]).items()}
+    names = {n: v for n, v in names.items() if not _is_config_code(v)}
+    return Chosen("from_file", config, f"The config of {path}.", known, (), names)
+
+
+def _change(chosen: Chosen, values: flags.FlagValues) -> None:
+    """Set what the flags set. Raises InputError in one sentence."""
+    from hfjax.training.config import check_complete, check_learning_rates, check_types
+    from hfjax.training.overrides import check_path, set_value
+
+    config = chosen.config
+    for assignment in values.fdl_set:
+        path, equals, text = assignment.partition("=")
+        if not equals:
+            raise InputError(f"--fdl_set={assignment} has no value; write --fdl_set=path=value.")
+        set_value(config, path, text, chosen.names)
+    for name in ("seed", "seeds", "init_from"):
+        if values[name].value is not None:
+            setattr(config, name, values[name].value)
+    if values.data_dir is not None:
+        check_path(config, "data.data_dir")
+        config.data.data_dir = values.data_dir
+    if not values.fdl_help:
+        check_complete(config)
+    check_types(config)
+    check_learning_rates(config)
+    if values.wandb_mode not in WANDB_MODES:
+        mode = values.wandb_mode
+        raise InputError(f"--wandb_mode has no {mode!r}; {nearest(mode, WANDB_MODES)}")
+    from hfjax.training.log import WRITERS
+
+    for name in values.writers:
+        if name not in WRITERS:
+            raise InputError(f"--writers has no {name!r}; {nearest(name, WRITERS)}")
+
+
+def _workdir(chosen: Chosen, values: flags.FlagValues) -> str:
+    """runs/CONFIG-FIDDLERS-SEED: runs of several configs, fiddlers or seeds do not collide."""
+    seed = [] if values.seed is None else [f"seed{values.seed}"]
+    seeds = [] if values.seeds is None else [f"{values.seeds}seeds"]
+    parts = [chosen.name, *sorted(chosen.fiddlers), *seed, *seeds]
+    return values.workdir or os.path.join("runs", "-".join(parts))
+
+
+def our_configs() -> types.ModuleType:
+    """The package fdl_configs beside hfjax.
+
+    The current directory may have a folder of that name too, which must not hide ours; its modules
+    are then part of the package.
+    """
+    home = str(pathlib.Path(__file__).parent.parent)
+    sys.path.insert(0, home)
+    try:
+        import fdl_configs
+    finally:
+        sys.path.remove(home)
+    return fdl_configs
+
+
+# --- Texts ---
+
+
+def _table(rows: Mapping[str, str], width: int = 18) -> str:
+    return "\n".join(f"  {name:<{width}} {text}".rstrip() for name, text in rows.items())
+
+
+def _help() -> str:
+    """What `--help` shows: the models, each with its configs and fiddlers, and all flags."""
+    models = []
+    for source in our_configs().sources().values():
+        if source.configs:
+            names = textwrap.wrap(" ".join(source.fiddlers), 76) or ["none"]
+            fiddlers = ("\n" + " " * 14).join(names)
+            models.append(f"{_table(source.configs, 27)}\n    fiddlers: {fiddlers}")
+    texts = [
+        _table({f"--{name}": text for name, (_, _, text) in rows.items()})
+        for rows in (WHAT_TO_RUN, HOW_TO_RUN)
+    ]
+    return (
+        "hfjax: models of the hippocampal formation, one command each.\n\n"
+        f"Example:\n  {EXAMPLE}\n\n"
+        "Configs (--fdl_config=NAME), and the fiddlers that change them (--fiddler=NAME):\n\n"
+        + "\n\n".join(models)
+        + f"\n\nSettings and fiddlers of one config:\n  {EXAMPLE} --fdl_help\n\n"
+        f"What to run:\n{texts[0]}\n\nHow to run it:\n{texts[1]}"
+    )
+
+
+def _manual(chosen: Chosen) -> str:
+    """What `--fdl_help` shows of one config."""
+    from hfjax.training.manual import setting_lines
+
+    lines = [(inspect.getdoc(f) or "").partition("\n")[0] for f in chosen.known.values()]
+    fiddlers = dict(zip(chosen.known, lines, strict=True))
+    changed = f" changed by {', '.join(chosen.fiddlers)}" if chosen.fiddlers else ""
+    return (
+        f"{chosen.name}{changed}: {chosen.text}\n\n"
+        "Settings (--fdl_set=PATH=VALUE), their values now, and what they mean:\n"
+        + "\n".join(setting_lines(chosen.config))
+        + f"\n\nFiddlers (--fiddler=NAME):\n{_table(fiddlers)}\n"
+    )
+
+
+def _final_settings(chosen: Chosen, values: flags.FlagValues) -> str:
+    """What `--print_config` shows: every setting of the run, as --fdl_set takes them."""
+    from hfjax.training.config import UNSET, fill_in_num_steps, settings
+    from hfjax.training.manual import value_in_words
+
+    fill_in_num_steps(chosen.config)
+    shown = [
+        f"{setting.path}={value_in_words(setting.value)}"
+        for setting in settings(chosen.config)
+        if setting.value is not UNSET
+    ]
+    return f"# workdir {_workdir(chosen, values)}\n" + "\n".join(shown) + "\n"
+
+
+def _quiet_background_errors() -> None:
+    """Silence Orbax's threads, which repeat to stderr what they have raised here already."""
+    absl_logging.set_verbosity(absl_logging.FATAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    sys.unraisablehook = lambda _: None
+    shown = sys.excepthook
+
+    def hook(
+        kind: type[BaseException], error: BaseException, trace: types.TracebackType | None
+    ) -> None:
+        if "Event loop is closed" not in str(error):
+            shown(kind, error, trace)
+
+    sys.excepthook = hook
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import pytest
 from fiddle.experimental import serialization
 
 import hfjax
-from hfjax.__main__ import main
 from hfjax.training import log, redraw
 from hfjax.training import workdir as wd
 from tests import toy
@@ -140,56 +139,6 @@ def test_nan_ends_with_exit_code_1(tmp_path, toy_config):
     assert (tmp_path / "checkpoints" / "20").exists()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--fdl_config=grid_rn"], "did you mean 'grid_rnn'? Choose from"),
-        (["--fdl_config=grid_rnn", "--fiddler=lapto"], "did you mean 'laptop'? Choose from"),
-        (
-            ["TOY", "--fdl_set=task.num_unit=3"],
-            "no field 'task.num_unit': did you mean 'num_units'",
-        ),
-        (["TOY", "--fdl_set=task.num_units='x'"], "task.num_units must be a whole number"),
-        (["TOY", "--fdl_set=task.num_units=0"], "num_units must be at least 1, but is 0"),
-        (["TOY", "--fdl_set=chunk=100"], "chunk must be at most num_steps"),
-        (["TOY", "--fdl_set=chunk"], "has no value"),
-        (["TOY", "--wrkdir=x"], "Did you mean: workdir"),
-        (["TOY", "--writers=wandd"], "--writers has no 'wandd'; did you mean 'wandb'"),
-        (["TOY", "--seeds=many"], "flag --seeds"),
-        (["TOY", "stray"], "unexpected argument 'stray'"),
-        (["TOY", "--init_from=nowhere"], "nowhere holds no run"),
-        (["--seed=1"], "--fdl_config is missing"),
-        (["TOY", "--data_dir=x"], "there is no field 'data.data_dir'"),
-        (
-            ["--fdl_config=helmholtz", "--fdl_set=task.gate.fraction=1.5"],
-            "the gate's fraction must be between 0 and 1, but is 1.5",
-        ),
-        (["--fdl_config=biohsic", "--fiddler=digits", "--fdl_set=task.window=1"], "at least 2"),
-    ],
-)
-def test_bad_input_is_one_sentence_and_exit_code_2(
-    tmp_path, capsys, toy_config, arguments, message
-):
-    arguments = [toy_config if a == "TOY" else a for a in arguments]
-    assert main(["hfjax", *arguments, f"--workdir={tmp_path}/run"]) == 2
-    out, error = capsys.readouterr()
-    assert message in error
-    assert error.startswith("hfjax: ")
-    assert error.count("\n") == 1
-    assert out == ""
-    assert not (tmp_path / "run").exists()
-
-
-def test_help_shows_our_flags_configs_and_an_example():
-    code, out, error = command("--help")
-    assert code == 0
-    assert out.startswith("hfjax: models of the hippocampal formation")
-    for word in ("--workdir", "--seeds", "--fdl_set", "grid_rnn", "laptop", "Example:"):
-        assert word in out
-    assert "absl" not in out
-    assert error == ""
-
-
 def test_wandb_goes_on_in_the_same_run_and_its_failure_stops_nothing(tmp_path, toy_config):
     flags = (toy_config, "--fdl_set=task.slow_s=0.1", "--writers=wandb,jsonl,terminal")
     online = (*flags, f"--workdir={tmp_path}/run", "--wandb_mode=offline")
@@ -283,11 +232,3 @@ def test_a_small_grid_rnn_from_start_to_end(tmp_path):
     _, state, config = hfjax.load(run)
     assert state.params.network.recurrent.shape == (32, 32)
     assert config.task.num_grid == 32
-
-
-def test_data_are_read_from_the_folder_of_data_dir(tmp_path, capsys):
-    wrong = tmp_path / "t10k-images-idx3-ubyte"
-    wrong.write_bytes(b"not an IDX file")
-    arguments = ["--fdl_config=biohsic", "--fiddler=mnist_10k", f"--data_dir={tmp_path}"]
-    assert main(["hfjax", *arguments, f"--workdir={tmp_path}/run"]) == 2
-    assert str(wrong) in capsys.readouterr().err

@@ -1,18 +1,22 @@
-"""Helpers around Fiddle configs: checks of types and names, differences, and their messages."""
+"""Fiddle configs: their settings by dotted path, fiddlers, checks, and differences."""
 
 import inspect
 import itertools
+import math
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import fiddle as fdl
 import numpy as np
 from fiddle import daglish
 
-from hfjax.errors import InputError, nearest, one_line
+from hfjax.errors import InputError, one_line
+
+Hint = Any  # a type annotation
+UNSET = inspect.Parameter.empty  # the value of a setting that is not set and has no default
 
 
 class NumSteps(fdl.Tag):
@@ -28,8 +32,62 @@ def fill_in_num_steps(config: fdl.Buildable) -> None:
                     setattr(node, name, config.num_steps)
 
 
+# --- Settings by path ---
+
+
+class Setting(NamedTuple):
+    """A parameter of one of the functions of a config; `value` is its default where it is unset."""
+
+    path: str  # dotted, as task.network.nonlinearity; an item of a tuple is [i]
+    node: fdl.Buildable  # that has the parameter
+    name: str  # of the parameter; empty for an item
+    value: Any
+
+    @property
+    def function(self) -> Callable:
+        """The function that has the parameter."""
+        return fdl.get_callable(self.node)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the caller of the function gives it more arguments."""
+        return isinstance(self.node, fdl.Partial)
+
+
+def settings(config: fdl.Buildable) -> Iterator[Setting]:
+    """Every setting of a config, set or not, each before those below it."""
+    yield from _settings_below(config, "")
+
+
+def _settings_below(node: Any, path: str) -> Iterator[Setting]:
+    if isinstance(node, fdl.Buildable):
+        for name in fields(fdl.get_callable(node)):
+            value = getattr(node, name, UNSET)
+            below = f"{path}.{name}" if path else name
+            yield Setting(below, node, name, value)
+            yield from _settings_below(value, below)
+    for i, value in _items(node):
+        if isinstance(value, fdl.Buildable):
+            yield Setting(f"{path}[{i}]", value, "", value)
+            yield from _settings_below(value, f"{path}[{i}]")
+
+
+def _items(node: Any) -> Iterator[tuple[int, Any]]:
+    """The numbered items of a list or tuple, or of a config of a function that takes *args."""
+    if isinstance(node, fdl.Buildable):
+        yield from ((i, v) for i, v in node.__arguments__.items() if isinstance(i, int))
+    elif isinstance(node, list | tuple):
+        yield from enumerate(node)
+
+
+def fields(function: Callable) -> list[str]:
+    """The names of a function's parameters, without *args and **kwargs."""
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [n for n, p in inspect.signature(function).parameters.items() if p.kind not in several]
+
+
 def flatten(config: fdl.Buildable) -> dict[str, Any]:
-    """{dotted path: value} of every setting; a function, and that of a part, is `module:name`."""
+    """{dotted path: value} of what is set; a function, and that of a part, is `module:name`."""
     flat: dict[str, Any] = {}
 
     def visit(value: Any, path: str) -> None:
@@ -66,31 +124,39 @@ def function_name(function: Callable) -> str:
     return f"{module}:{name}"
 
 
+# --- Fiddlers ---
+
+
 def apply_fiddlers(config: fdl.Config, fiddlers: Mapping[str, Callable[[Any], None]]) -> None:
-    """Change a config by {name: fiddler}, in this order, where any order gives the same config.
+    """Change a config by {name: fiddler}, where any order gives the same config.
 
     Raises InputError where two fiddlers give another config in the other order, with the first
     setting in which the two configs differ, and where a fiddler cannot change the config.
     """
 
-    def changed(*names: str) -> fdl.Config:
+    def changed(names: tuple[str, ...]) -> fdl.Config:
         copy = fdl.deepcopy_with(config)
         for name in names:
             try:
                 fiddlers[name](copy)
             except (AttributeError, TypeError, ValueError) as error:
                 others = [f"--fiddler={other}" for other in names if other != name]
-                after = " does not go with " + " ".join(others) if others else " does not fit"
-                raise InputError(f"--fiddler={name}{after}: {one_line(error)}") from error
+                after = "does not go with " + " ".join(others) if others else "does not fit"
+                raise InputError(f"--fiddler={name} {after}: {one_line(error)}") from error
         return copy
 
-    for first, second in itertools.combinations(fiddlers, 2):
-        paths = differing_paths(changed(first, second), changed(second, first))
-        if paths:
+    def check_order(names: tuple[str, ...]) -> None:
+        if paths := differing_paths(changed(names), changed(names[::-1])):
+            *most, last = (f"--fiddler={name}" for name in names)
+            both = "both" if len(names) == 2 else "all"
             raise InputError(
-                f"--fiddler={first} and --fiddler={second} both set {paths[0]}; give one."
+                f"{', '.join(most)} and {last} {both} set {paths[0]}; give one of them."
             )
-    changed(*fiddlers)
+
+    names = tuple(fiddlers)
+    for pair in itertools.combinations(names, 2):
+        check_order(pair)
+    check_order(names)
     for fiddler in fiddlers.values():
         fiddler(config)
 
@@ -110,18 +176,7 @@ def difference(stored: fdl.Buildable, given: fdl.Buildable, most: int = 5) -> st
     return ("; ".join(shown[:most]) or "they call another function") + more
 
 
-def check_path(config: fdl.Buildable, path: str) -> None:
-    """Raise InputError, with the nearest match, where a dotted path names no field of a config."""
-    node: Any = config
-    for depth, name in enumerate(path.split(".")):
-        if not isinstance(node, fdl.Buildable):
-            parent = ".".join(path.split(".")[:depth])
-            raise InputError(f"there is no field {path!r}: {parent!r} has no fields of its own.")
-        fields = inspect.signature(fdl.get_callable(node)).parameters
-        name = name.partition("[")[0]  # an item of a list or dict is Fiddle's to find
-        if name not in fields:
-            raise InputError(f"there is no field {path!r}: {nearest(name, fields)}")
-        node = getattr(node, name, None)
+# --- Checks ---
 
 
 def check_types(config: fdl.Buildable) -> None:
@@ -133,36 +188,73 @@ def check_types(config: fdl.Buildable) -> None:
     for node, path in daglish.iterate(config):
         if not isinstance(node, fdl.Buildable):
             continue
-        function = fdl.get_callable(node)
-        try:
-            hints = typing.get_type_hints(
-                function.__init__ if inspect.isclass(function) else function
-            )
-        except (NameError, TypeError):
-            continue  # a library's annotation that cannot be evaluated
+        hints = hints_of(fdl.get_callable(node))
         for name, value in fdl.ordered_arguments(node).items():
-            if name in hints and not _fits(value, hints[name]):
+            if name in hints and not fits(value, hints[name]):
                 where = daglish.path_str((*path, daglish.Attr(name))).lstrip(".")
-                raise InputError(
-                    f"{where} must be {_spoken(hints[name])}, but is {value!r} "
-                    f"({type(value).__name__})."
-                )
+                raise InputError(wrong_type(where, value, hints[name]))
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def check_complete(config: fdl.Buildable) -> None:
+    """Raise InputError where a setting without a default is not set."""
+    for setting in settings(config):
+        tags = setting.node.__argument_tags__.get(setting.name, ())
+        if setting.value is UNSET and not setting.is_partial and NumSteps not in tags:
+            raise InputError(f"{setting.path} is not set; give --fdl_set={setting.path}=VALUE.")
+
+
+def check_learning_rates(config: fdl.Buildable) -> None:
+    """Raise InputError where a learning rate given to optax, or to a schedule, is not positive.
+
+    Judged are numbers named learning_rate, init_value or peak_value. A schedule that rises may
+    start from an init_value of 0.
+    """
+    for node, path in daglish.iterate(config):
+        if not isinstance(node, fdl.Buildable):
+            continue
+        module = getattr(fdl.get_callable(node), "__module__", None) or ""
+        if not (module.startswith("optax.") or module == "hfjax.training.schedules"):
+            continue
+        rises = any(_number(getattr(node, n, 0)) > 0 for n in ("peak_value", "end_value"))
+        for name in ("learning_rate", "init_value", "peak_value"):
+            value = getattr(node, name, None)
+            number = _number(value)
+            zero_is_fine = name == "init_value" and rises and number == 0
+            if math.isnan(number) or (number <= 0 and not zero_is_fine) or math.isinf(number):
+                where = daglish.path_str((*path, daglish.Attr(name))).lstrip(".")
+                raise InputError(f"{where} must be a positive number, but is {value!r}.")
+
+
+def _number(value: Any) -> float:
+    """A setting as a number; 1 where it is something else, such as a schedule."""
+    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return float(value) if is_number else 1.0
+
+
+def hints_of(function: Callable) -> dict[str, Hint]:
+    """{parameter: type annotation} of a function or class; {} where they cannot be evaluated."""
+    has_init = inspect.isclass(function) and not hasattr(function, "_fields")  # no NamedTuple
+    try:
+        return typing.get_type_hints(function.__init__ if has_init else function)
+    except (NameError, TypeError):
+        return {}
+
+
+def fits(value: Any, hint: Hint) -> bool:
+    """Whether a value is of an annotated type; True where the annotation is not a plain type."""
     if isinstance(value, fdl.Buildable):
         return True  # what it will make is for its own function to check
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if Callable in (hint, origin):
+    if takes_function(hint) and origin not in (typing.Union, types.UnionType):
         return callable(value)
     if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, h) for h in arguments)
+        return any(fits(value, h) for h in arguments)
     if origin is tuple:
         if not isinstance(value, tuple | list):
             return False
         if arguments[-1:] == (Ellipsis,):
-            return all(_fits(v, arguments[0]) for v in value)
-        return len(value) == len(arguments) and all(map(_fits, value, arguments))
+            return all(fits(v, arguments[0]) for v in value)
+        return len(value) == len(arguments) and all(map(fits, value, arguments))
     if hint in (bool, str, types.NoneType):
         return isinstance(value, hint)
     if hint in (int, float):
@@ -171,10 +263,27 @@ def _fits(value: Any, hint: Any) -> bool:
     return True
 
 
-def _spoken(hint: Any) -> str:
+def takes_function(hint: Hint) -> bool:
+    """Whether an annotation is that of a function: Callable, a Protocol with __call__, or None."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return " or ".join(map(_spoken, typing.get_args(hint)))
+        return any(map(takes_function, typing.get_args(hint)))
+    is_protocol = getattr(hint, "_is_protocol", False) and "__call__" in vars(hint)
+    return Callable in (hint, typing.get_origin(hint)) or is_protocol
+
+
+def wrong_type(path: str, value: Any, hint: Hint) -> str:
+    """The sentence about a setting of another type than its annotation."""
+    return f"{path} must be {in_words(hint)}, but is {value!r} ({type(value).__name__})."
+
+
+def in_words(hint: Hint) -> str:
+    """A type annotation for a reader."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(map(in_words, typing.get_args(hint))))
     words = {int: "a whole number", float: "a number", str: "a string", bool: "True or False"}
-    if Callable in (hint, typing.get_origin(hint)):
+    if takes_function(hint):
         return "a function"
-    return words.get(hint, "None" if hint is types.NoneType else str(hint))
+    if hint is types.NoneType:
+        return "None"
+    plain = inspect.isclass(hint) and typing.get_origin(hint) is None
+    return words.get(hint, hint.__name__ if plain else str(hint))

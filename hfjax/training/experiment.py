@@ -7,7 +7,12 @@ import fiddle as fdl
 
 from hfjax.errors import InputError, one_line
 from hfjax.task import Task
-from hfjax.training.config import check_types, fill_in_num_steps
+from hfjax.training.config import (
+    check_complete,
+    check_learning_rates,
+    check_types,
+    fill_in_num_steps,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +68,9 @@ def build(config: fdl.Config) -> Experiment:
     """The Experiment of a config. Raises InputError, in one sentence, where a setting is wrong."""
     config = fdl.deepcopy_with(config)
     fill_in_num_steps(config)
+    check_complete(config)
     check_types(config)
+    check_learning_rates(config)
     try:
         return fdl.build(config)
     except (ValueError, TypeError, OSError) as error:

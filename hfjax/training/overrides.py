@@ -1,0 +1,246 @@
+"""Settings given as text, `task.network.nonlinearity=tanh`: paths, values, functions by name."""
+
+import ast
+import copy
+import difflib
+import functools
+import importlib
+import inspect
+import os
+import re
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import fiddle as fdl
+
+from hfjax.errors import InputError, nearest, one_line
+from hfjax.training.config import (
+    Hint,
+    fields,
+    fits,
+    function_name,
+    hints_of,
+    settings,
+    takes_function,
+    wrong_type,
+)
+
+
+def set_value(config: fdl.Config, path: str, text: str, names: Mapping[str, Any]) -> None:
+    """Set the setting at a dotted path to what a text says.
+
+    The text is a Python literal, a string without quotes where a string is expected, or a function
+    where one is expected: by name, as `networks.tanh`, or as `module:function`. Names are looked up
+    in the module of the current value, then in `names` and the modules among them, then in the
+    modules of hfjax. A part of the config, such as task.network, keeps the arguments that the new
+    function takes too.
+    Raises InputError where there is no such setting or function, or the value is of another type.
+    """
+
+    def changed(current: Any, hint: Hint) -> Any:
+        return _value(path, text, current, hint, names)
+
+    _change(config, _steps(path), None, changed, config, path)
+
+
+def check_path(config: fdl.Config, path: str) -> None:
+    """Raise InputError, with the nearest match, where a dotted path names no setting."""
+    _change(copy.deepcopy(config), _steps(path), None, lambda current, _: current, config, path)
+
+
+# --- Paths ---
+
+
+def _steps(path: str) -> list[str | int]:
+    return [int(i) if i else name for name, i in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path)]
+
+
+def _change(
+    node: Any,
+    steps: Sequence[str | int],
+    hint: Hint,
+    change: Callable[[Any, Hint], Any],
+    config: fdl.Config,
+    path: str,
+) -> Any:
+    """`node` with what the steps lead to replaced by change(value, type annotation)."""
+    if not steps:
+        return change(node, hint)
+    step, *rest = steps
+    if inspect.isfunction(node):
+        node = fdl.Partial(node)  # whose settings can then be set
+    if isinstance(node, fdl.Buildable):
+        function = fdl.get_callable(node)
+        known = node.__arguments__ if isinstance(step, int) else fields(function)
+        if step not in known:
+            raise InputError(_no_such_setting(config, path, node, str(step)))
+        if isinstance(step, int):
+            node[step] = _change(node[step], rest, None, change, config, path)
+        else:
+            below = hints_of(function).get(step)
+            current = getattr(node, step, None)
+            setattr(node, step, _change(current, rest, below, change, config, path))
+        return node
+    if isinstance(node, list | tuple) and isinstance(step, int) and step < len(node):
+        items = list(node)
+        items[step] = _change(items[step], rest, None, change, config, path)
+        return type(node)(items)
+    raise InputError(_no_such_setting(config, path, None, str(step)))
+
+
+def _no_such_setting(config: fdl.Config, path: str, node: fdl.Buildable | None, name: str) -> str:
+    """The sentence about a path that leads nowhere, with the setting that may be meant."""
+    last = path.rpartition(".")[2]
+    every = [setting.path for setting in settings(config) if setting.name]
+    here = fields(fdl.get_callable(node)) if node is not None else []
+    parent = path.rpartition(name)[0].removesuffix(".")
+    same = [p for p in every if p.rpartition(".")[2] == last]
+    near = difflib.get_close_matches(name, here, n=1, cutoff=0.6)
+    anywhere = {p.rpartition(".")[2]: p for p in reversed(every)}
+    far = difflib.get_close_matches(last, anywhere, n=1, cutoff=0.75)
+    likely = same or [f"{parent}.{n}" if parent else n for n in near] or [anywhere[n] for n in far]
+    guess = f" did you mean {' or '.join(map(repr, likely))}?" if likely else ""
+    if node is None:
+        end = guess or f" {parent!r} has no settings of its own."
+    else:
+        end = f"{guess} {'Settings there' if parent else 'Settings'}: {', '.join(here)}."
+    return f"there is no setting {path!r};{end}"
+
+
+# --- Values ---
+
+
+def _value(path: str, text: str, current: Any, hint: Hint, names: Mapping[str, Any]) -> Any:
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return _named(path, text, current, hint, names)
+    if hint is not None and not fits(value, hint) and _takes_text(hint):
+        return text
+    if isinstance(current, tuple) and isinstance(value, list):
+        return tuple(value)
+    return value
+
+
+def _named(path: str, text: str, current: Any, hint: Hint, names: Mapping[str, Any]) -> Any:
+    """A function by its name, or a string that was given without quotes."""
+    is_part = isinstance(current, fdl.Buildable)
+    if is_part or callable(current) or takes_function(hint) or any(map(_is_class, _choices(hint))):
+        try:
+            function = find_function(text, _near(current, hint), names)
+        except InputError as error:
+            if _takes_text(hint):
+                return text
+            raise InputError(f"{path}={text}: {one_line(error)}") from error
+        if is_part:
+            return with_function(current, function)
+        return function if callable(current) or takes_function(hint) else fdl.Config(function)
+    if hint is None or _takes_text(hint):
+        return text
+    raise InputError(wrong_type(path, text, hint))
+
+
+def _choices(hint: Hint) -> tuple[Hint, ...]:
+    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return typing.get_args(hint) if is_union else () if hint is None else (hint,)
+
+
+def _takes_text(hint: Hint) -> bool:
+    return any(choice in (str, Any) for choice in _choices(hint))
+
+
+def _is_class(hint: Hint) -> bool:
+    """Whether an annotation is a class of which a function may make an instance."""
+    return inspect.isclass(hint) and hint.__module__ != "builtins"
+
+
+def with_function(part: fdl.Buildable, function: Callable) -> fdl.Buildable:
+    """A part of a config with another function, and those of its arguments that fit."""
+    new = type(part)(function)
+    known = fields(function)
+    for name, value in part.__arguments__.items():
+        if name in known:
+            setattr(new, name, value)
+    for name, tags in part.__argument_tags__.items():
+        if name in known:
+            fdl.set_tags(new, name, tags)
+    return new
+
+
+# --- Functions by name ---
+
+
+def find_function(
+    text: str,
+    near: Sequence[types.ModuleType] = (),
+    names: Mapping[str, Any] = types.MappingProxyType({}),
+) -> Callable:
+    """The function that a name, `alias.name` or `module:name` means; see `set_value`.
+
+    Raises InputError where there is none, or where a name means several.
+    """
+    module, colon, attribute = text.partition(":")
+    if not colon and "." in text:
+        alias, _, rest = text.partition(".")
+        if alias in names:
+            return _attribute(names[alias], rest, text)
+        module, _, attribute = text.rpartition(".")
+    if attribute:
+        return _attribute(import_module(module), attribute, text)
+    if not text.isidentifier():
+        raise InputError(f"{text!r} is neither a Python value nor a function.")
+    aliased = [value for value in names.values() if isinstance(value, types.ModuleType)]
+    ours = [m for n, m in sys.modules.items() if re.match(r"hfjax\.(?!training)", n)]
+    for places in (near, [types.SimpleNamespace(**names), *aliased], ours):
+        meant = {id(f): f for place in places if callable(f := getattr(place, text, None))}
+        if len(meant) > 1:
+            several = " or ".join(sorted(map(function_name, meant.values())))
+            raise InputError(f"the name {text!r} is not unique; write {several}.")
+        if meant:
+            return next(iter(meant.values()))
+    known = [n for place in near for n, f in vars(place).items() if inspect.isfunction(f)]
+    close = difflib.get_close_matches(text, known, n=1, cutoff=0.5)
+    guess = f"did you mean {close[0]!r}? " if close else ""
+    raise InputError(f"there is no function {text!r}; {guess}Write module:function for any other.")
+
+
+def import_module(name: str) -> types.ModuleType:
+    """A module that is installed, or lies in the current directory.
+
+    Raises InputError, in one sentence, where it cannot be imported.
+    """
+    if not {"", os.getcwd()} & {*sys.path}:
+        sys.path.append(os.getcwd())
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # a user's module may raise anything
+        raise InputError(
+            f"the module {name!r} cannot be imported ({type(error).__name__}: {one_line(error)})."
+        ) from error
+
+
+def _attribute(module: Any, attribute: str, text: str) -> Callable:
+    try:
+        function = functools.reduce(getattr, attribute.split("."), module)
+    except AttributeError as error:
+        known = [n for n, f in vars(module).items() if inspect.isfunction(f)]
+        close = nearest(attribute, known) if len(known) < 40 else ""
+        raise InputError(f"there is no function {text!r}; {close}".rstrip("; ")) from error
+    if not callable(function):
+        raise InputError(f"{text!r} is not a function.")
+    return function
+
+
+def _near(current: Any, hint: Hint) -> list[types.ModuleType]:
+    """The module of a value's function, or of the classes that an annotation names."""
+    function = fdl.get_callable(current) if isinstance(current, fdl.Buildable) else current
+    if callable(function):
+        owners = [getattr(function, "__module__", None)]
+    else:
+        homes = [c.__module__ for c in _choices(hint) if inspect.isclass(c)]
+        owners = [*homes, *(home.partition(".")[0] for home in homes)]
+    kept = [name for name in owners if name in sys.modules and name not in ("builtins", "hfjax")]
+    return [sys.modules[name] for name in dict.fromkeys(kept)]

@@ -14,6 +14,7 @@ from hfjax.arena.environment import (
 from hfjax.arena.periodic import wrap, wrap_angle
 from hfjax.arena.walks import (
     Boundary,
+    Drift,
     PeriodicWalk,
     Walk,
     along,
@@ -32,6 +33,7 @@ from hfjax.arena.walks import (
 __all__ = [
     "Agent",
     "Boundary",
+    "Drift",
     "Environment",
     "Motion",
     "PeriodicWalk",

@@ -1,5 +1,6 @@
-"""RatInABox's motion: its constants, the agent, and one step of it."""
+"""RatInABox's motion: its constants, the agent, and one step."""
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from hfjax.arena.periodic import wrap
 
 
 class Motion(NamedTuple):
-    """Constants of RatInABox's motion; made by `motion`, which tells them."""
+    """Constants of RatInABox's motion. `motion` makes them and explains each."""
 
     dt_s: float
     speed_mean_mps: float
@@ -40,19 +41,24 @@ def motion(
     wall_strength: float = 1.0,
     head_direction_s: float = 0.15,
 ) -> Motion:
-    """Constants of RatInABox's motion, fitted there to rats of Sargolini et al. 2006.
+    """Constants of RatInABox's motion, fitted there to the rats of Sargolini et al. 2006.
 
-    dt_s: a step. speed_mean_mps: in two dimensions the scale of the Rayleigh distribution of
-    speeds, in one the mean velocity. speed_std_mps: in one dimension its deviation; in two, 0 makes
-    the speed constant, and any other number is not used. *_coherence_s: times over which speed and
-    rotational velocity are forgotten. thigmotaxis: 0 shuns walls, 1 follows them. wall_distance_m:
-    how far a wall is felt, wall_strength: how much. head_direction_s: time over which the head
-    follows the direction of movement.
+    dt_s: length of a step.
+    speed_mean_mps: in two dimensions the scale of the Rayleigh distribution of speeds; in one
+        dimension the mean velocity.
+    speed_std_mps: in one dimension the standard deviation of velocity. In two dimensions only
+        whether it is 0 matters: 0 makes the speed constant.
+    speed_coherence_s, rotation_coherence_s: time constants of speed and rotational velocity.
+    rotation_std_radps: standard deviation of rotational velocity.
+    thigmotaxis: from 0 (the animal avoids walls) to 1 (it follows them).
+    wall_distance_m: walls act on the animal within this distance.
+    wall_strength: strength of that action.
+    head_direction_s: time constant with which the head follows the direction of movement.
 
-    In two dimensions `start` and `step` raise ValueError where speed_mean_mps is negative.
-    Raises ValueError where a time or a length is not positive, a spread, a speed or a strength is
-    negative, thigmotaxis is outside [0, 1], or dt_s is twice a coherence time or more, with which
-    a step no longer forgets (RatInABox takes it, and its velocities grow without bound).
+    Raises ValueError where a time or a length is not positive; a spread or a strength is negative;
+    speed_mean_mps is not finite; thigmotaxis is outside [0, 1]; or dt_s is at least twice a
+    coherence time, for which the process is unstable (RatInABox accepts it, and its velocities grow
+    without bound). In two dimensions `start` and `step` also refuse a negative speed_mean_mps.
     Source: RatInABox 1.15.3 `Agent.default_params`.
     """
     constants = Motion(**locals())
@@ -81,12 +87,12 @@ def motion(
 
 
 class Agent(NamedTuple):
-    """An animal; batches by vmap.
+    """One animal. Use vmap for many.
 
-    position [dim] (m), velocity [dim] (m/s): what the motion model remembers.
-    rotational_velocity [] (rad/s), in two dimensions.
-    measured_velocity [dim] (m/s): of the step that was taken, walls and all.
-    head_direction [dim]: unit vector, in one dimension the sign of the measured velocity.
+    position [dim] (m), velocity [dim] (m/s): the state of the motion model.
+    rotational_velocity [] (rad/s): state in two dimensions.
+    measured_velocity [dim] (m/s): displacement of the last step over dt, after all walls.
+    head_direction [dim]: unit vector; in one dimension the sign of the measured velocity.
     """
 
     position: jax.Array
@@ -97,8 +103,9 @@ class Agent(NamedTuple):
 
 
 def start(key: jax.Array, *, environment: Environment, motion: Motion) -> Agent:
-    """An animal anywhere inside, heading anywhere, at the mean speed.
+    """An animal at a uniform position and with a uniform heading, at the mean speed.
 
+    Raises ValueError where speed_mean_mps is negative in two dimensions.
     Source: RatInABox `Agent.initialise_position_and_velocity`.
     """
     position_key, heading_key = jax.random.split(key)
@@ -124,79 +131,75 @@ def step(
 ) -> Agent:
     """One step of dt of RatInABox's motion.
 
-    Two dimensions: rotational velocity w is an Ornstein-Uhlenbeck process with deviation
-    rotation_std and turns the velocity by w dt; speed is Rayleigh distributed, moved on as the
-    normal variable of the same quantile. One dimension: velocity is such a process around
-    speed_mean. A drift velocity, if given, draws the velocity to it within the speed's coherence
-    time over drift_ratio. Then walls push (`_walls_push`), the step is taken, and one that would
-    cross a wall is replaced by a bounce (`_bounce`). Periodic boxes and rings are closed; at the
-    end of a track the animal is set back to 1 cm from it.
+    1. The velocity changes at random (`_turned_velocity`; in one dimension `_random_velocity`).
+    2. A drift velocity, if given, attracts it: v += dt drift_ratio / T (drift - v), with T the
+       coherence time of speed.
+    3. Nearby walls act on velocity and position (`_wall_forces`).
+    4. The animal moves. A step that would cross a wall becomes a bounce (`_bounce`). At the end of
+       a track the animal is set back to 1 cm from it. Periodic positions are wrapped.
 
     noise: standard normal [2] (turn, speed), in one dimension [1]. -> Agent.
-    Source: RatInABox 1.15.3 `Agent.update`. Deviations: see `_bounce`; an animal that did not move
-    keeps its head direction (there: a random one).
+    Raises ValueError where speed_mean_mps is negative in two dimensions.
+    Source: RatInABox 1.15.3 `Agent.update`. Deviations: those of `_bounce`; and an animal that did
+    not move keeps its head direction, where RatInABox draws one at random.
     """
-    dt, T = motion.dt_s, motion.speed_coherence_s
+    rotation = agent.rotational_velocity
     if environment.num_dims == 1:
-        velocity, w = agent.velocity, agent.rotational_velocity
-        velocity += dt / T * (motion.speed_mean_mps - velocity)
-        velocity += motion.speed_std_mps * math.sqrt(2 * dt / T) * noise
+        velocity = _random_velocity(agent.velocity, noise, motion)
     else:
-        check.not_negative(speed_mean_mps=motion.speed_mean_mps)
-        kappa = dt / motion.rotation_coherence_s
-        w = (1 - kappa) * agent.rotational_velocity
-        w += motion.rotation_std_radps * math.sqrt(2 * kappa) * noise[0]
-        cosine, sine = jnp.cos(w * dt), jnp.sin(w * dt)
-        x, y = agent.velocity
-        speed_sq = x**2 + y**2
-        still = speed_sq < 1e-16  # then: as slow as 1e-8 m/s, along x
-        scale = _next_speed(speed_sq, noise[1], motion) * jnp.where(
-            still, 1, jax.lax.rsqrt(jnp.where(still, 1, speed_sq))
-        )
-        velocity = scale * jnp.stack(
-            [jnp.where(still, 1, cosine * x - sine * y), jnp.where(still, 0, sine * x + cosine * y)]
-        )
+        velocity, rotation = _turned_velocity(agent.velocity, rotation, noise, motion)
     if drift_velocity is not None:
-        velocity += drift_ratio * dt / T * (drift_velocity - velocity)
-
-    before = agent.position
-    walls = environment.walls
-    if not len(walls):
-        position = before + dt * velocity
-    else:
-        acceleration, push = _walls_push(before, walls, motion)
-        velocity += dt * acceleration
-        position = before + dt * push + dt * velocity
-        position, velocity = _bounce(before, position, velocity, environment, motion)
-    if environment.num_dims == 1 and not environment.periodic:
-        low, high = environment.extent[0]
-        outside = (position < low) | (position > high)
-        position = jnp.where(outside, jnp.clip(position, low + 0.01, high - 0.01), position)
-
-    measured = (position - before) / dt
-    moved = jnp.sum(measured**2) > 0
-    if environment.num_dims == 1:
-        head = jnp.where(moved, jnp.sign(measured), agent.head_direction)
-    else:
-        rate = min(1, dt / motion.head_direction_s)
-        head = (1 - rate) * agent.head_direction + rate * unit_vector(measured)
-        head = jnp.where(moved, unit_vector(head), agent.head_direction)
+        rate = drift_ratio * motion.dt_s / motion.speed_coherence_s
+        velocity += rate * (drift_velocity - velocity)
+    position, velocity = _move(agent.position, velocity, environment, motion)
+    measured = (position - agent.position) / motion.dt_s
+    head = turn_head(agent.head_direction, measured, motion)
     if environment.periodic:
         low, high = np.asarray(environment.extent, np.float32).T
         position = wrap(position, low, high)
-    return Agent(position, velocity, w, measured, head)
+    return Agent(position, velocity, rotation, measured, head)
 
 
-def unit_vector(vector: jax.Array) -> jax.Array:
-    """A vector [2] at length 1, and 0 as it is."""
-    length_sq = jnp.sum(vector**2)
-    return vector * jax.lax.rsqrt(jnp.where(length_sq > 0, length_sq, 1))
+def _random_velocity(velocity: jax.Array, noise: jax.Array, motion: Motion) -> jax.Array:
+    """Velocity [1] after dt of an Ornstein-Uhlenbeck process around speed_mean, in one dimension.
+
+    dv = dt / T (mean - v) + std sqrt(2 dt / T) N(0, 1).
+    """
+    kappa = motion.dt_s / motion.speed_coherence_s
+    velocity += kappa * (motion.speed_mean_mps - velocity)
+    return velocity + motion.speed_std_mps * math.sqrt(2 * kappa) * noise
+
+
+def _turned_velocity(
+    velocity: jax.Array, rotation: jax.Array, noise: jax.Array, motion: Motion
+) -> tuple[jax.Array, jax.Array]:
+    """Velocity [2] and rotational velocity [] after dt, in two dimensions.
+
+    Rotational velocity w is an Ornstein-Uhlenbeck process around 0 and turns the velocity by w dt.
+    The speed is that of `_next_speed`. An animal at rest starts along x.
+    """
+    check.not_negative(speed_mean_mps=motion.speed_mean_mps)
+    kappa = motion.dt_s / motion.rotation_coherence_s
+    w = (1 - kappa) * rotation
+    w += motion.rotation_std_radps * math.sqrt(2 * kappa) * noise[0]
+    cosine, sine = jnp.cos(w * motion.dt_s), jnp.sin(w * motion.dt_s)
+    x, y = velocity
+    speed_sq = x**2 + y**2
+    still = speed_sq < 1e-16  # slower than 1e-8 m/s: no direction to turn
+    scale = _next_speed(speed_sq, noise[1], motion) * jnp.where(
+        still, 1, jax.lax.rsqrt(jnp.where(still, 1, speed_sq))
+    )
+    turned_x = jnp.where(still, 1, cosine * x - sine * y)
+    turned_y = jnp.where(still, 0, sine * x + cosine * y)
+    return scale * jnp.stack([turned_x, turned_y]), w
 
 
 def _next_speed(speed_sq: jax.Array, noise: jax.Array, motion: Motion) -> jax.Array:
-    """The speed (m/s) after dt: that of the quantile's normal variable after an OU step.
+    """Speed (m/s) after dt: Rayleigh distributed, with the memory of a normal variable z.
 
-    s = sigma sqrt(-2 log(1 - Phi(z))), and back; both by the smaller tail, which keeps its digits.
+    The speed s and z have the same quantile, s = sigma sqrt(-2 log(1 - Phi(z))), and z is an
+    Ornstein-Uhlenbeck process of unit variance. Both directions use the smaller tail of the normal
+    distribution, which keeps the precision of float32.
     """
     sigma = motion.speed_mean_mps
     if not motion.speed_std_mps or not sigma:
@@ -214,18 +217,65 @@ def _next_speed(speed_sq: jax.Array, noise: jax.Array, motion: Motion) -> jax.Ar
     return sigma * jnp.sqrt(2 * half_sq)
 
 
-def _walls_push(position, walls: np.ndarray, motion: Motion) -> tuple[jax.Array, jax.Array]:
-    """What walls nearer than d do, with x the distance, n away from the wall, v the mean speed.
+def _move(
+    before: jax.Array, velocity: jax.Array, environment: Environment, motion: Motion
+) -> tuple[jax.Array, jax.Array]:
+    """Position [dim] after dt, not yet wrapped, and the velocity [dim] there."""
+    dt = motion.dt_s
+    if len(environment.walls):
+        acceleration, push = _wall_forces(before, environment.walls, motion)
+        velocity += dt * acceleration
+        position = before + dt * push + dt * velocity
+        position, velocity = _bounce(before, position, velocity, environment, motion)
+    else:
+        position = before + dt * velocity
+    if environment.num_dims == 1 and not environment.periodic:
+        low, high = environment.extent[0]
+        outside = (position < low) | (position > high)
+        position = jnp.where(outside, jnp.clip(position, low + 0.01, high - 0.01), position)
+    return position, velocity
 
-    acceleration 3 (1 - thigmotaxis)^2 v^2/d^2 (d - x) n (m/s^2), as of a spring that turns the
-    animal round, and a shift of the position at 6 thigmotaxis^2 v (1 - sqrt(1 - (d - x)^2/d^2)) n
-    (m/s), which the velocity does not feel, so that the animal goes on along the wall. In a
-    periodic environment walls beyond the seam are not felt.
+
+def turn_head(head: jax.Array, velocity: jax.Array, motion: Motion) -> jax.Array:
+    """Head direction [dim] after a step at a measured velocity [dim].
+
+    The low-passed direction of movement, as a unit vector: h' ~ (1 - k) h + k v / |v| with
+    k = min(1, dt / head_direction_s). In one dimension the sign of the velocity. An animal that did
+    not move keeps its head direction.
+    """
+    if len(velocity) == 1:
+        turned = jnp.sign(velocity)
+    else:
+        rate = min(1, motion.dt_s / motion.head_direction_s)
+        turned = unit_vector((1 - rate) * head + rate * unit_vector(velocity))
+    return jnp.where(jnp.sum(velocity**2) > 0, turned, head)
+
+
+def unit_vector(vector: jax.Array) -> jax.Array:
+    """v / |v| of a vector [dim]; 0 stays 0."""
+    length_sq = jnp.sum(vector**2)
+    return vector * jax.lax.rsqrt(jnp.where(length_sq > 0, length_sq, 1))
+
+
+# --- Walls ---
+
+
+def _wall_forces(
+    position: jax.Array, walls: np.ndarray, motion: Motion
+) -> tuple[jax.Array, jax.Array]:
+    """Action of walls [wall, end, 2] nearer than d: acceleration [2] (m/s^2) and shift [2] (m/s).
+
+    With x the distance to a wall, n its normal towards the animal, v the mean speed times
+    wall_strength, and t the thigmotaxis, summed over walls:
+    acceleration = 3 (1 - t)^2 v^2 / d^2 (d - x) n, a spring that turns the animal back;
+    shift = 6 t^2 v (1 - sqrt(1 - (d - x)^2 / d^2)) n, of the position alone,
+    so that the animal continues along the wall. In a periodic environment walls do not act across
+    the periodic boundary.
     Source: RatInABox `Agent._wall_velocity_update`.
     """
     d, v = motion.wall_distance_m, motion.wall_strength * motion.speed_mean_mps
     acceleration = [jnp.zeros_like(position[0])] * 2
-    push = list(acceleration)
+    shift = list(acceleration)
     for corner, end in walls:
         side = end - corner
         offset = position[0] - corner[0], position[1] - corner[1]
@@ -239,61 +289,97 @@ def _walls_push(position, walls: np.ndarray, motion: Motion) -> tuple[jax.Array,
         belt = v * (1 - jnp.sqrt(1 - near**2)) * per_distance
         for axis in (0, 1):
             acceleration[axis] = acceleration[axis] + spring * away[axis]
-            push[axis] = push[axis] + belt * away[axis]
+            shift[axis] = shift[axis] + belt * away[axis]
     return (
         3 * (1 - motion.thigmotaxis) ** 2 * jnp.stack(acceleration),
-        6 * motion.thigmotaxis**2 * jnp.stack(push),
+        6 * motion.thigmotaxis**2 * jnp.stack(shift),
     )
 
 
-def _bounce(before, position, velocity, environment, motion) -> tuple[jax.Array, jax.Array]:
-    """Where a step ends that must not cross a wall, and the velocity there.
+class _Barriers(NamedTuple):
+    """Walls as a step meets them, on the host: ends, tangents, lengths, and half thickness (m)."""
 
-    While it crosses one: the velocity is reflected in that wall, its length set to half the mean
-    speed, and the step begun again from `before`.
-    Source: RatInABox `Agent._check_and_handle_wall_collisions`. Deviations: walls are a millionth
-    of the environment thick, where RatInABox moves them at random by 1e-9 m, so that corners are
-    closed; in a periodic environment walls also stand beyond the seam, where RatInABox's animals
-    pass through them; after ten bounces in one step the animal stays where it was.
-    """
+    walls: np.ndarray  # [wall, end, 2]
+    tangents: np.ndarray  # [wall, 2]
+    lengths: np.ndarray  # [wall]
+    thickness: float
+
+
+def _barriers(environment: Environment) -> _Barriers:
+    """All walls that a step can cross; in a periodic environment also their images."""
     walls = environment.walls
     if environment.periodic:
         around = np.meshgrid(*[(0, low - high, high - low) for low, high in environment.extent])
         walls = walls + np.stack(around, axis=-1).reshape(-1, 1, 1, 2)
         walls = walls.reshape(-1, 2, 2)
-    thick = 1e-6 * max(high - low for low, high in environment.extent)
     lengths = np.linalg.norm(walls[:, 1] - walls[:, 0], axis=-1)
     tangents = (walls[:, 1] - walls[:, 0]) / lengths[:, None]
+    thickness = 1e-6 * max(high - low for low, high in environment.extent)
+    return _Barriers(walls, tangents, lengths, thickness)
 
-    def first_wall(position):
-        """Whether the step crosses a wall, and the direction of the first in the list [2]."""
-        crossed, t = jnp.zeros((), bool), [jnp.zeros_like(position[0])] * 2
-        for k in reversed(range(len(walls))):
-            (x, y), (tx, ty) = walls[k, 0], tangents[k]
-            side_before = ty * (before[0] - x) - tx * (before[1] - y)
-            side_after = ty * (position[0] - x) - tx * (position[1] - y)
-            flip = jnp.where(side_before < 0, -1, 1)
-            a, b = flip * side_before, flip * side_after
-            reach = jnp.clip(a / jnp.where(a - b > 0, a - b, 1), 0, 1)
-            along_before = tx * (before[0] - x) + ty * (before[1] - y)
-            along_after = tx * (position[0] - x) + ty * (position[1] - y)
-            along = along_before + reach * (along_after - along_before)
-            hit = (b < thick) & (b < a) & (along > -thick) & (along < lengths[k] + thick)
-            crossed = crossed | hit
-            t = [jnp.where(hit, tx, t[0]), jnp.where(hit, ty, t[1])]
-        return crossed, jnp.stack(t)
 
-    def again(carry):
-        position, velocity, _, tangent, count = carry
-        velocity = 2 * jnp.sum(velocity * tangent) * tangent - velocity
-        velocity = 0.5 * abs(motion.speed_mean_mps) * unit_vector(velocity)
-        position = before + motion.dt_s * velocity
-        position = jnp.where(count < 10, position, before)
-        return position, velocity, *first_wall(position), count + 1
+def _first_crossed(
+    before: jax.Array, after: jax.Array, barriers: _Barriers
+) -> tuple[jax.Array, jax.Array]:
+    """Whether a step crosses a wall [], and the tangent [2] of the first such wall in the list."""
+    thick = barriers.thickness
+    crossed, tangent = jnp.zeros((), bool), [jnp.zeros_like(after[0])] * 2
+    for k in reversed(range(len(barriers.walls))):
+        (x, y), (tx, ty) = barriers.walls[k, 0], barriers.tangents[k]
+        side_before = ty * (before[0] - x) - tx * (before[1] - y)
+        side_after = ty * (after[0] - x) - tx * (after[1] - y)
+        flip = jnp.where(side_before < 0, -1, 1)
+        a, b = flip * side_before, flip * side_after
+        reach = jnp.clip(a / jnp.where(a - b > 0, a - b, 1), 0, 1)
+        along_before = tx * (before[0] - x) + ty * (before[1] - y)
+        along_after = tx * (after[0] - x) + ty * (after[1] - y)
+        along = along_before + reach * (along_after - along_before)
+        hit = (b < thick) & (b < a) & (along > -thick) & (along < barriers.lengths[k] + thick)
+        crossed = crossed | hit
+        tangent = [jnp.where(hit, tx, tangent[0]), jnp.where(hit, ty, tangent[1])]
+    return crossed, jnp.stack(tangent)
 
-    position, velocity, *_ = jax.lax.while_loop(
-        lambda carry: carry[2] & (carry[4] < 11),
-        again,
-        (position, velocity, *first_wall(position), jnp.int32(0)),
+
+class _Bounce(NamedTuple):
+    """A step under test: its end, the velocity there, the wall it crosses, bounces so far."""
+
+    position: jax.Array
+    velocity: jax.Array
+    crossed: jax.Array
+    tangent: jax.Array
+    num_bounces: jax.Array
+
+
+def _reflect(bounce: _Bounce, before: jax.Array, barriers: _Barriers, motion: Motion) -> _Bounce:
+    """One bounce: reflect the velocity in the wall, at half the mean speed, and step again."""
+    _, velocity, _, tangent, num_bounces = bounce
+    velocity = 2 * jnp.sum(velocity * tangent) * tangent - velocity
+    velocity = 0.5 * abs(motion.speed_mean_mps) * unit_vector(velocity)
+    position = before + motion.dt_s * velocity
+    position = jnp.where(num_bounces < 10, position, before)
+    return _Bounce(position, velocity, *_first_crossed(before, position, barriers), num_bounces + 1)
+
+
+def _bounce(
+    before: jax.Array,
+    position: jax.Array,
+    velocity: jax.Array,
+    environment: Environment,
+    motion: Motion,
+) -> tuple[jax.Array, jax.Array]:
+    """End [2] of a step that must not cross a wall, and the velocity [2] there.
+
+    While the step crosses a wall, the velocity is reflected in that wall and set to half the mean
+    speed, and the step starts again at `before`.
+    Source: RatInABox `Agent._check_and_handle_wall_collisions`. Deviations: walls are thick, by a
+    millionth of the environment, which closes corners, where RatInABox moves walls at random by
+    1e-9 m. In a periodic environment walls also stop a step across the periodic boundary, which
+    RatInABox lets through. After ten bounces in one step the animal stays where it was.
+    """
+    barriers = _barriers(environment)
+    bounce = jax.lax.while_loop(
+        lambda bounce: bounce.crossed & (bounce.num_bounces < 11),
+        functools.partial(_reflect, before=before, barriers=barriers, motion=motion),
+        _Bounce(position, velocity, *_first_crossed(before, position, barriers), jnp.int32(0)),
     )
-    return position, velocity
+    return bounce.position, bounce.velocity

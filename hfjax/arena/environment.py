@@ -1,4 +1,4 @@
-"""Environments: boundaries, walls and holes, and RatInABox's environments."""
+"""Environments: boundaries, walls, holes, and conversion from and to RatInABox."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,13 +12,13 @@ from hfjax import check
 
 
 class Environment(NamedTuple):
-    """Where an animal can be, as plain numbers; made by `box`, `polygon`, `track` and others.
+    """The space in which an animal moves. `box`, `polygon`, `track` and `from_ratinabox` make it.
 
     boundary [corner, 2] (m): the outer polygon; on a track [0, 2].
     inner_walls [wall, end, 2] (m): thin straight walls inside.
-    holes: polygons [corner, 2] (m) inside, that nobody enters.
+    holes: polygons [corner, 2] (m) inside that cannot be entered.
     extent: (lowest, highest) coordinate (m) along each dimension.
-    periodic: who leaves on one side enters on the other.
+    periodic: whether the boundaries are periodic.
     """
 
     boundary: np.ndarray
@@ -49,13 +49,13 @@ def edges(corners: np.ndarray) -> np.ndarray:
 def polygon(
     corners: Any, *, inner_walls: Any = (), holes: Sequence[Any] = (), periodic: bool = False
 ) -> Environment:
-    """An environment with any straight-edged outline, walls within it and holes in it.
+    """An environment with a polygonal boundary, inner walls, and holes.
 
     corners [corner, 2] (m), inner_walls [wall, end, 2] (m), holes: sequence of [corner, 2] (m).
-    Raises ValueError where a coordinate is not finite, an outline crosses itself or has no area,
-    a wall or a hole lies outside (a wall by more than a billionth, which is rounding), a wall has
-    no length, holes overlap or share a side, or a periodic outline is not a rectangle along the
-    axes.
+    Raises ValueError where a coordinate is not finite; a polygon crosses itself or has no area; a
+    wall or a hole lies outside (a wall may, by a billionth of the extent, for rounding); a wall has
+    no length; holes overlap or share a side; or a periodic boundary is not an axis-aligned
+    rectangle.
     Source: RatInABox `Environment`.
     """
     outline = _outline(corners, "the boundary")
@@ -65,7 +65,9 @@ def polygon(
     within = space.buffer(1e-9 * (high - low).max())
     for wall in walls:
         if not (np.isfinite(wall).all() and within.covers(shapely.LineString(wall))):
-            raise ValueError(f"the wall {wall.tolist()} lies outside the environment, or partly so")
+            raise ValueError(
+                f"the wall {wall.tolist()} is not inside the environment"
+            )
         if np.array_equal(*wall):
             raise ValueError(f"the wall {wall.tolist()} has no length")
     cut = tuple(_outline(hole, "a hole") for hole in holes)
@@ -73,7 +75,9 @@ def polygon(
         if not space.contains(shapely.Polygon(hole)):
             raise ValueError(f"the hole {hole.tolist()} does not lie inside the environment")
     if not shapely.Polygon(outline, cut).is_valid:
-        raise ValueError("holes must not overlap, nor share a side with another or the boundary")
+        raise ValueError(
+            "holes must not overlap, or share a side with a hole or the boundary"
+        )
     if periodic and not space.equals(shapely.box(*low, *high)):
         raise ValueError("a periodic environment must be a rectangle along the axes")
     extent = tuple((float(a), float(b)) for a, b in zip(low, high, strict=True))
@@ -81,6 +85,7 @@ def polygon(
 
 
 def _outline(corners: Any, name: str) -> np.ndarray:
+    """The corners [corner, 2] of a valid polygon; `name` is for the message of a ValueError."""
     outline = np.asarray(corners, float)
     if outline.ndim != 2 or outline.shape[1] != 2 or len(outline) < 3:
         raise ValueError(f"{name} must be at least three corners (x, y), but is {corners}")
@@ -98,9 +103,10 @@ def box(
     periodic: bool = False,
     centred: bool = False,
 ) -> Environment:
-    """A rectangle (a square where height_m is None), from the origin or centred on it.
+    """A rectangle (a square where height_m is None), with a corner or its centre at the origin.
 
-    inner_walls, holes, periodic and what is raised: as for `polygon`.
+    inner_walls, holes, periodic: as for `polygon`. Raises ValueError as `polygon` does, and where a
+    length is not positive.
     """
     height_m = width_m if height_m is None else height_m
     check.positive(width_m=width_m, height_m=height_m)
@@ -111,36 +117,42 @@ def box(
 
 
 def track(length_m: float = 1.0, *, periodic: bool = False) -> Environment:
-    """A linear track from 0 to length_m, or a ring of that circumference."""
+    """A linear track from 0 to length_m, or a ring of that circumference.
+
+    Raises ValueError where length_m is not positive.
+    """
     check.positive(length_m=length_m)
     nothing = np.zeros((0, 2, 2))
     return Environment(nothing[:, 0], nothing, (), ((0.0, float(length_m)),), periodic)
 
 
 def from_ratinabox(environment: Any) -> Environment:
-    """The environment of a RatInABox `Environment`: outline, walls, holes, boundary conditions."""
+    """A RatInABox `Environment` with its boundary, walls, holes and boundary conditions.
+
+    Raises ValueError where its array of walls does not contain the sides of its polygons.
+    """
     periodic = environment.boundary_conditions == "periodic"
     if environment.dimensionality == "1D":
         return track(environment.scale, periodic=periodic)
     holes = [np.asarray(hole, float) for hole in environment.holes]
     sides = sum(map(len, holes)) + (0 if periodic else len(environment.boundary))
-    # RatInABox keeps all walls in one array, those added later last; sides of polygons are there.
-    drawn = {
+    # RatInABox keeps all walls in one array: the sides of its polygons, and inner walls.
+    polygon_sides = {
         tuple(wall.ravel())
         for hole in [*holes, environment.boundary]
         for wall in edges(np.asarray(hole, float))
     }
     walls = np.asarray(environment.walls, float).reshape(-1, 2, 2)
-    inner = [wall for wall in walls if tuple(wall.ravel()) not in drawn]
+    inner = [wall for wall in walls if tuple(wall.ravel()) not in polygon_sides]
     if len(inner) != len(walls) - sides:
         raise ValueError("the environment's walls are not those of its boundary and holes")
     return polygon(environment.boundary, inner_walls=inner, holes=holes, periodic=periodic)
 
 
 def to_ratinabox(environment: Environment) -> Any:
-    """A RatInABox `Environment` with the same outline, walls, holes and boundary conditions.
+    """A RatInABox `Environment` with the same boundary, walls, holes and boundary conditions.
 
-    Raises ValueError for a periodic box that does not start at the origin, which it has not.
+    Raises ValueError for a periodic box without a corner at the origin, which RatInABox lacks.
     """
     from ratinabox import Environment as RatInABoxEnvironment  # slow to import
 
@@ -156,7 +168,7 @@ def to_ratinabox(environment: Environment) -> Any:
     if environment.boundary.shape == (4, 2) and np.array_equal(environment.boundary, at_origin):
         shape = {"scale": top, "aspect": right / top}
     elif environment.periodic:
-        raise ValueError("RatInABox's periodic boxes start at the origin")
+        raise ValueError("a periodic box of RatInABox must have a corner at the origin")
     return RatInABoxEnvironment(
         {
             **shape,
@@ -168,31 +180,31 @@ def to_ratinabox(environment: Environment) -> Any:
 
 
 def contains(environment: Environment, positions: jax.Array) -> jax.Array:
-    """Which positions lie inside, and in no hole: [..., dim] (m) -> [...] of bool."""
+    """Whether positions are inside the environment and in no hole: [..., dim] (m) -> [...] bool."""
     if environment.num_dims == 1:
         low, high = environment.extent[0]
         return (positions[..., 0] >= low) & (positions[..., 0] <= high)
-
-    def inside(corners: np.ndarray) -> jax.Array:
-        """By the number of sides that lie to the right."""
-        odd = jnp.zeros(positions.shape[:-1], bool)
-        x, y = positions[..., 0], positions[..., 1]
-        for (x1, y1), (x0, y0) in edges(corners):
-            if y0 != y1:
-                crosses = (y0 > y) != (y1 > y)
-                odd ^= crosses & (x < x0 + (y - y0) * ((x1 - x0) / (y1 - y0)))
-        return odd
-
-    allowed = inside(environment.boundary)
+    allowed = _inside(environment.boundary, positions)
     for hole in environment.holes:
-        allowed &= ~inside(hole)
+        allowed &= ~_inside(hole, positions)
     return allowed
 
 
-def uniform_positions(key: jax.Array, environment: Environment, count: int) -> jax.Array:
-    """Positions uniform over all that is inside and in no hole -> [count, dim] (m).
+def _inside(corners: np.ndarray, positions: jax.Array) -> jax.Array:
+    """Whether positions [..., 2] are inside a polygon [corner, 2]: even-odd rule, ray along x."""
+    odd = jnp.zeros(positions.shape[:-1], bool)
+    x, y = positions[..., 0], positions[..., 1]
+    for (x1, y1), (x0, y0) in edges(corners):
+        if y0 != y1:
+            crosses = (y0 > y) != (y1 > y)
+            odd ^= crosses & (x < x0 + (y - y0) * ((x1 - x0) / (y1 - y0)))
+    return odd
 
-    By a triangulation: a triangle with its share of the area, then uniform in it.
+
+def uniform_positions(key: jax.Array, environment: Environment, count: int) -> jax.Array:
+    """Uniform positions inside the environment and in no hole -> [count, dim] (m).
+
+    Chooses a triangle of a triangulation, with its share of the area, then a point in the triangle.
     """
     if environment.num_dims == 1:
         low, high = environment.extent[0]
@@ -200,10 +212,10 @@ def uniform_positions(key: jax.Array, environment: Environment, count: int) -> j
     space = shapely.Polygon(environment.boundary, environment.holes)
     pieces = shapely.constrained_delaunay_triangles(space).geoms
     a, b, c = np.stack([shapely.get_coordinates(p)[:3] for p in pieces], axis=1)
-    which_key, within_key = jax.random.split(key)
+    triangle_key, within_key = jax.random.split(key)
     area = jnp.asarray([p.area for p in pieces])
-    which = jax.random.categorical(which_key, jnp.log(area), shape=(count,))
+    triangle = jax.random.categorical(triangle_key, jnp.log(area), shape=(count,))
     u = jax.random.uniform(within_key, (2, count, 1))
     u = jnp.where(u[0] + u[1] > 1, 1 - u, u)  # the parallelogram folded onto the triangle
-    a, b, c = (jnp.asarray(corner)[which] for corner in (a, b, c))
+    a, b, c = (jnp.asarray(corner)[triangle] for corner in (a, b, c))
     return a + u[0] * (b - a) + u[1] * (c - a)

@@ -1,8 +1,8 @@
-"""Behaviours: random walks, goals, recorded and made-up paths."""
+"""Behaviours: random walks, goals, recorded and simulated paths."""
 
+import functools
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import chex
 import jax
@@ -10,22 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from hfjax import check
-from hfjax.arena.agent import Agent, Motion, start, step, unit_vector
+from hfjax.arena.agent import Agent, Motion, start, step, turn_head, unit_vector
 from hfjax.arena.environment import Environment, uniform_positions
 from hfjax.arena.periodic import wrap, wrap_angle
 
-# (position [batch, 2], heading [batch], *, width_m, border_m)
-#   -> (position in the box [batch, 2], further turn [batch] (rad), factor on the speed [batch])
-Boundary = Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
+# --- Walks in a square box ---
 
 
 class Walk(NamedTuple):
-    """A batch of paths. positions_t = positions_tm1 + displacements_t, from `start` on.
+    """A batch of paths: positions_t = positions_tm1 + displacements_t, beginning with `start`.
 
-    start [batch, 2] (m), start_heading [batch] (rad): direction of the step that led to the start.
+    start [batch, 2] (m), start_heading [batch] (rad): position, and direction of the step to it.
     positions [batch, time, 2] (m), displacements [batch, time, 2] (m per step).
-    headings [batch, time] (rad, in [-pi, pi)): direction of the step that leads to positions_t.
-    In a periodic box positions are folded into the box; displacements are as walked, unfolded.
+    headings [batch, time] (rad, in [-pi, pi)): direction of the step to positions_t.
+    In a periodic box positions are wrapped into the box, and displacements are not.
     """
 
     start: jax.Array
@@ -35,19 +33,28 @@ class Walk(NamedTuple):
     headings: jax.Array
 
 
+class Boundary(Protocol):
+    """What the edges of a square box do to a batch of animals."""
+
+    def __call__(
+        self, position: jax.Array, heading: jax.Array, *, width_m: float, border_m: float
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """(position [batch, 2] (m), heading [batch]) -> (position, turn (rad), speed factor)."""
+
+
 def avoid_walls(
     position: jax.Array, heading: jax.Array, *, width_m: float, border_m: float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Near a wall and heading at it: turn until parallel to the wall, at a quarter of the speed.
+    """Walls: near a wall and heading towards it, turn parallel to it, at a quarter of the speed.
 
-    With a the heading relative to the outward normal of the nearest wall, and only where the wall
-    is nearer than border_m and |a| < pi/2: turn = sign(a) (pi/2 - |a|), speed factor 1/4.
+    Let a be the heading relative to the outward normal of the nearest wall. If that wall is nearer
+    than border_m and |a| < pi/2: turn = sign(a) (pi/2 - |a|), speed factor = 1/4.
 
     position [batch, 2] (m, box centred on 0), heading [batch] (rad)
-    -> position [batch, 2] as it came, turn [batch] (rad), speed factor [batch].
+    -> position [batch, 2] unchanged, turn [batch] (rad), speed factor [batch].
     Source: Sorscher et al. 2019, after Raudies & Hasselmo 2012; grid-pattern-formation
-    `avoid_wall`. As there, nothing holds the animal inside: a long step can end outside the box
-    (then the wall counts as near), and a heading exactly along the normal is not turned.
+    `avoid_wall`. As there, the animal can leave the box by a long step (the wall then counts as
+    near), and a heading exactly along the normal is not turned.
     """
     # Walls in the order east, north, west, south: the outward normal of wall k points to k pi/2.
     to_wall = jnp.concatenate([width_m / 2 - position, width_m / 2 + position], axis=-1)
@@ -61,13 +68,13 @@ def avoid_walls(
 def wrap_around(
     position: jax.Array, heading: jax.Array, *, width_m: float, border_m: float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """A box without walls: who leaves on one side enters on the other.
+    """Periodic boundaries: the position is wrapped, the turn is 0, and the speed factor is 1.
 
-    Shapes as in `avoid_walls`; the turn is 0, the speed factor 1, and border_m is not used.
+    Shapes as in `avoid_walls`. border_m is not used.
     """
     del border_m
-    folded = wrap(position, -width_m / 2, width_m / 2)
-    return folded, jnp.zeros_like(heading), jnp.ones_like(heading)
+    wrapped = wrap(position, -width_m / 2, width_m / 2)
+    return wrapped, jnp.zeros_like(heading), jnp.ones_like(heading)
 
 
 def sorscher_walk(
@@ -82,51 +89,38 @@ def sorscher_walk(
     border_m: float = 0.03,
     boundary: Boundary = avoid_walls,
 ) -> Walk:
-    """Random walks with a new Rayleigh speed and a normal turn at each step, in a square box.
+    """Random walks in a square box, with independent speeds (Rayleigh) and turns (normal).
 
     x_t = x_tm1 + c_tm1 s_tm1 dt (cos, sin)(theta_tm1),   s ~ Rayleigh(speed_scale_mps)
     theta_t = theta_tm1 + w_tm1 + N(0, turn_std_radps) dt
-    where turn w and speed factor c come from `boundary` at x_tm1, theta_tm1. x_0 is uniform in the
-    box (m, centred on 0), theta_0 uniform on the circle.
+    The turn w and the speed factor c come from `boundary` at x_tm1, theta_tm1. x_0 is uniform in
+    the box (m, centred on 0), theta_0 is uniform on the circle.
 
-    -> Walk with batch_size paths of num_steps. As published, `start` is the position after a first
+    -> Walk of batch_size paths of num_steps. As published, `start` is the position after a first
     step that is not part of the path, and `start_heading` the direction of that step.
     Raises ValueError where a size, a length or a time is not positive, or a spread is negative.
     Source: Sorscher et al. 2019, supplement; grid-pattern-formation `generate_trajectory`.
-    Deviation: none in the law of the walk; the random numbers are other ones.
+    Deviation: none in the distribution of the walk; the random numbers differ.
     """
     check.at_least(1, batch_size=batch_size, num_steps=num_steps)
     check.positive(width_m=width_m, dt_s=dt_s)
     check.not_negative(
         speed_scale_mps=speed_scale_mps, turn_std_radps=turn_std_radps, border_m=border_m
     )
-
     position_key, heading_key, speed_key, turn_key = jax.random.split(key, 4)
-    # One step before the start, and one look at the boundary after the end, which folds the last
-    # position into a periodic box.
+    # Two more steps than asked for: one before the start, and one whose boundary call wraps the
+    # last position into a periodic box.
     drawn = (num_steps + 2, batch_size)
-    # jax.random.rayleigh takes the logarithm of a draw that can be 0: one infinite step in 2^23.
-    uniform = jax.random.uniform(speed_key, drawn)
-    steps = (speed_scale_mps * dt_s) * jnp.sqrt(-2 * jnp.log1p(-uniform))
+    steps_m = (speed_scale_mps * dt_s) * _rayleigh(speed_key, drawn)
     turns = jax.random.normal(turn_key, drawn) * (turn_std_radps * dt_s)
-    position_0 = jax.random.uniform(
-        position_key, (batch_size, 2), minval=-width_m / 2, maxval=width_m / 2
-    )
+    half_m = width_m / 2
+    position_0 = jax.random.uniform(position_key, (batch_size, 2), minval=-half_m, maxval=half_m)
     heading_0 = jax.random.uniform(heading_key, (batch_size,), minval=-jnp.pi, maxval=jnp.pi)
-
-    def move(state, noise):
-        position, heading = state
-        step, turn = noise
-        position, further_turn, factor = boundary(
-            position, heading, width_m=width_m, border_m=border_m
-        )
-        direction = jnp.stack([jnp.cos(heading), jnp.sin(heading)], axis=-1)
-        displacement = (factor * step)[:, None] * direction
-        moved = (position + displacement, heading + turn + further_turn)
-        return moved, (position, heading, displacement)
-
+    at_boundary = functools.partial(boundary, width_m=width_m, border_m=border_m)
     _, (positions, headings, displacements) = jax.lax.scan(
-        move, (position_0, heading_0), (steps, turns)
+        functools.partial(_sorscher_step, boundary=at_boundary),
+        (position_0, heading_0),
+        (steps_m, turns),
     )
     headings = wrap_angle(headings)
     return Walk(
@@ -136,6 +130,34 @@ def sorscher_walk(
         displacements=displacements[1:-1].swapaxes(0, 1),
         headings=headings[1:-1].swapaxes(0, 1),
     )
+
+
+def _rayleigh(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Draws of the Rayleigh distribution of scale 1, all finite.
+
+    `jax.random.rayleigh` takes the logarithm of a uniform draw that can be 0, and then is infinite.
+    """
+    return jnp.sqrt(-2 * jnp.log1p(-jax.random.uniform(key, shape)))
+
+
+def _sorscher_step(
+    state: tuple[jax.Array, jax.Array], noise: tuple[jax.Array, jax.Array], *, boundary: Any
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]:
+    """One step of `sorscher_walk`, for a scan.
+
+    state: position [batch, 2], heading [batch]; noise: step length (m) and turn (rad), [batch].
+    -> (the next state, (position, heading and displacement of this step)).
+    """
+    position, heading = state
+    step_m, turn = noise
+    position, further_turn, factor = boundary(position, heading)
+    direction = jnp.stack([jnp.cos(heading), jnp.sin(heading)], axis=-1)
+    displacement = (factor * step_m)[:, None] * direction
+    moved = (position + displacement, heading + turn + further_turn)
+    return moved, (position, heading, displacement)
+
+
+# --- Walks on a ring or torus ---
 
 
 class PeriodicWalk(NamedTuple):
@@ -148,7 +170,7 @@ class PeriodicWalk(NamedTuple):
 def periodic_walk_start(
     key: jax.Array, *, num_dims: int, width_m: float, speed_mean_mps: float, speed_std_mps: float
 ) -> PeriodicWalk:
-    """A draw from the stationary state of `periodic_walk`: uniform position, normal velocity.
+    """A stationary state of `periodic_walk`: uniform position, normal velocity.
 
     Deviation: RatInABox starts at the mean velocity.
     """
@@ -171,17 +193,17 @@ def periodic_walk(
     speed_std_mps: float = 0.5,
     coherence_s: float = 0.7,
 ) -> tuple[PeriodicWalk, PeriodicWalk]:
-    """A walk around a ring or torus whose velocity is an Ornstein-Uhlenbeck process.
+    """A walk on a ring or torus. The velocity is an Ornstein-Uhlenbeck process along each axis.
 
-    Each step moves first, then draws the velocity of the next one, along each axis by itself:
-    x_t = x_tm1 + dt v_tm1, v_t = v_tm1 + dt (mean - v_tm1) / T + std sqrt(2 dt / T) N(0, 1).
+    x_t = x_tm1 + dt v_tm1,
+    v_t = v_tm1 + dt (mean - v_tm1) / T + std sqrt(2 dt / T) N(0, 1), drawn after the move.
 
     -> (the animal after the last step, the path: positions and velocities [time, dim]).
-    Positions lie in [-width_m / 2, width_m / 2).
+    Positions are in [-width_m / 2, width_m / 2).
     Raises ValueError where num_steps is below 1, width_m, dt_s or coherence_s is not positive,
-    speed_std_mps is negative, speed_mean_mps not finite, or dt_s is above coherence_s.
+    speed_std_mps is negative, speed_mean_mps is not finite, or dt_s is above coherence_s.
     Source: the one-dimensional motion of RatInABox 1.6.3 `Agent.update` (1.15 draws the velocity
-    first). Deviation: in two dimensions RatInABox draws turn and speed apart from each other; here
+    before the move). Deviation: in two dimensions RatInABox has independent turns and speeds; here
     the two components of the velocity are independent.
     """
     check.at_least(1, num_steps=num_steps)
@@ -198,14 +220,23 @@ def periodic_walk(
         * jax.random.normal(key, (num_steps, *walk.position.shape), walk.position.dtype)
     )
 
-    def move(walk, noise):
-        position = walk.position + dt_s * walk.velocity
-        position = wrap(position, -width_m / 2, width_m / 2)
+    def move(walk: PeriodicWalk, noise: jax.Array) -> tuple[PeriodicWalk, PeriodicWalk]:
+        position = wrap(walk.position + dt_s * walk.velocity, -width_m / 2, width_m / 2)
         velocity = walk.velocity + kappa * (speed_mean_mps - walk.velocity) + noise
         walk = PeriodicWalk(position, velocity)
         return walk, walk
 
     return jax.lax.scan(move, walk, noise)
+
+
+# --- RatInABox's animals ---
+
+
+class Drift(Protocol):
+    """A behaviour as a velocity to drift to."""
+
+    def __call__(self, agent: Agent, /) -> jax.Array:
+        """The velocity [dim] (m/s) at the state of the animal."""
 
 
 def walk(
@@ -215,18 +246,18 @@ def walk(
     environment: Environment,
     motion: Motion,
     num_steps: int,
-    drift: Callable[[Agent], jax.Array] | None = None,
+    drift: Drift | None = None,
     drift_ratio: float = 1.0,
 ) -> tuple[Agent, Agent]:
-    """Many steps -> (the animal after the last, the animal after each: leaves [time, ...]).
+    """num_steps of `step` -> (the animal after the last, the animal after each [time, ...]).
 
-    drift (agent) -> velocity [dim] (m/s) to drift to, e.g. `towards`; without it a random walk.
+    drift: the velocity to drift to, such as `towards`; without it the walk is random.
     Raises ValueError where num_steps is below 1.
     """
     check.at_least(1, num_steps=num_steps)
     noise = jax.random.normal(key, (num_steps, environment.num_dims))
 
-    def move(agent: Agent, noise: jax.Array):
+    def move(agent: Agent, noise: jax.Array) -> tuple[Agent, Agent]:
         agent = step(
             agent,
             noise,
@@ -240,11 +271,14 @@ def walk(
     return jax.lax.scan(move, agent, noise)
 
 
-def towards(goal: Any, *, speed_mps: float) -> Callable[[Agent], jax.Array]:
-    """A drift for `walk`: straight to a goal [dim] (m) at a speed, whatever stands between."""
+def towards(goal: Any, *, speed_mps: float) -> Drift:
+    """A drift for `walk`: straight to a goal [dim] (m) at a constant speed, regardless of walls.
+
+    Raises ValueError where speed_mps is not positive.
+    """
     check.positive(speed_mps=speed_mps)
 
-    def drift(agent: Agent) -> jax.Array:
+    def drift(agent: Agent, /) -> jax.Array:
         offset = jnp.asarray(goal, agent.position.dtype) - agent.position
         distance = jnp.linalg.norm(offset)
         return speed_mps * offset / jnp.where(distance > 0, distance, 1)
@@ -260,43 +294,47 @@ def random_walk(
     environment: Environment,
     motion: Motion,
 ) -> Walk:
-    """Paths of RatInABox's animals in the form of `sorscher_walk`, centred on the environment.
+    """Random walks of RatInABox's animals, in the form of `sorscher_walk`.
 
-    -> Walk: batch_size paths of num_steps of dt, each from `start`. Displacements are those
-    walked: in a periodic box unfolded.
+    -> Walk of batch_size paths of num_steps of dt. The origin is the centre of the environment.
     Raises ValueError where a size is below 1, or the environment is a track.
     """
     check.at_least(1, batch_size=batch_size, num_steps=num_steps)
     if environment.num_dims != 2:
         raise ValueError("random_walk needs an environment of two dimensions")
     start_key, walk_key = jax.random.split(key)
-
-    def one(start_key, walk_key):
-        agent = start(start_key, environment=environment, motion=motion)
-        _, path = walk(agent, walk_key, environment=environment, motion=motion, num_steps=num_steps)
-        return agent, path
-
-    keys = jax.random.split(start_key, batch_size), jax.random.split(walk_key, batch_size)
-    first, path = jax.vmap(one)(*keys)
+    first = jax.vmap(functools.partial(start, environment=environment, motion=motion))(
+        jax.random.split(start_key, batch_size)
+    )
+    _, path = jax.vmap(
+        functools.partial(walk, environment=environment, motion=motion, num_steps=num_steps)
+    )(first, jax.random.split(walk_key, batch_size))
     centre = jnp.asarray([(low + high) / 2 for low, high in environment.extent])
-    heading = lambda v: jnp.arctan2(v[..., 1], v[..., 0])  # noqa: E731
     return Walk(
         start=first.position - centre[None],
-        start_heading=heading(first.velocity),
+        start_heading=_direction(first.velocity),
         positions=path.position - centre[None, None],
         displacements=motion.dt_s * path.measured_velocity,
-        headings=heading(path.measured_velocity),
+        headings=_direction(path.measured_velocity),
     )
 
 
-def along(positions: jax.Array, *, motion: Motion, environment: Environment | None = None) -> Agent:
-    """An animal led along given positions (m), e.g. recorded ones: [time + 1, dim] -> [time, ...].
+def _direction(vector: jax.Array) -> jax.Array:
+    """The angle (rad) of vectors [..., 2] from the x axis -> [...]."""
+    return jnp.arctan2(vector[..., 1], vector[..., 0])
 
-    The first position is where it starts. Velocities are those of the steps, of dt each, and the
-    head follows as in `step`. In a periodic environment, if given, steps go the shortest way round.
-    Source: RatInABox `Agent.import_trajectory`. Deviations: positions are given on the clock
-    already (`resample_trajectory`), not interpolated by splines, which leave the environment;
-    RatInABox imports into solid boundaries only.
+
+# --- Given paths ---
+
+
+def along(positions: jax.Array, *, motion: Motion, environment: Environment | None = None) -> Agent:
+    """An animal that follows given positions: [time + 1, dim] (m) -> [time, ...].
+
+    The first position is the start. Velocities are displacements over dt, and the head turns as in
+    `step`. In a periodic environment, if one is given, each step takes the shortest way.
+    Source: RatInABox `Agent.import_trajectory`. Deviations: positions must be dt apart already
+    (`resample_trajectory`); RatInABox interpolates by splines, which leave the environment, and
+    imports into solid boundaries only.
     """
     chex.assert_rank(positions, 2)
     steps = positions[1:] - positions[:-1]
@@ -304,23 +342,16 @@ def along(positions: jax.Array, *, motion: Motion, environment: Environment | No
         widths = jnp.asarray([[high - low for low, high in environment.extent]], steps.dtype)
         steps = wrap(steps, -widths / 2, widths / 2)
     velocities = steps / motion.dt_s
-    rate = min(1, motion.dt_s / motion.head_direction_s)
 
-    def turn(head, velocity):
-        new = (
-            jnp.sign(velocity)
-            if len(velocity) == 1
-            else unit_vector((1 - rate) * head + rate * unit_vector(velocity))
-        )
-        head = jnp.where(jnp.sum(velocity**2) > 0, new, head)
+    def turn(head: jax.Array, velocity: jax.Array) -> tuple[jax.Array, jax.Array]:
+        head = turn_head(head, velocity, motion)
         return head, head
 
     first = velocities[0]
-    _, heads = jax.lax.scan(
-        turn, jnp.sign(first) if len(first) == 1 else unit_vector(first), velocities
-    )
+    first_head = jnp.sign(first) if len(first) == 1 else unit_vector(first)
+    _, heads = jax.lax.scan(turn, first_head, velocities)
     if positions.shape[1] == 2:
-        directions = jnp.arctan2(velocities[:, 1], velocities[:, 0])
+        directions = _direction(velocities)
         turns = wrap_angle(jnp.diff(directions, prepend=directions[:1])) / motion.dt_s
     else:
         turns = jnp.zeros(len(velocities))
@@ -330,13 +361,13 @@ def along(positions: jax.Array, *, motion: Motion, environment: Environment | No
 def teleport(
     key: jax.Array, *, environment: Environment, num_steps: int, num_places: int
 ) -> jax.Array:
-    """Positions between random places, each reached from the last in a straight line.
+    """Positions on straight lines between random places.
 
-    num_places uniform places (`uniform_positions`), spread evenly over num_steps + 1 ticks, with
-    linear interpolation -> [num_steps + 1, dim] (m), for `along`.
-    Raises ValueError where a number is below 1, or places are fewer than 2.
-    Source: the thesis' `teleport` agent (dsm-hippocampus). Deviation: its splines between places
-    leave the box; straight lines do not (a convex one).
+    num_places uniform places (`uniform_positions`), evenly spaced in time over num_steps + 1 ticks,
+    with linear interpolation -> [num_steps + 1, dim] (m), for `along`.
+    Raises ValueError where num_steps is below 1 or num_places is below 2.
+    Source: the `teleport` agent of dsm-hippocampus. Deviation: its splines between places leave the
+    box; straight lines stay inside a convex one.
     """
     check.at_least(1, num_steps=num_steps)
     check.at_least(2, num_places=num_places)
@@ -349,13 +380,13 @@ def teleport(
 def resample_trajectory(
     times_s: np.ndarray, positions: np.ndarray, *, dt_s: float, max_gap_s: float
 ) -> list[np.ndarray]:
-    """Recorded positions on a regular clock, by linear interpolation, cut where tracking was lost.
+    """Recorded positions at regular times, by linear interpolation, without gaps in tracking.
 
-    Samples with a NaN are dropped. Between two samples further apart than max_gap_s the path is
-    cut; each piece starts at its own first sample. Runs on the host.
+    Samples with a NaN are dropped. The path is cut where two samples are further apart than
+    max_gap_s. Each piece starts at its own first sample. Runs on the host.
 
     times_s [sample] (s, increasing), positions [sample, 2]
-    -> list of pieces [time, 2], dt_s apart, each of at least two positions, in their order.
+    -> pieces [time, 2] in their order, dt_s between positions, each of two positions or more.
     Raises ValueError where times do not increase, or dt_s or max_gap_s is not positive.
     """
     times_s = np.asarray(times_s, dtype=np.float64)

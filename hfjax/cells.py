@@ -3,8 +3,7 @@
 import functools
 import math
 import operator
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import chex
 import jax
@@ -13,22 +12,29 @@ import numpy as np
 
 from hfjax import check
 
-# (positions [..., dim], centres [place, dim]) -> squared distances [..., place] (m^2)
-DistanceSq = Callable[[jax.Array, jax.Array], jax.Array]
+
+class DistanceSq(Protocol):
+    """Squared distances: Euclidean, periodic, or around walls."""
+
+    def __call__(self, positions: jax.Array, centres: jax.Array, /) -> jax.Array:
+        """positions [..., dim], centres [place, dim] (m) -> [..., place] (m^2)."""
 
 
 def place_centres(key: jax.Array, *, num_place: int, width_m: float) -> jax.Array:
-    """Centres of place fields, uniform in a square box centred on 0 -> [place, 2] (m)."""
+    """Centres of place fields, uniform in a square box centred on 0 -> [place, 2] (m).
+
+    Raises ValueError where num_place is below 1 or width_m is not positive.
+    """
     check.at_least(1, num_place=num_place)
     check.positive(width_m=width_m)
     return jax.random.uniform(key, (num_place, 2), minval=-width_m / 2, maxval=width_m / 2)
 
 
 def lattice_centres(key: jax.Array, *, num_place: int, width_m: float) -> jax.Array:
-    """Centres of place fields on a square lattice that fills the box evenly -> [place, 2] (m).
+    """Centres of place fields on a square lattice in a square box -> [place, 2] (m).
 
-    For sqrt(num_place) = n a side: (i + 1/2) width_m / n - width_m / 2. `key` is not used.
-    Raises ValueError where num_place is not a square number, or width_m is not positive.
+    With n = sqrt(num_place) along each axis: (i + 1/2) width_m / n - width_m / 2. `key` is not
+    used. Raises ValueError where num_place is not a square number, or width_m is not positive.
     """
     del key
     side = math.isqrt(max(num_place, 0))
@@ -42,13 +48,13 @@ def lattice_centres(key: jax.Array, *, num_place: int, width_m: float) -> jax.Ar
 def jittered_centres(
     key: jax.Array, *, num_place: int, width_m: float, num_dims: int = 1, jitter: float = 0.45
 ) -> jax.Array:
-    """Centres of place fields on an even lattice, each jittered -> [place, dim] (m).
+    """Centres of place fields on a regular lattice, each jittered -> [place, dim] (m).
 
-    In a box of width_m along each dimension (ring, torus or walled), centred on 0, with lattice
-    constant delta = width_m / n^(1/dim) for n cells: one in each point of the largest lattice with
-    that constant or more, u uniform in +-jitter delta. If n is not a number to the power of dim,
-    some are left; they lie around centres that are already there, at half the jitter.
-    Those can lie outside the box, by at most (3/2 jitter - 1/2) delta: as in RatInABox.
+    The box has width_m along each dimension (ring, torus or walled) and is centred on 0. For n
+    cells the lattice constant is about delta = width_m / n^(1/dim), and the jitter is uniform in
+    +-jitter delta. If n is not a whole number to the power of dim, the lattice has fewer than n
+    points. The remaining centres lie around centres that are already there, at half the jitter.
+    These can lie outside the box, by at most (3/2 jitter - 1/2) delta, as in RatInABox.
     Raises ValueError where num_place or num_dims is below 1, jitter is outside [0, 0.5], or
     width_m is not positive.
     Source: RatInABox `Environment.sample_positions`, "uniform_jitter".
@@ -63,20 +69,25 @@ def jittered_centres(
     axes = np.stack(np.meshgrid(*[axis] * num_dims, indexing="ij"), axis=-1)
     lattice = jnp.asarray(axes.reshape(-1, num_dims), jnp.float32)
     centres = lattice + jax.random.uniform(key, lattice.shape, minval=-jitter, maxval=jitter)
-    if left := num_place - len(centres):
-        which_key, near_key = jax.random.split(jax.random.fold_in(key, 1))
-        around = centres[jax.random.choice(which_key, len(centres), (left,))]
+    if remaining := num_place - len(centres):
+        choice_key, near_key = jax.random.split(jax.random.fold_in(key, 1))
+        around = centres[jax.random.choice(choice_key, len(centres), (remaining,))]
         near = jax.random.uniform(near_key, around.shape, minval=-jitter / 2, maxval=jitter / 2)
         centres = jnp.concatenate([centres, around + near])
     return centres * (width_m / per_side) - width_m / 2
 
 
+def as_row(x: jax.Array, ndim: int) -> jax.Array:
+    """A vector x [cell] with leading axes of length 1: [1, ..., 1, cell] of ndim dimensions."""
+    return x.reshape((1,) * (ndim - 1) + (-1,))
+
+
 def _offsets(positions: jax.Array, centres: jax.Array) -> list[jax.Array]:
+    """positions [..., dim] minus centres [place, dim], for each dimension: list of [..., place]."""
     chex.assert_equal_shape_suffix([positions, centres], 1)
     chex.assert_rank(centres, 2)
-    leading = (1,) * (positions.ndim - 1)
     return [
-        positions[..., axis, None] - centres[:, axis].reshape((*leading, -1))
+        positions[..., axis, None] - as_row(centres[:, axis], positions.ndim)
         for axis in range(centres.shape[1])
     ]
 
@@ -84,19 +95,21 @@ def _offsets(positions: jax.Array, centres: jax.Array) -> list[jax.Array]:
 def euclidean_sq(positions: jax.Array, centres: jax.Array) -> jax.Array:
     """Squared distances. positions [..., dim], centres [place, dim] (m) -> [..., place] (m^2).
 
-    Differences are taken before squaring: in two dimensions a matrix product saves nothing, and
-    |x|^2 + |c|^2 - 2 x c cancels in float32 (and still more in the TF32 of a GPU's product).
+    Computed from differences. The expansion |x|^2 + |c|^2 - 2 x c is no faster in two dimensions
+    and loses precision in float32, still more in the TF32 products of a GPU.
     """
     return functools.reduce(operator.add, [dx**2 for dx in _offsets(positions, centres)])
 
 
 def periodic_sq(width_m: float) -> DistanceSq:
-    """Squared distances on a ring, or on the torus that a square box of this width makes.
+    """Squared distances to the nearest image, on a ring or a square torus of this width.
 
-    Returns a function of the form of `euclidean_sq`; both arguments must lie in the box.
+    d^2 = sum over axes of min(|dx|, width - |dx|)^2. Returns a function of the form of
+    `euclidean_sq`; both arguments must lie in the box.
     Raises ValueError where width_m is not positive.
     """
     check.positive(width_m=width_m)
+    # Not `arena.wrap`: this form is 30 times as fast on a CPU, and exact near 0.
 
     def distance_sq(positions: jax.Array, centres: jax.Array) -> jax.Array:
         apart = [jnp.abs(dx) for dx in _offsets(positions, centres)]
@@ -112,7 +125,7 @@ def softmax_gaussian(
     sigma_m: float,
     distance_sq: DistanceSq = euclidean_sq,
 ) -> jax.Array:
-    """Gaussian place fields normalised over cells: p = softmax(-d^2 / 2 sigma^2).
+    """Gaussian place fields, normalised over cells: p = softmax(-d^2 / 2 sigma^2).
 
     positions [..., 2], centres [place, 2] (m) -> [..., place], a distribution over cells.
     Raises ValueError where sigma_m is not positive.
@@ -129,23 +142,23 @@ def softmax_surround(
     sigma_m: float,
     distance_sq: DistanceSq = euclidean_sq,
 ) -> jax.Array:
-    """Place fields with an inhibitory surround, as the published networks were trained on.
+    """Place fields with an inhibitory surround, the targets of the published networks.
 
     q = softmax(-d^2 / 2 sigma^2) - softmax(-d^2 / 4 sigma^2);  p = (q + |min q|) / sum(q + |min q|)
-    with minimum and sum over the cells.
+    with minimum and sum over cells.
 
     positions [..., 2], centres [place, 2] (m) -> [..., place], a distribution over cells.
     Raises ValueError where sigma_m is not positive.
-    Source: Sorscher et al. 2019; grid-pattern-formation `get_activation`. The paper speaks of a
-    difference of Gaussians; its code, followed here, takes this difference of softmaxes. The
-    difference of Gaussians itself is `difference_of_gaussians`.
-    Deviation: q is not formed as a difference of two numbers near 1, so that p is right, and not
-    0 / 0, also where one cell is much nearer than all others. Where all others are too far for the
-    number format, p is uniform.
+    Source: Sorscher et al. 2019; grid-pattern-formation `get_activation`. The paper describes a
+    difference of Gaussians (`difference_of_gaussians`); its code, followed here, takes this
+    difference of softmaxes.
+    Deviation: q is not computed as a difference of two numbers near 1, so that p is accurate, and
+    not 0 / 0, where one cell is much nearer than all others. Where all others are so far that their
+    activity underflows, p is uniform.
     """
     check.positive(sigma_m=sigma_m)
-    # With r = exp((min d^2 - d^2) / 4 sigma^2): q_i = r_i^2 / sum r^2 - r_i / sum r. Times
-    # (sum r)(sum r^2), which p does not feel, that is r_i (sum_j r_j (1 - r_j) - (1 - r_i) sum r).
+    # With r = exp((min d^2 - d^2) / 4 sigma^2): q_i = r_i^2 / sum r^2 - r_i / sum r. Multiplied by
+    # (sum r)(sum r^2), which cancels in p: r_i (sum_j r_j (1 - r_j) - (1 - r_i) sum r).
     d_sq = distance_sq(positions, centres)
     x = (jnp.min(d_sq, axis=-1, keepdims=True) - d_sq) / (4 * sigma_m**2)
     r, one_minus_r = jnp.exp(x), -jnp.expm1(x)
@@ -153,7 +166,7 @@ def softmax_surround(
         jnp.sum(r * one_minus_r, axis=-1, keepdims=True)
         - one_minus_r * jnp.sum(r, axis=-1, keepdims=True)
     )
-    q -= jnp.min(q, axis=-1, keepdims=True)  # the least is never positive
+    q -= jnp.min(q, axis=-1, keepdims=True)  # the minimum is never positive
     total = jnp.sum(q, axis=-1, keepdims=True)
     return jnp.where(total > 0, q / jnp.where(total > 0, total, 1), 1 / centres.shape[0])
 
@@ -165,9 +178,9 @@ def gaussian(
     sigma_m: float,
     distance_sq: DistanceSq = euclidean_sq,
 ) -> jax.Array:
-    """Gaussian place fields, each with peak 1: p = exp(-d^2 / 2 sigma^2).
+    """Gaussian place fields of peak 1: p = exp(-d^2 / 2 sigma^2).
 
-    positions [..., dim], centres [place, dim] (m) -> [..., place]; not normalised over cells.
+    positions [..., dim], centres [place, dim] (m) -> [..., place], not normalised over cells.
     Raises ValueError where sigma_m is not positive.
     """
     check.positive(sigma_m=sigma_m)
@@ -183,14 +196,14 @@ def difference_of_gaussians(
     peak: float = 0.5,
     distance_sq: DistanceSq = euclidean_sq,
 ) -> jax.Array:
-    """Gaussian centre minus a surround `ratio` times as wide and with the same integral.
+    """A Gaussian centre minus a Gaussian surround that is wider and has the same integral.
 
-    p = a (exp(-d^2 / 2 sigma^2) - exp(-d^2 / 2 (ratio sigma)^2) / ratio^2), where a makes the rate
-    at the centre `peak`; integral over the plane 0.
+    p = a (exp(-d^2 / 2 sigma^2) - exp(-d^2 / 2 (ratio sigma)^2) / ratio^2), with a such that p has
+    the maximum `peak`. Its integral over the plane is 0.
 
-    positions [..., 2], centres [place, 2] (m) -> [..., place]; negative in the surround, and not
+    positions [..., 2], centres [place, 2] (m) -> [..., place], negative in the surround and not
     normalised over cells.
-    Raises ValueError where sigma_m or peak is not positive, or ratio not above 1.
+    Raises ValueError where sigma_m or peak is not positive, or ratio is not above 1.
     Source: Sorscher et al. 2019, the difference of Gaussians of the text, times 2 pi sigma^2: ratio
     sqrt(2), peak 1/2. RatInABox `PlaceCells`, "diff_of_gaussians": ratio 1.5, peak 1.
     """
@@ -209,7 +222,7 @@ def gaussian_threshold(
     sigma_m: float,
     distance_sq: DistanceSq = euclidean_sq,
 ) -> jax.Array:
-    """Gaussian place fields cut off at one sigma: max(0, g - e^-1/2) / (1 - e^-1/2).
+    """Gaussian place fields that end at one sigma: max(0, g - e^-1/2) / (1 - e^-1/2).
 
     positions [..., dim], centres [place, dim] (m) -> [..., place], peak 1.
     Raises ValueError where sigma_m is not positive.
@@ -227,7 +240,7 @@ def top_hat(
     sigma_m: float,
     distance_sq: DistanceSq = euclidean_sq,
 ) -> jax.Array:
-    """Place cells that fire at 1 nearer than sigma_m, and not at all elsewhere.
+    """Place cells with rate 1 within sigma_m of the centre, and 0 elsewhere.
 
     positions [..., dim], centres [place, dim] (m) -> [..., place].
     Raises ValueError where sigma_m is not positive.
@@ -244,7 +257,7 @@ def one_hot(
     *,
     distance_sq: DistanceSq = euclidean_sq,
 ) -> jax.Array:
-    """Only the cell with the nearest centre fires, at 1; of equals the first.
+    """The cell with the nearest centre has rate 1, all others 0. Ties go to the lowest index.
 
     positions [..., dim], centres [place, dim] (m) -> [..., place].
     Source: RatInABox `PlaceCells`, "one_hot".
@@ -254,10 +267,10 @@ def one_hot(
 
 
 class Grid(NamedTuple):
-    """Parameters of grid cells. period_m [cell], orientation [cell] (rad), phase [cell, dim] (rad).
+    """Parameters of grid cells: period_m [cell], orientation [cell] (rad), phase [cell, dim] (rad).
 
-    period_m is the wavelength of the three waves, RatInABox's `gridscale`; in two dimensions fields
-    are 2 / sqrt(3) of it apart.
+    period_m is the wavelength of the plane waves (RatInABox's `gridscale`). In two dimensions the
+    distance between neighbouring fields is 2 / sqrt(3) of it.
     """
 
     period_m: jax.Array
@@ -266,9 +279,8 @@ class Grid(NamedTuple):
 
 
 def _waves(positions: jax.Array, grid: Grid) -> jax.Array:
-    """Mean of the waves of each cell, 1 at a field's centre: [..., dim] -> [..., cell]."""
-    leading = (1,) * (positions.ndim - 1)
-    row = lambda x: x.reshape((*leading, -1))  # noqa: E731
+    """Mean of the plane waves of each cell, 1 at field centres: [..., dim] -> [..., cell]."""
+    row = functools.partial(as_row, ndim=positions.ndim)
     k = 2 * jnp.pi / grid.period_m
     if positions.shape[-1] == 1:
         return jnp.cos(row(k) * positions - row(grid.phase))
@@ -284,10 +296,11 @@ def _waves(positions: jax.Array, grid: Grid) -> jax.Array:
 def rectified_cosines(
     positions: jax.Array, grid: Grid, *, width_ratio: float = 4 / (3 * math.sqrt(3))
 ) -> jax.Array:
-    """Grid cells: the mean c of three plane waves at 60 degrees, above a level: (c - l)+ / (1 - l).
+    """Grid cells: max(0, c - l) / (1 - l), with c the mean of three plane waves at 60 degrees.
 
-    The level is that of c at half of width_ratio periods from a field's centre, so that fields are
-    that wide: l = (2 cos(sqrt(3) pi r / 2) + 1) / 3; in one dimension one wave and l = cos(pi r).
+    With r = width_ratio, the level l is the value of c at r / 2 periods from the centre of a field,
+    so that r periods is the width of a field: l = (2 cos(sqrt(3) pi r / 2) + 1) / 3. In one
+    dimension there is one wave, and l = cos(pi r).
 
     positions [..., dim] (m) -> [..., cell], peak 1.
     Raises ValueError where width_ratio is not above 0 and at most 1.
@@ -303,7 +316,7 @@ def rectified_cosines(
 
 
 def shifted_cosines(positions: jax.Array, grid: Grid) -> jax.Array:
-    """Grid cells without a threshold: 2/3 (c + 1/2), in one dimension (c + 1) / 2.
+    """Grid cells without a threshold: 2/3 (c + 1/2), c as in `rectified_cosines`; 1-D (c + 1) / 2.
 
     positions [..., dim] (m) -> [..., cell], from 0 to 1.
     Source: Solstad et al. 2006, eq. 2; RatInABox `GridCells`, "shifted_cosines".
@@ -313,8 +326,8 @@ def shifted_cosines(positions: jax.Array, grid: Grid) -> jax.Array:
 
 
 def von_mises(angle: jax.Array, spread: jax.Array) -> jax.Array:
-    """exp((cos(angle) - 1) / spread^2): peak 1, and nearly a Gaussian where spread is small."""
-    return jnp.exp(-2 * (jnp.sin(angle / 2) / spread) ** 2)  # cos - 1 would cancel
+    """exp((cos(angle) - 1) / spread^2): peak 1, nearly Gaussian for a small spread."""
+    return jnp.exp(-2 * (jnp.sin(angle / 2) / spread) ** 2)  # cos - 1 would lose precision
 
 
 def head_direction_cells(
@@ -323,17 +336,17 @@ def head_direction_cells(
     """Von Mises tuning, peak 1: exp((cos(theta - mu) - 1) / spread^2).
 
     direction [..., 2], of any length; preferred, spread [cell] (rad) -> [..., cell].
-    In one dimension, direction [..., 1]: two cells, max(0, sign) and max(0, -sign), and preferred
-    and spread are not used.
-    Source: RatInABox `HeadDirectionCells`, whose directions are even and spreads 45 degrees. For a
-    distribution over cells see `head_direction_code`.
+    In one dimension, direction [..., 1], there are two cells, max(0, sign) and max(0, -sign);
+    preferred and spread are not used.
+    Source: RatInABox `HeadDirectionCells`, with equally spaced preferred directions and a spread of
+    45 degrees. For a distribution over cells see `head_direction_code`.
     """
     if direction.shape[-1] == 1:
         sign = jnp.sign(direction)
         return jnp.maximum(jnp.concatenate([sign, -sign], axis=-1), 0)
     theta = jnp.arctan2(direction[..., 1], direction[..., 0])[..., None]
-    leading = (1,) * (direction.ndim - 1)
-    return von_mises(theta - preferred.reshape((*leading, -1)), spread.reshape((*leading, -1)))
+    ndim = direction.ndim
+    return von_mises(theta - as_row(preferred, ndim), as_row(spread, ndim))
 
 
 def velocity_cells(
@@ -361,10 +374,10 @@ def speed_cell(velocity: jax.Array, *, scale_mps: float) -> jax.Array:
 
 
 class VectorTuning(NamedTuple):
-    """Tuning of vector cells: to things at a distance and in a direction, all [cell].
+    """Tuning of vector cells to the distance and the direction of an object or a wall, all [cell].
 
-    distance, distance_spread (m): Gaussian. angle, angle_spread (rad): von Mises; from the x axis,
-    or where a head direction is given from there.
+    distance, distance_spread (m): Gaussian. angle, angle_spread (rad): von Mises; the angle is from
+    the x axis, or from the head direction if one is given.
     """
 
     distance: jax.Array
@@ -373,8 +386,8 @@ class VectorTuning(NamedTuple):
     angle_spread: jax.Array
 
     def rate(self, distance: jax.Array, angle: jax.Array) -> jax.Array:
-        """Response to a thing at each distance (m) and angle (rad): [...] twice -> [..., cell]."""
-        tuning = [x.reshape((1,) * distance.ndim + (-1,)) for x in self]
+        """Rates for an object at each distance (m) and angle (rad), both [...] -> [..., cell]."""
+        tuning = [as_row(x, distance.ndim + 1) for x in self]
         away = (distance[..., None] - tuning[0]) / tuning[1]
         return jnp.exp(-(away**2) / 2) * von_mises(angle[..., None] - tuning[2], tuning[3])
 
@@ -395,11 +408,11 @@ def object_vector_cells(
     sees: jax.Array | None = None,
     distance_sq: DistanceSq = euclidean_sq,
 ) -> jax.Array:
-    """Cells that fire where an object is at a distance in a direction; a sum over objects.
+    """Cells that fire at a preferred distance and direction of an object; a sum over objects.
 
     positions [..., 2], objects [object, 2] (m), head_direction [..., 2] for egocentric cells,
     sees [object, cell]: 0 for objects of a type that the cell is not tuned to -> [..., cell].
-    distance_sq: `line_of_sight_sq(environment)` where walls hide objects.
+    distance_sq: `visibility.line_of_sight_sq(environment)` if walls occlude objects.
     Source: Hoydal et al. 2019; RatInABox `ObjectVectorCells`.
     """
     offset = [-dx for dx in _offsets(positions, objects)]
@@ -411,10 +424,10 @@ def object_vector_cells(
 
 
 def angles_code(positions: jax.Array, *, width_m: float) -> jax.Array:
-    """A position on a ring or torus as (cos, sin) of its angle along each axis.
+    """A position on a ring or torus as cosine and sine of its angle along each axis.
 
-    positions [..., dim] (m) -> [..., 2 dim]: cosines first, then sines. Continuous across the seam,
-    so that a regression can learn it.
+    positions [..., dim] (m) -> [..., 2 dim]: cosines first, then sines. The code is continuous
+    across the periodic boundary, so that a regression can learn it.
     """
     angle = positions * (2 * jnp.pi / width_m)
     return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
@@ -429,5 +442,5 @@ def head_direction_code(headings: jax.Array, preferred: jax.Array, *, kappa: flo
     """
     check.not_negative(kappa=kappa)
     chex.assert_rank(preferred, 1)
-    mu = preferred.reshape((1,) * headings.ndim + (-1,))
+    mu = as_row(preferred, headings.ndim + 1)
     return jax.nn.softmax(kappa * jnp.cos(headings[..., None] - mu), axis=-1)

@@ -1,5 +1,8 @@
 """Walls between places: line of sight, geodesic distances, boundary vector cells."""
 
+import functools
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,27 +11,27 @@ import shapely
 
 from hfjax import check
 from hfjax.arena import Environment, contains
-from hfjax.cells import DistanceSq, VectorTuning, euclidean_sq, heading_angle, von_mises
+from hfjax.cells import DistanceSq, VectorTuning, as_row, euclidean_sq, heading_angle, von_mises
 
 
 def _cross(a: jax.Array, b: jax.Array, wall: np.ndarray) -> jax.Array:
-    """Whether the ways from a to b, [..., 2] (m), cross a wall [end, 2], its ends taken in."""
+    """Whether straight lines from a to b, [..., 2] (m), cross a wall [end, 2], ends included."""
     (x, y), side = wall[0], wall[1] - wall[0]
     dx, dy = b[..., 0] - a[..., 0], b[..., 1] - a[..., 1]
     ox, oy = x - a[..., 0], y - a[..., 1]
     denominator = dx * side[1] - dy * side[0]
     parallel = denominator == 0
     denominator = jnp.where(parallel, 1, denominator)
-    on_way = (ox * side[1] - oy * side[0]) / denominator
+    on_line = (ox * side[1] - oy * side[0]) / denominator
     on_wall = (ox * dy - oy * dx) / denominator
-    # The margin keeps a way that ends on a wall from crossing it by rounding, and shuts corners.
+    # The margin closes corners, and a line that ends on a wall does not cross it by rounding.
     margin = 1e-6
-    on_way_inside = (on_way > margin) & (on_way < 1 - margin)
-    return on_way_inside & (on_wall > -margin) & (on_wall < 1 + margin) & ~parallel
+    between_ends = (on_line > margin) & (on_line < 1 - margin)
+    return between_ends & (on_wall > -margin) & (on_wall < 1 + margin) & ~parallel
 
 
 def _occluded(positions: jax.Array, centres: jax.Array, walls: np.ndarray) -> jax.Array:
-    """Whether any wall stands between: [..., 2], [place, 2], [wall, end, 2] -> [..., place]."""
+    """Whether a wall stands between: [..., 2], [place, 2], [wall, end, 2] -> [..., place] bool."""
     a = positions[..., None, :]
     b = centres.reshape((1,) * (positions.ndim - 1) + centres.shape)
     a, b = jnp.broadcast_arrays(a, b)
@@ -39,21 +42,24 @@ def _occluded(positions: jax.Array, centres: jax.Array, walls: np.ndarray) -> ja
 
 
 def _opaque(environment: Environment) -> np.ndarray:
-    """The walls that can stand between two places inside: all but those of a convex boundary."""
+    """The walls that can stand between two places inside: all but those of a convex boundary.
+
+    Raises ValueError where the environment is periodic or a track.
+    """
     if environment.num_dims != 2 or environment.periodic:
-        raise ValueError("walls are seen in environments of two dimensions that are not periodic")
+        raise ValueError("the environment must have two dimensions and not be periodic")
     boundary = shapely.Polygon(environment.boundary)
     convex = boundary.convex_hull.equals(boundary)
     return environment.walls[len(environment.boundary) if convex else 0 :]
 
 
 def line_of_sight_sq(environment: Environment) -> DistanceSq:
-    """Squared distances, and 1000 m squared where a wall stands between: for `distance_sq=`.
+    """Squared distances, but (1000 m)^2 where a wall stands between. For `distance_sq=`.
 
-    A wall's ends belong to it, so that nothing is seen through a corner.
+    A wall includes its ends, so that corners are opaque.
     Raises ValueError where the environment is periodic or a track.
-    Source: RatInABox, wall geometry "line_of_sight". Deviation: there the first four walls never
-    hide anything, whichever they are; here those of a convex boundary never do.
+    Source: RatInABox, wall geometry "line_of_sight". Deviation: RatInABox ignores the first four
+    walls, whichever they are; this function ignores those of a convex boundary.
     """
     walls = _opaque(environment)
 
@@ -64,85 +70,148 @@ def line_of_sight_sq(environment: Environment) -> DistanceSq:
     return distance_sq
 
 
-def _turning_points(environment: Environment) -> tuple[np.ndarray, np.ndarray]:
-    """Corners that a shortest way can turn at, and two places in the open beside each.
+class _Corners(NamedTuple):
+    """Where shortest paths can turn, on the host.
 
-    At such a corner the walls that meet leave a sector of more than 180 degrees free, inside the
-    environment: ends of walls that end nowhere, corners of holes, inward corners of the boundary.
-    On the corner itself a way has no side of the walls: what is seen from it, is seen from one of
-    the places, square to the first and the last wall of the sector, 1e-5 of the extent away. Walls
-    nearer to each other than twice that meet.
-    -> corners [corner, 2], places [corner, which, 2] (m).
+    corners [corner, 2] (m). viewpoints [corner, side, 2] (m): two points in the open beside each
+    corner. A point is visible from a corner if it is visible from one of these, because a line that
+    ends on the corner itself is on neither side of its walls.
     """
-    walls = environment.walls
+
+    corners: np.ndarray
+    viewpoints: np.ndarray
+
+
+def _turning_corners(environment: Environment) -> _Corners:
+    """The corners at which a shortest path can turn.
+
+    There the walls that meet leave a sector of more than 180 degrees free, inside the environment:
+    free ends of walls, corners of holes, inward corners of the boundary. The viewpoints are 1e-5 of
+    the extent away, perpendicular to the first and the last wall of the sector. Walls closer to
+    each other than twice that count as meeting.
+    """
+    beside = 1e-5 * max(high - low for low, high in environment.extent)
+    corners, viewpoints = [], []
+    for corner in np.unique(environment.walls.reshape(-1, 2), axis=0):
+        start, width = _widest_free_sector(corner, environment.walls, beside)
+        if width <= np.pi + 1e-6:
+            continue
+        normals = start + np.array([np.pi / 2, width - np.pi / 2])
+        pair = corner + beside * np.stack([np.cos(normals), np.sin(normals)], axis=-1)
+        if bool(contains(environment, jnp.asarray(pair)).all()):
+            corners.append(corner)
+            viewpoints.append(pair)
+    return _Corners(np.reshape(corners, (-1, 2)), np.reshape(viewpoints, (-1, 2, 2)))
+
+
+def _widest_free_sector(
+    corner: np.ndarray, walls: np.ndarray, beside: float
+) -> tuple[float, float]:
+    """The widest sector between the walls that meet at a corner [2]: its first angle, its width."""
     sides = walls[:, 1] - walls[:, 0]
     lengths = np.linalg.norm(sides, axis=-1)
-    beside = 1e-5 * max(high - low for low, high in environment.extent)
     near = np.minimum(2 * beside, lengths / 4)
-    corners, places = [], []
-    for corner in np.unique(walls.reshape(-1, 2), axis=0):
-        along = np.sum((corner - walls[:, 0]) * sides, axis=-1) / lengths
-        foot = walls[:, 0] + (np.clip(along / lengths, 0, 1))[:, None] * sides
-        meets = np.linalg.norm(corner - foot, axis=-1) <= near
-        # A wall leaves the corner one way if it ends there, both ways if it passes.
-        leaving = [sides[meets & (along < lengths - near)], -sides[meets & (along > near)]]
-        dx, dy = np.concatenate(leaving).T
-        angles = np.sort(np.arctan2(dy, dx))
-        free = np.diff(angles, append=angles[0] + 2 * np.pi)
-        widest = np.argmax(free)
-        if free[widest] > np.pi + 1e-6:
-            square = angles[widest] + np.array([np.pi / 2, free[widest] - np.pi / 2])
-            pair = corner + beside * np.stack([np.cos(square), np.sin(square)], axis=-1)
-            if bool(contains(environment, jnp.asarray(pair)).all()):
-                corners.append(corner)
-                places.append(pair)
-    return np.reshape(corners, (-1, 2)), np.reshape(places, (-1, 2, 2))
+    along = np.sum((corner - walls[:, 0]) * sides, axis=-1) / lengths
+    foot = walls[:, 0] + (np.clip(along / lengths, 0, 1))[:, None] * sides
+    meets = np.linalg.norm(corner - foot, axis=-1) <= near
+    # A wall leaves the corner in one direction if it ends there, in both if it passes.
+    leaving = [sides[meets & (along < lengths - near)], -sides[meets & (along > near)]]
+    dx, dy = np.concatenate(leaving).T
+    angles = np.sort(np.arctan2(dy, dx))
+    free = np.diff(angles, append=angles[0] + 2 * np.pi)
+    widest = np.argmax(free)
+    return angles[widest], free[widest]
+
+
+def _visible_corners(x: jax.Array, turns: _Corners, walls: np.ndarray) -> jax.Array:
+    """Whether each corner is visible from x: [..., 2] -> [..., corner] bool."""
+    viewpoints = jnp.asarray(turns.viewpoints.reshape(-1, 2), x.dtype)
+    occluded = _occluded(x, viewpoints, walls)
+    return ~jnp.all(occluded.reshape(*x.shape[:-1], len(turns.corners), 2), axis=-1)
+
+
+def _between_corners(turns: _Corners, walls: np.ndarray) -> np.ndarray:
+    """Lengths (m) of the shortest paths between corners [corner, corner], by Dijkstra's algorithm.
+
+    On the host; 1000 m where there is no path.
+    """
+    with jax.enable_x64(True):
+        visible = _visible_corners(jnp.asarray(turns.viewpoints), turns, walls).any(axis=1)
+    apart = np.linalg.norm(turns.corners[:, None] - turns.corners[None], axis=-1)
+    graph = np.where(np.asarray(visible), apart, 0)
+    return np.minimum(scipy.sparse.csgraph.shortest_path(graph, directed=False), 1e3)
+
+
+def _to_visible_corners(x: jax.Array, turns: _Corners, walls: np.ndarray) -> jax.Array:
+    """Distances (m) to the corners, 1000 m to those out of sight: [..., 2] -> [..., corner]."""
+    distance = jnp.sqrt(euclidean_sq(x, jnp.asarray(turns.corners, x.dtype)))
+    return jnp.where(_visible_corners(x, turns, walls), distance, 1e3)
+
+
+def _shortest_sq(
+    positions: jax.Array,
+    centres: jax.Array,
+    /,
+    *,
+    turns: _Corners,
+    walls: np.ndarray,
+    between: np.ndarray,
+) -> jax.Array:
+    """Squared lengths of shortest paths; `between` [corner, corner] (m) as `_between_corners`."""
+    steps = jnp.asarray(between, positions.dtype)
+    to_centres = _to_visible_corners(centres, turns, walls)
+    from_corners = jnp.min(to_centres[:, :, None] + steps[None], axis=1)  # [place, corner]
+    to_corners = _to_visible_corners(positions, turns, walls)
+    shortest = jnp.where(
+        _occluded(positions, centres, walls), 1e3, jnp.sqrt(euclidean_sq(positions, centres))
+    )
+    for k in range(len(turns.corners)):
+        around = to_corners[..., k, None] + as_row(from_corners[:, k], positions.ndim)
+        shortest = jnp.minimum(shortest, around)
+    return shortest**2
 
 
 def geodesic_sq(environment: Environment) -> DistanceSq:
-    """Squared lengths of the shortest ways around walls and holes: for `distance_sq=`.
+    """Squared lengths of the shortest paths around walls and holes. For `distance_sq=`.
 
-    A shortest way is straight from corner to corner (`_turning_points`); ways between corners are
-    tabulated once, by Dijkstra's algorithm. Where walls meet, or meet the boundary, nobody gets
-    through; what is open is told to 1e-5 of the environment, lengths are exact. Places that cannot
-    be reached are 1000 m away.
+    A shortest path consists of straight lines between corners (`_turning_corners`). Paths between
+    corners are computed once, here. Where walls meet each other or the boundary there is no way
+    through; gaps count as open from 1e-5 of the extent upwards. Lengths are exact. Places without
+    any path between them are 1000 m apart.
     Raises ValueError where the environment is periodic or a track.
-    Source: RatInABox, wall geometry "geodesic", which knows one wall in a rectangle.
+    Source: RatInABox, wall geometry "geodesic", which supports one wall in a rectangle.
     """
     walls = _opaque(environment)
-    corners, places = _turning_points(environment)
-    if not len(corners):
+    turns = _turning_corners(environment)
+    if not len(turns.corners):
         return line_of_sight_sq(environment)
+    between = _between_corners(turns, walls)
+    return functools.partial(_shortest_sq, turns=turns, walls=walls, between=between)
 
-    def seen(x: jax.Array) -> jax.Array:
-        """Which corners are seen from x: [..., 2] -> [..., corner]."""
-        occluded = _occluded(x, jnp.asarray(places.reshape(-1, 2), x.dtype), walls)
-        return ~jnp.all(occluded.reshape(*x.shape[:-1], len(corners), 2), axis=-1)
 
-    with jax.enable_x64(True):
-        open_ = np.asarray(seen(jnp.asarray(places)).any(axis=1))
-    apart = np.linalg.norm(corners[:, None] - corners[None], axis=-1)
-    between = scipy.sparse.csgraph.shortest_path(np.where(open_, apart, 0), directed=False)
-    between = np.minimum(between, 1e3)
+def _distance_along_rays(
+    positions: jax.Array, walls: np.ndarray, directions: np.ndarray
+) -> jax.Array:
+    """Distance (m) to the first wall along each ray, infinite where there is none.
 
-    def distance_sq(positions: jax.Array, centres: jax.Array) -> jax.Array:
-        def reach(x):
-            """From x [..., 2] to the corners that are in sight: [..., corner]."""
-            d = jnp.sqrt(euclidean_sq(x, jnp.asarray(corners, x.dtype)))
-            return jnp.where(seen(x), d, 1e3)
-
-        steps = jnp.asarray(between, positions.dtype)
-        from_centre = jnp.min(reach(centres)[:, :, None] + steps[None], axis=1)  # [place, corner]
-        here = reach(positions)
-        shortest = jnp.where(
-            _occluded(positions, centres, walls), 1e3, jnp.sqrt(euclidean_sq(positions, centres))
-        )
-        for k in range(len(corners)):
-            around = here[..., k, None] + from_centre[:, k].reshape((1,) * (here.ndim - 1) + (-1,))
-            shortest = jnp.minimum(shortest, around)
-        return shortest**2
-
-    return distance_sq
+    positions [..., 2] (m), walls [wall, end, 2] (m), directions [ray] (rad) -> [..., ray].
+    """
+    dx, dy = np.cos(directions), np.sin(directions)
+    x, y = positions[..., 0, None], positions[..., 1, None]
+    ndim = positions.ndim
+    nearest = jnp.full((*positions.shape[:-1], len(directions)), jnp.inf, positions.dtype)
+    for corner, end in walls:
+        side = end - corner
+        denominator = dx * side[1] - dy * side[0]  # [ray]
+        parallel = np.abs(denominator) < 1e-12
+        inverse = np.where(parallel, 0, 1 / np.where(parallel, 1, denominator))
+        per, ray_x, ray_y = (as_row(jnp.asarray(a, x.dtype), ndim) for a in (inverse, dx, dy))
+        ox, oy = corner[0] - x, corner[1] - y
+        reach = (ox * side[1] - oy * side[0]) * per
+        on_wall = (ox * ray_y - oy * ray_x) * per
+        met = (reach > 0) & (on_wall >= 0) & (on_wall <= 1) & ~as_row(jnp.asarray(parallel), ndim)
+        nearest = jnp.where(met, jnp.minimum(nearest, reach), nearest)
+    return nearest
 
 
 def boundary_vector_cells(
@@ -153,37 +222,24 @@ def boundary_vector_cells(
     head_direction: jax.Array | None = None,
     num_angles: int = 180,
 ) -> jax.Array:
-    """Cells that fire where the nearest wall in a direction is at a distance.
+    """Cells that fire where a wall is at a preferred distance in a preferred direction.
 
-    Sum of the tuning over num_angles rays to the first wall in each, over the same sum for walls
-    at the preferred distance all around.
+    The sum of the tuning over the first walls along num_angles rays, divided by the same sum for
+    walls at the preferred distance in every direction.
 
     positions [..., 2] (m), head_direction [..., 2] for egocentric cells -> [..., cell].
     Raises ValueError where the environment is periodic or a track, or num_angles is below 2.
-    Source: Barry & Burgess 2007; de Cothi & Barry 2020; RatInABox `BoundaryVectorCells`, with the
-    rays that it has: the one along x twice, and none at -360 / num_angles degrees. Kept on purpose.
+    Source: Barry & Burgess 2007; de Cothi & Barry 2020; RatInABox `BoundaryVectorCells`. Its rays,
+    kept on purpose, contain the one along x twice and none at -360 / num_angles degrees.
     """
     check.at_least(2, num_angles=num_angles)
     if environment.num_dims != 2 or environment.periodic:
         raise ValueError("boundary vector cells need two dimensions that are not periodic")
     rays = 2 * np.pi / num_angles * np.maximum(np.arange(num_angles) - 1, 0)
-    dx, dy = np.cos(rays), np.sin(rays)
-    x, y = positions[..., 0, None], positions[..., 1, None]
-    row = (1,) * (positions.ndim - 1) + (-1,)
-    nearest = jnp.full((*positions.shape[:-1], num_angles), jnp.inf, positions.dtype)
-    for corner, end in environment.walls:
-        side = end - corner
-        denominator = dx * side[1] - dy * side[0]  # [ray]
-        parallel = np.abs(denominator) < 1e-12
-        inverse = np.where(parallel, 0, 1 / np.where(parallel, 1, denominator))
-        per, ray_x, ray_y = (jnp.asarray(a, x.dtype).reshape(row) for a in (inverse, dx, dy))
-        ox, oy = corner[0] - x, corner[1] - y
-        reach = (ox * side[1] - oy * side[0]) * per
-        on_wall = (ox * ray_y - oy * ray_x) * per
-        met = (reach > 0) & (on_wall >= 0) & (on_wall <= 1) & ~jnp.asarray(parallel).reshape(row)
-        nearest = jnp.where(met, jnp.minimum(nearest, reach), nearest)
-    angles = jnp.asarray(rays, positions.dtype).reshape(row) - heading_angle(head_direction)
+    nearest = _distance_along_rays(positions, environment.walls, rays)
+    angles = as_row(jnp.asarray(rays, positions.dtype), positions.ndim)
+    angles = angles - heading_angle(head_direction)
     angles = jnp.broadcast_to(angles, nearest.shape)
     most = jnp.sum(von_mises(jnp.asarray(rays)[:, None], tuning.angle_spread[None]), axis=0)
     total = jnp.sum(tuning.rate(nearest, angles), axis=-2)
-    return total / most.reshape(row)
+    return total / as_row(most, positions.ndim)

@@ -65,9 +65,7 @@ def polygon(
     within = space.buffer(1e-9 * (high - low).max())
     for wall in walls:
         if not (np.isfinite(wall).all() and within.covers(shapely.LineString(wall))):
-            raise ValueError(
-                f"the wall {wall.tolist()} is not inside the environment"
-            )
+            raise ValueError(f"the wall {wall.tolist()} is not inside the environment")
         if np.array_equal(*wall):
             raise ValueError(f"the wall {wall.tolist()} has no length")
     cut = tuple(_outline(hole, "a hole") for hole in holes)
@@ -75,9 +73,7 @@ def polygon(
         if not space.contains(shapely.Polygon(hole)):
             raise ValueError(f"the hole {hole.tolist()} does not lie inside the environment")
     if not shapely.Polygon(outline, cut).is_valid:
-        raise ValueError(
-            "holes must not overlap, or share a side with a hole or the boundary"
-        )
+        raise ValueError("holes must not overlap, or share a side with a hole or the boundary")
     if periodic and not space.equals(shapely.box(*low, *high)):
         raise ValueError("a periodic environment must be a rectangle along the axes")
     extent = tuple((float(a), float(b)) for a, b in zip(low, high, strict=True))

@@ -116,6 +116,10 @@ def _train(chosen: "Chosen", values: flags.FlagValues) -> int:
                 for name in ("mode", "project", "name", "group", "tags")
             },
             profile=values.profile,
+            origin={
+                "fdl_config": values.fdl_config or str(values.fdl_config_file),
+                "fiddlers": list(values.fiddler),
+            },
         )
     except InputError as error:
         sys.stderr.write(f"hfjax: {error}\n")

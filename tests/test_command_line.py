@@ -218,6 +218,7 @@ def test_a_small_grid_rnn_from_start_to_end(tmp_path):
         "config.py",
         "figures",
         "metrics.jsonl",
+        "provenance.json",
         "readout",
         "wandb",
     ]

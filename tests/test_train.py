@@ -161,7 +161,7 @@ def test_run_writes_what_a_person_finds_in_a_workdir(tmp_path):
         "000000030",
         "000000040",
     ]
-    assert "root.num_steps = 40" in (tmp_path / "config.py").read_text()
+    assert "\n    num_steps=40,\n" in (tmp_path / "config.py").read_text()
 
     task, state, loaded = hfjax.load(tmp_path)
     assert loaded.task.num_units == 4

@@ -1,6 +1,7 @@
 """What is trained and how: the root of every config."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import fiddle as fdl
@@ -25,13 +26,13 @@ class Experiment:
     eval_every  steps between evaluations, a multiple of chunk; steps 0 and num_steps count too.
     save_every  steps between checkpoints, a multiple of chunk; num_steps counts too.
     keep        how many of the newest checkpoints and readouts stay on disk.
-    show        names of the two or three scalars that the terminal shows; the first that an
-                evaluation has decides which member of a population is drawn (the median one).
+    show        names of the two or three scalars that the terminal shows; of a population, the
+                member with the median of the first one that is evaluated is drawn.
     seed        seed of the (first) model.
     seeds       number of models; more than one is a population under vmap, whose member i is the
                 run of seed + i.
     init_from   workdir of another run, whose newest checkpoint gives every part of the initial
-                state but those named `opt_state` (the optimiser's) or `fresh` (this task's own).
+                state, except those named `opt_state` (the optimizer's) or `fresh`.
     """
 
     task: Task
@@ -46,7 +47,7 @@ class Experiment:
     seeds: int = 1
     init_from: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Raise ValueError for counts that cannot be run."""
         for name in ("num_steps", "chunk", "eval_every", "save_every", "keep", "seeds"):
             if getattr(self, name) < 1:
@@ -64,14 +65,34 @@ class Experiment:
                 )
 
 
-def build(config: fdl.Config) -> Experiment:
+def complete(config: fdl.Buildable) -> fdl.Buildable:
+    """A copy with NumSteps filled in and every default spelled out, as a workdir stores it.
+
+    What is stored then holds, also where a later version has other defaults.
+    """
+    config = fdl.deepcopy_with(config)
+    fill_in_num_steps(config)
+    fdl.materialize_defaults(config)
+    return config
+
+
+def build(config: fdl.Buildable) -> Experiment:
     """The Experiment of a config. Raises InputError, in one sentence, where a setting is wrong."""
+    return _build(config, lambda whole: whole)
+
+
+def build_task(config: fdl.Buildable) -> Task:
+    """The Task of a config, without its data. Raises InputError as `build` does."""
+    return _build(config, lambda whole: whole.task)
+
+
+def _build(config: fdl.Buildable, part: Callable[[Any], Any]) -> Any:
     config = fdl.deepcopy_with(config)
     fill_in_num_steps(config)
     check_complete(config)
     check_types(config)
     check_learning_rates(config)
     try:
-        return fdl.build(config)
+        return fdl.build(part(config))
     except (ValueError, TypeError, OSError) as error:
         raise InputError(one_line(error)) from error

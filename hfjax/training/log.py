@@ -24,12 +24,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from hfjax.errors import one_line
 from hfjax.files import write_atomically
 
-Values = Mapping[str, np.ndarray]
+Values = Mapping[str, np.ndarray]  # by name: floats, in a population [seed]
+Say = Callable[[str], None]  # shows one line of text
+Open = Callable[[], "Writer"]
 WRITERS = ("wandb", "jsonl", "terminal", "tensorboard")
 
 
 class Writer(Protocol):
-    """What the trainer expects of a writer."""
+    """A place for numbers and pictures."""
 
     def scalars(self, step: int, values: Values) -> None:
         """Record named scalars, each a float or [seed]."""
@@ -39,6 +41,13 @@ class Writer(Protocol):
 
     def close(self) -> None:
         """Finish what is pending."""
+
+
+class Write(Protocol):
+    """(method, *arguments): calls a method of a writer."""
+
+    def __call__(self, method: str, /, *arguments: Any) -> None:
+        """Call `scalars`, `images` or `close`; never raises."""
 
 
 def summary(values: Values) -> dict[str, float]:
@@ -51,7 +60,7 @@ def summary(values: Values) -> dict[str, float]:
     return flat
 
 
-# --------------------------------------------------------------------------------- terminal
+# --- Terminal ---
 
 
 class Terminal:
@@ -84,7 +93,7 @@ class Terminal:
         self._progress.console.print(text, markup=False)
 
     def doing(self, text: str) -> None:
-        """Name what the run is busy with."""
+        """Name the current activity."""
         self._progress.update(self._bar, description=text)
 
     def scalars(self, step: int, values: Values) -> None:
@@ -105,10 +114,10 @@ class Terminal:
             self.say(f"step {step:>7} of {self._num_steps}  {text}  {rate}")
 
     def images(self, step: int, paths: Mapping[str, pathlib.Path]) -> None:
-        """Pictures are not for terminals."""
+        """A terminal shows no pictures."""
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Stop the progress bar."""
         self._progress.stop()
 
 
@@ -119,7 +128,7 @@ def _pretty(value: np.ndarray) -> str:
     return f"{middle:.4g} [{low:.4g}, {high:.4g}]"
 
 
-# ------------------------------------------------------------------------------------- JSONL
+# --- JSONL ---
 
 
 class Jsonl:
@@ -140,7 +149,7 @@ class Jsonl:
         self._file.flush()
 
     def images(self, step: int, paths: Mapping[str, pathlib.Path]) -> None:
-        """Pictures lie in their own folder."""
+        """Pictures have a folder of their own."""
 
     def close(self) -> None:
         """Close the file."""
@@ -164,12 +173,12 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
 
 
 def rewind_metrics(path: pathlib.Path, step: int, *, evaluated: bool) -> None:
-    """Cut metrics.jsonl back to what a run that stands at `step` has recorded.
+    """Cut metrics.jsonl back to the records of a run that has done `step` steps.
 
-    evaluated  whether the evaluation at `step` itself is complete, and its record to be kept.
+    evaluated  whether the evaluation at `step` itself is complete; its record is then kept.
     """
 
-    def keep(record):
+    def keep(record: Mapping[str, Any]) -> bool:
         is_evaluation = any(name.startswith("eval/") for name in record)
         return record["step"] < step + (evaluated or not is_evaluation)
 
@@ -210,11 +219,11 @@ def training_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-# ------------------------------------------------------------------------ W&B and TensorBoard
+# --- W&B and TensorBoard ---
 
 
 class Wandb:
-    """Weights & Biases; the run's id is kept in the workdir, so that a resumed run goes on in it.
+    """Weights & Biases; a resumed run goes on in the same W&B run, whose id the workdir holds.
 
     mode  "online", "offline", "disabled", or "auto": online where a key is configured.
     """
@@ -229,17 +238,21 @@ class Wandb:
         name: str | None = None,
         group: str | None = None,
         tags: Sequence[str] = (),
-        warn: Callable[[str], None],
+        say: Say,
+        warn: Say,
     ):
-        """Start or continue the run; never asks. Offline, with a warning, if it is out of reach."""
-        import wandb  # a second of import that runs without W&B need not wait for
+        """Start or continue the run; never asks. Offline, with a warning, if W&B cannot be reached.
+
+        The run's URL is shown, and kept in WORKDIR/wandb/url.
+        """
+        import wandb  # takes a second, which runs without W&B do not need
 
         id_file = workdir / "wandb" / "run_id"
         id_file.parent.mkdir(parents=True, exist_ok=True)
         run_id = id_file.read_text() if id_file.exists() else secrets.token_hex(4)
         id_file.write_text(run_id)
 
-        def start(mode):
+        def start(mode: Any) -> Any:
             return wandb.init(
                 dir=workdir,
                 id=run_id,
@@ -250,6 +263,7 @@ class Wandb:
                 group=group,
                 tags=list(tags),
                 config=dict(config),
+                allow_val_change=True,  # a resumed run may have another command line
                 settings=wandb.Settings(silent=True, console="off", init_timeout=60),
             )
 
@@ -264,7 +278,11 @@ class Wandb:
             if mode not in ("auto", "online"):
                 raise
             warn(f"warning: W&B cannot be reached ({one_line(error)}); it is logged offline.")
-            self._run = start("offline")
+            mode = "offline"
+            self._run = start(mode)
+        if mode == "online":
+            (workdir / "wandb" / "url").write_text(f"{self._run.url}\n")
+            say(f"W&B: {self._run.url}")
         # W&B's own step only grows; a run that was killed goes back to its checkpoint's step.
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
@@ -309,10 +327,10 @@ class TensorBoard:
         self._writer.close()
 
 
-# ------------------------------------------------------------------------------ all together
+# --- All together ---
 
 
-def guarded(name: str, make: Callable[[], Writer], warn: Callable[[str], None]) -> Callable:
+def guarded(name: str, make: Open, warn: Say) -> Write:
     """`write(method, *args)` of a writer; when it fails it warns once and is off from then on."""
     writer: Writer | None = None
 
@@ -334,13 +352,8 @@ def guarded(name: str, make: Callable[[], Writer], warn: Callable[[str], None]) 
 
 
 def in_background(
-    name: str,
-    make: Callable[[], Writer],
-    warn: Callable[[str], None],
-    *,
-    backlog: int = 1000,
-    patience_s: float = 60.0,
-) -> Callable:
+    name: str, make: Open, warn: Say, *, backlog: int = 1000, patience_s: float = 60.0
+) -> Write:
     """`guarded` in a thread of its own: `write` returns at once, `write("close")` waits.
 
     backlog     calls that may wait; further ones are dropped, with a warning.
@@ -395,9 +408,12 @@ class Log:
         """Open the named writers (of WRITERS); `wandb` are keyword arguments of `Wandb`."""
         self.terminal = Terminal(first_step, num_steps, show) if "terminal" in names else None
         self._stderr = Console(stderr=True, soft_wrap=True, highlight=False)
-        makers: dict[str, tuple[Callable, Callable[[], Writer]]] = {
+        makers: dict[str, tuple[Callable[[str, Open, Say], Write], Open]] = {
             "jsonl": (guarded, lambda: Jsonl(workdir / "metrics.jsonl")),
-            "wandb": (in_background, lambda: Wandb(workdir, config, **wandb, warn=self.warn)),
+            "wandb": (
+                in_background,
+                lambda: Wandb(workdir, config, **wandb, say=self.say, warn=self.warn),
+            ),
             "tensorboard": (in_background, lambda: TensorBoard(workdir)),
         }
         self._writers = [
@@ -418,17 +434,17 @@ class Log:
             write("images", step, paths)
 
     def say(self, text: str) -> None:
-        """Tell the person at the terminal, if there is one."""
+        """Show a line at the terminal, if that is a writer."""
         if self.terminal:
             self.terminal.say(text)
 
     def doing(self, text: str) -> None:
-        """Tell what the run is busy with, at the progress bar."""
+        """Name the current activity at the progress bar."""
         if self.terminal:
             self.terminal.doing(text)
 
     def warn(self, text: str) -> None:
-        """Tell the person, whatever the writers."""
+        """Show a line at the terminal, or on stderr where that is no writer."""
         if self.terminal:
             self.terminal.say(text)
         else:

@@ -1,13 +1,41 @@
 """Draw a run's figures again from its saved readout: `python -m hfjax.training.redraw WORKDIR`."""
 
 import argparse
+import os
 import pathlib
 import sys
+import warnings
 from collections.abc import Sequence
 
+import fiddle as fdl
+
 from hfjax.errors import InputError
-from hfjax.training import run as train
+from hfjax.task import Task
 from hfjax.training import workdir as wd
+from hfjax.training.experiment import build_task
+from hfjax.training.log import Say
+from hfjax.training.run import save_figures
+
+
+def redraw(
+    workdir: str | os.PathLike,
+    *,
+    config: fdl.Buildable | None = None,
+    task: Task | None = None,
+    warn: Say = warnings.warn,
+) -> dict[str, pathlib.Path]:
+    """Draw the newest readout of a run into WORKDIR/figures: {name: path}.
+
+    config  used in place of the workdir's, as when that names a function of a notebook.
+    task    used in place of the config's task.
+    warn    is called with a sentence where the figures cannot be drawn.
+
+    Raises InputError where `workdir` holds no readout, or no config that can be loaded.
+    """
+    _, readout = wd.load_readout(workdir)
+    if task is None:
+        task = build_task(wd.load_config(workdir) if config is None else config)
+    return save_figures(pathlib.Path(workdir), task, readout, warn)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -15,14 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m hfjax.training.redraw", description=__doc__)
     parser.add_argument("workdir", type=pathlib.Path, help="folder of a run that was evaluated")
     workdir = parser.parse_args(argv).workdir
+    problems: list[str] = []
     try:
-        experiment = train.build(wd.load_config(workdir))
-        step, readout = wd.load_readout(workdir)
+        step, _ = wd.load_readout(workdir)
+        paths = redraw(workdir, warn=problems.append)
     except InputError as error:
         sys.stderr.write(f"hfjax: {error}\n")
         return 2
-    problems: list[str] = []
-    paths = train.save_figures(workdir, experiment.task, readout, problems.append)
     sys.stderr.writelines(f"{problem}\n" for problem in problems)
     for path in paths.values():
         sys.stdout.write(f"{path} (step {step})\n")

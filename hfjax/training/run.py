@@ -8,11 +8,12 @@ have drawn.
 import contextlib
 import os
 import pathlib
+import shlex
 import signal
 import threading
 import time
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import fiddle as fdl
@@ -21,12 +22,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from hfjax.errors import InputError, SaveError, TrainingFailed, one_line
-from hfjax.task import Task
+from hfjax.task import HostReadout, Task
 from hfjax.training import log as logs
+from hfjax.training import provenance
 from hfjax.training import workdir as wd
-from hfjax.training.config import fill_in_num_steps, flatten
-from hfjax.training.experiment import Experiment, build
-from hfjax.training.programs import Programs, TrainState, make_programs
+from hfjax.training.config import flatten
+from hfjax.training.experiment import Experiment, build, build_task, complete
+from hfjax.training.log import Say
+from hfjax.training.programs import Programs, TrainState, abstract_state, make_programs, place
 
 __all__ = ["Experiment", "Loaded", "build", "load", "make_programs", "run", "save_figures"]
 
@@ -34,14 +37,26 @@ __all__ = ["Experiment", "Loaded", "build", "load", "make_programs", "run", "sav
 NOT_COPIED = ("opt_state", "fresh")
 
 
+class Session(NamedTuple):
+    """What the host works with between chunks."""
+
+    experiment: Experiment
+    programs: Programs
+    workdir: pathlib.Path
+    checkpoints: wd.Checkpoints
+    log: logs.Log
+    writes: bool  # one process writes all files; each writes its part of a checkpoint
+
+
 def run(
-    config: fdl.Config,
+    config: fdl.Buildable,
     workdir: str | os.PathLike,
     *,
     writers: Sequence[str] = ("wandb", "jsonl", "terminal"),
     wandb: Mapping[str, Any] | None = None,
     profile: bool = False,
     devices: Sequence[jax.Device] | None = None,
+    origin: Mapping[str, Any] | None = None,
 ) -> bool:
     """Train `config` in `workdir` to its end, or until a signal; the same call again resumes.
 
@@ -49,6 +64,8 @@ def run(
     wandb    keyword arguments of hfjax.training.log.Wandb: mode, project, name, group, tags.
     profile  write a trace of one chunk to WORKDIR/profile, for TensorBoard or Perfetto.
     devices  that divide the batch, or the seeds of a population (default: all).
+    origin   names that led to the config, as {"fdl_config": ..., "fiddlers": [...]}; they are
+             stored in provenance.json and sent to W&B.
 
     Returns True where the run is complete, False where a signal stopped it. Raises InputError
     (nothing written) where config, devices or workdir do not allow the run, and TrainingFailed
@@ -56,15 +73,13 @@ def run(
     then stands.
     """
     workdir = pathlib.Path(workdir)
-    config = fdl.deepcopy_with(config)
-    fill_in_num_steps(config)
-    fdl.materialize_defaults(config)  # what is stored then holds, whatever later defaults say
+    config = complete(config)
     experiment = build(config)
-    num_steps = experiment.num_steps
     devices = devices or jax.devices()
     programs = make_programs(experiment, devices)
     initial = None if wd.has_checkpoints(workdir) else _initial_state(experiment, programs)
-    if first_process := jax.process_index() == 0:  # the only one that writes, but for Orbax
+    software = provenance.software(origin or {})
+    if writes := jax.process_index() == 0:
         wd.claim(workdir, config)
 
     with contextlib.ExitStack() as stack:
@@ -74,80 +89,126 @@ def run(
         train_state = restored or initial or _initial_state(experiment, programs)
         step = int(train_state.step)
         evaluated = wd.has_readout(workdir, step)
-        if first_process:
+        if step == experiment.num_steps and evaluated:  # nothing is left to record
+            writers = tuple(set(writers) & {"terminal"})
+        elif writes:
             with _disk_errors(checkpoints):
                 logs.rewind_metrics(workdir / "metrics.jsonl", step, evaluated=evaluated)
-        if step == num_steps and evaluated:  # nothing to record, only to tell
-            writers = tuple(set(writers) & {"terminal"})
+                provenance.append(workdir, provenance.record(software, devices, step, experiment))
         log = logs.Log(
-            writers if first_process else (),
+            writers if writes else (),
             workdir,
             first_step=step,
-            num_steps=num_steps,
+            num_steps=experiment.num_steps,
             show=experiment.show,
-            config=flatten(config),
+            config={**flatten(config), **software},
             wandb=wandb or {},
         )
         stack.callback(log.close)
-        for bad_step, error in unreadable.items() if first_process else ():
-            log.warn(
-                f"warning: the checkpoint of step {bad_step} cannot be read and was moved to "
-                f"{checkpoints.set_aside(bad_step)} ({one_line(error)})"
-            )
-        models = f"{experiment.seeds} models" if experiment.seeds > 1 else "one model"
-        if step < num_steps:
-            log.say(
-                f"{'Resuming at' if step else 'From'} step {step} of {num_steps}: {models} on "
-                f"{len(devices)} {devices[0].platform.upper()} device(s), workdir {workdir}"
-            )
+        session = Session(experiment, programs, workdir, checkpoints, log, writes)
+        _set_aside(session, unreadable)
+        _say_start(session, step, devices)
+        step, evaluated = _train(session, train_state, evaluated, stop, profile)
+    is_complete = step == experiment.num_steps and evaluated
+    log.say(_ending(workdir, step, is_complete, stop.signal))
+    return is_complete
 
-        warm = False  # the first chunk's time is mostly compilation
-        while not stop.signal:
-            if not evaluated and _due(step, experiment.eval_every, num_steps):
-                log.doing("evaluating")
-                scalars, readout = jax.device_get(programs.evaluate(train_state.state))
-                if first_process:
-                    with _disk_errors(checkpoints):
-                        _record_evaluation(experiment, workdir, log, step, scalars, readout)
-                evaluated = True
-            if step == num_steps:
-                break
 
-            log.doing("training" if warm else "compiling")
-            length = min(experiment.chunk - step % experiment.chunk, num_steps - step)
-            traced = profile and (warm or step + length == num_steps)
-            start_s = time.perf_counter()
-            with jax.profiler.trace(workdir / "profile") if traced else contextlib.nullcontext():
-                train_state, scalars = programs.chunk(train_state, length)
-                scalars = jax.device_get(scalars)  # waits for the chunk
-            if traced:
-                profile = False
-                log.say(f"A trace of steps {step} to {step + length} lies in {workdir}/profile.")
-            _check_finite(scalars, step, checkpoints)
-            record = {f"train/{name}": values.mean(0) for name, values in scalars.items()}
-            if warm:
-                record["perf/steps_per_s"] = length / (time.perf_counter() - start_s)
-            step, evaluated, warm = step + length, False, True
-            log.scalars(step, record)
-            if _due(step, experiment.save_every, num_steps):
-                with _disk_errors(checkpoints):
-                    checkpoints.save(step, train_state)
+def _set_aside(session: Session, unreadable: Mapping[int, Exception]) -> None:
+    """Move damaged checkpoints away, with a warning."""
+    for step, error in unreadable.items() if session.writes else ():
+        session.log.warn(
+            f"warning: the checkpoint of step {step} cannot be read and was moved to "
+            f"{session.checkpoints.set_aside(step)} ({one_line(error)})"
+        )
 
-        with _disk_errors(checkpoints):
-            if checkpoints.newest() != step:
-                checkpoints.save(step, train_state)
-            checkpoints.wait()
-    complete = step == num_steps and evaluated
-    log.say(_ending(workdir, step, complete, stop.signal))
-    return complete
+
+def _say_start(session: Session, step: int, devices: Sequence[jax.Device]) -> None:
+    experiment = session.experiment
+    models = f"{experiment.seeds} models" if experiment.seeds > 1 else "one model"
+    if step < experiment.num_steps:
+        session.log.say(
+            f"{'Resuming at' if step else 'From'} step {step} of {experiment.num_steps}: {models} "
+            f"on {len(devices)} {devices[0].platform.upper()} device(s), workdir {session.workdir}"
+        )
+
+
+# --- The loop ---
+
+
+def _train(
+    session: Session,
+    train_state: TrainState,
+    evaluated: bool,
+    stop: types.SimpleNamespace,
+    profile: bool,
+) -> tuple[int, bool]:
+    """Run chunks until the last step or a signal: (steps done, whether that step is evaluated)."""
+    experiment, log, checkpoints = session.experiment, session.log, session.checkpoints
+    num_steps = experiment.num_steps
+    step = int(train_state.step)
+    warm = False  # the first chunk's time is mostly compilation
+    while not stop.signal:
+        if not evaluated and _due(step, experiment.eval_every, num_steps):
+            _evaluate(session, step, train_state)
+            evaluated = True
+        if step == num_steps:
+            break
+        log.doing("training" if warm else "compiling")
+        length = min(experiment.chunk - step % experiment.chunk, num_steps - step)
+        traced = profile and (warm or step + length == num_steps)
+        train_state, scalars, seconds = _run_chunk(session, train_state, step, length, traced)
+        _check_finite(scalars, step, checkpoints)
+        record = {f"train/{name}": values.mean(0) for name, values in scalars.items()}
+        if warm:
+            record["perf/steps_per_s"] = np.array(length / seconds)
+        step, evaluated, warm, profile = step + length, False, True, profile and not traced
+        log.scalars(step, record)
+        if _due(step, experiment.save_every, num_steps):
+            _save(session, step, train_state)
+    if checkpoints.newest() != step:
+        _save(session, step, train_state)
+    with _disk_errors(checkpoints):
+        checkpoints.wait()
+    return step, evaluated
 
 
 def _due(step: int, every: int, num_steps: int) -> bool:
     return step % every == 0 or step == num_steps
 
 
-def _record_evaluation(experiment, workdir, log, step, scalars, readout) -> None:
+def _run_chunk(
+    session: Session, train_state: TrainState, step: int, length: int, traced: bool
+) -> tuple[TrainState, dict[str, np.ndarray], float]:
+    """(state, scalars, seconds) of one chunk, with a trace of it in WORKDIR/profile if asked."""
+    folder = session.workdir / "profile"
+    start_s = time.perf_counter()
+    with jax.profiler.trace(folder) if traced else contextlib.nullcontext():
+        train_state, scalars = session.programs.chunk(train_state, length)
+        values = jax.device_get(scalars)  # waits for the chunk
+    if traced:
+        session.log.say(f"A trace of steps {step} to {step + length} is in {folder}.")
+    return train_state, values, time.perf_counter() - start_s
+
+
+def _save(session: Session, step: int, train_state: TrainState) -> None:
+    with _disk_errors(session.checkpoints):
+        session.checkpoints.save(step, train_state)
+
+
+def _evaluate(session: Session, step: int, train_state: TrainState) -> None:
+    session.log.doing("evaluating")
+    scalars, readout = jax.device_get(session.programs.evaluate(train_state.state))
+    if session.writes:
+        with _disk_errors(session.checkpoints):
+            _record_evaluation(session, step, scalars, readout)
+
+
+def _record_evaluation(
+    session: Session, step: int, scalars: Mapping[str, np.ndarray], readout: HostReadout
+) -> None:
     """Log, draw and save an evaluation; the readout comes last, as the mark that it is complete."""
+    experiment, workdir, log = session.experiment, session.workdir, session.log
     if experiment.seeds > 1:
         ranked = next((scalars[n] for n in experiment.show if n in scalars), None)
         order = np.arange(experiment.seeds) if ranked is None else np.argsort(ranked)
@@ -158,10 +219,7 @@ def _record_evaluation(experiment, workdir, log, step, scalars, readout) -> None
 
 
 def save_figures(
-    workdir: pathlib.Path,
-    task: Task,
-    readout: Mapping[str, np.ndarray],
-    warn: Callable[[str], None],
+    workdir: pathlib.Path, task: Task, readout: HostReadout, warn: Say
 ) -> dict[str, pathlib.Path]:
     """Draw a readout, and the curves of metrics.jsonl, into WORKDIR/figures: {name: path}.
 
@@ -186,15 +244,20 @@ def save_figures(
     return wd.save_figures(workdir, figures)
 
 
-def _check_finite(scalars, first_step: int, checkpoints: wd.Checkpoints) -> None:
+# --- What can go wrong ---
+
+
+def _check_finite(
+    scalars: Mapping[str, np.ndarray], first_step: int, checkpoints: wd.Checkpoints
+) -> None:
     """Raise TrainingFailed at the first step of a chunk whose scalars are not all finite."""
     bad = {name: ~np.isfinite(values) for name, values in scalars.items()}
     steps = [np.argmax(b.reshape(len(b), -1).any(1)) for b in bad.values() if b.any()]
     if steps:
         i = min(steps)
-        found = [f"{n} is {np.array2string(scalars[n][i])}" for n, b in bad.items() if b[i].any()]
+        named = [f"{n} is {np.array2string(scalars[n][i])}" for n, b in bad.items() if b[i].any()]
         raise TrainingFailed(
-            f"training stopped at step {first_step + i + 1}: {', '.join(found)}; "
+            f"training stopped at step {first_step + i + 1}: {', '.join(named)}; "
             f"{_what_stands(checkpoints)}"
         )
 
@@ -208,7 +271,7 @@ def _what_stands(checkpoints: wd.Checkpoints) -> str:
 
 @contextlib.contextmanager
 def _disk_errors(checkpoints: wd.Checkpoints) -> Iterator[None]:
-    """Turn what a full or vanished disk raises into one sentence."""
+    """Turn the errors of a full or missing disk into one sentence."""
     try:
         yield
     except (OSError, SaveError) as error:
@@ -223,7 +286,7 @@ def _stop_on_signal() -> Iterator[types.SimpleNamespace]:
     """Note SIGTERM or SIGINT in `.signal` instead of dying; a second SIGINT interrupts at once."""
     stop = types.SimpleNamespace(signal=None)
 
-    def note(number, _):
+    def note(number: int, _: types.FrameType | None) -> None:
         if stop.signal == number == signal.SIGINT:
             raise KeyboardInterrupt
         stop.signal = signal.Signals(number)
@@ -239,15 +302,21 @@ def _stop_on_signal() -> Iterator[types.SimpleNamespace]:
             signal.signal(number, handler)
 
 
-def _ending(workdir: pathlib.Path, step: int, complete: bool, stopped_by) -> str:
-    if not complete:
+# --- The ending ---
+
+
+def _ending(
+    workdir: pathlib.Path, step: int, is_complete: bool, stopped_by: signal.Signals | None
+) -> str:
+    """The last lines of a run: what stopped it, and where everything is."""
+    wandb = _wandb_line(workdir)
+    if not is_complete:
+        name = stopped_by.name if stopped_by else "a signal"
         return (
-            f"Stopped by {stopped_by.name} at step {step}; everything is saved. "
-            f"Give the same command again to go on (workdir {workdir})."
+            f"Stopped by {name} at step {step}; everything is saved. "
+            f"Give the same command again to go on (workdir {workdir}).{wandb}"
         )
     figures = sorted(path.name for path in (workdir / "figures").glob("*.png"))
-    offline = any((workdir / "wandb").glob("offline-run-*"))
-    sync = f"\n  W&B          offline; send it by: wandb sync {workdir}/wandb/offline-run-*"
     return (
         f"Complete after {step} steps.\n"
         f"  figures      {workdir}/figures/  ({', '.join(figures)})\n"
@@ -255,8 +324,23 @@ def _ending(workdir: pathlib.Path, step: int, complete: bool, stopped_by) -> str
         f"  config       {workdir}/config.json, config.py\n"
         f"  checkpoint   {workdir}/checkpoints/{step}\n"
         f"  readout      {workdir}/readout/{step:09d}.npz\n"
-        f'  in Python    task, state, config = hfjax.load("{workdir}")' + (sync if offline else "")
+        f'  in Python    task, state, config = hfjax.load("{workdir}"){wandb}'
     )
+
+
+def _wandb_line(workdir: pathlib.Path) -> str:
+    """Where the run is in W&B: its URL, or the command that sends what was logged offline."""
+    folder = workdir / "wandb"
+    lines = ""
+    if (folder / "url").exists():
+        lines += f"\n  W&B          {(folder / 'url').read_text().strip()}"
+    if any(folder.glob("offline-run-*")):
+        lines += f"\n  W&B          offline; send it by: wandb sync {shlex.quote(str(folder))}"
+        lines += "/offline-run-*"
+    return lines
+
+
+# --- Runs that exist ---
 
 
 class Loaded(NamedTuple):
@@ -264,29 +348,54 @@ class Loaded(NamedTuple):
 
     task: Task
     state: Any  # in a population every leaf has a leading [seed] axis
-    config: fdl.Config
+    config: Any  # the Fiddle config
 
 
-def load(workdir: str | os.PathLike) -> Loaded:
-    """The task, the newest readable state and the config of a run.
+def load(
+    workdir: str | os.PathLike, *, config: fdl.Buildable | None = None, task: Task | None = None
+) -> Loaded:
+    """The task, the newest readable state and the config of a run. Its data are not needed.
 
-    Raises InputError where `workdir` holds no run, or no checkpoint yet.
+    config  used in place of the workdir's, as when that names a function of a notebook.
+    task    used in place of the config's task; the config is None where it cannot be loaded.
+
+    Raises InputError where `workdir` holds no run, or no checkpoint yet, or a config that names
+    what does not exist here.
     """
-    config = wd.load_config(workdir)
-    experiment = build(config)
-    programs = make_programs(experiment, jax.devices()[:1])
+    if config is None:
+        try:
+            config = wd.load_config(workdir)
+        except InputError:
+            if task is None or not provenance.read(workdir):
+                raise
+    if task is None:
+        task = build_task(config)
+    seeds = provenance.newest(workdir)["seeds"] if config is None else config.seeds
+    placement = place(jax.devices()[:1], population=seeds > 1)
+    shapes = abstract_state(task, _data_shapes(workdir, config), seeds, placement)
     with wd.Checkpoints(workdir, read_only=True) as checkpoints:
-        restored, _ = checkpoints.restore_newest(programs.abstract)
+        restored, _ = checkpoints.restore_newest(shapes)
     if restored is None:
         raise InputError(f"{workdir} holds no checkpoint yet.")
-    return Loaded(experiment.task, restored.state, config)
+    return Loaded(task, restored.state, config)
+
+
+def _data_shapes(workdir: str | os.PathLike, config: fdl.Buildable | None) -> Any:
+    """The run's data as jax.ShapeDtypeStruct, or the data where the shapes are not stored."""
+    stored = provenance.newest(workdir).get("data")
+    if stored is not None:
+        with contextlib.suppress(Exception):  # a container that was renamed
+            return provenance.shapes_from_json(stored)
+    if config is None:
+        raise InputError(f"the shapes of the data of {workdir} are unknown: give its config=.")
+    return build(config).data
 
 
 def _initial_state(experiment: Experiment, programs: Programs) -> TrainState:
-    """Fresh state, or the state of `init_from` with a fresh optimiser.
+    """A new state, or the state of `init_from` with a new optimizer state.
 
-    Every array outside `opt_state` must stand in the other run under the same path and with the
-    same shape; one model may found a whole population.
+    Each array outside NOT_COPIED needs one of the same path and shape in the other run. One model
+    may be the start of a whole population.
     """
     train_state = programs.init()
     if experiment.init_from is None:
@@ -296,7 +405,7 @@ def _initial_state(experiment: Experiment, programs: Programs) -> TrainState:
         for path, leaf in jax.tree.leaves_with_path(load(experiment.init_from).state)
     }
 
-    def graft(path, leaf):
+    def graft(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
         name = jax.tree_util.keystr(path)
         if any(getattr(p, "name", getattr(p, "key", None)) in NOT_COPIED for p in path):
             return leaf

@@ -1,8 +1,9 @@
 """A run's folder on disk: its config, metrics, readouts, figures and checkpoints.
 
-config.json        the Fiddle config, loadable      config.py   the same, readable
-metrics.jsonl      one line a record                figures/    the newest figures, PNG
-readout/STEP.npz   arrays that the figures show     checkpoints/STEP   Orbax
+config.json        the Fiddle config, loadable      config.py   the same as Python
+metrics.jsonl      one record a line                figures/    the newest figures, PNG
+readout/STEP.npz   arrays behind the figures        checkpoints/STEP   Orbax
+provenance.json    software, commit, command and devices of every start
 """
 
 import contextlib
@@ -18,53 +19,72 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
-from fiddle.codegen import codegen
-from fiddle.experimental import serialization
+from matplotlib.figure import Figure
 
 from hfjax.errors import InputError, SaveError, one_line
-from hfjax.files import write_atomically
+from hfjax.files import UNREADABLE, write_atomically
+from hfjax.training import config_text, provenance
 from hfjax.training.config import difference
 
 
 def claim(workdir: pathlib.Path, config: fdl.Buildable) -> None:
-    """Make `workdir` the home of `config`, or check that it already is.
+    """Write `config` into `workdir`, or check that the folder holds a run of the same config.
 
     Raises InputError, with nothing changed, where the folder cannot be written or holds a run of
     another config; the message then names the first differences.
     """
-    text = serialization.dump_json(config)
-    lines = codegen.codegen_dot_syntax(config).lines()
-    readable = "\n".join(line.rstrip() for line in lines) + "\n"
+    text, source = config_text.to_json(config), config_text.to_python(config)
     stored = workdir / "config.json"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         if stored.exists():
-            if json.loads(stored.read_text()) != json.loads(text):
-                differs = difference(serialization.load_json(stored.read_text()), config)
-                raise InputError(
-                    f"{workdir} holds a run of another config ({differs}); "
-                    "name another --workdir, or give the same settings again to resume that run."
-                )
+            _check_same(workdir, stored.read_text(errors="replace"), text, config)
             if not os.access(workdir, os.W_OK):
                 raise PermissionError("no permission to write")
         else:
-            write_atomically(workdir / "config.py", readable.encode())
+            write_atomically(workdir / "config.py", source.encode())
             write_atomically(stored, text.encode())
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"the workdir {workdir} cannot be written: {reason}.") from error
 
 
+def _check_same(workdir: pathlib.Path, stored: str, text: str, config: fdl.Buildable) -> None:
+    """Raise InputError where the stored JSON is not that of `config`, whose JSON is `text`."""
+    with contextlib.suppress(ValueError):
+        if json.loads(stored) == json.loads(text):
+            return
+    try:
+        differs = difference(config_text.from_json(stored), config)
+    except InputError as error:
+        differs = f"its config.json {error}; {provenance.versions(workdir)}"
+    raise InputError(
+        f"{workdir} holds a run of another config ({differs}); "
+        "name another --workdir, or give the same settings again to resume that run."
+    )
+
+
 def load_config(workdir: str | os.PathLike) -> fdl.Buildable:
-    """The Fiddle config of a run. Raises InputError where `workdir` holds none."""
+    """The Fiddle config of a run.
+
+    Raises InputError where `workdir` holds none, or one that is damaged or names what does not
+    exist here; the message says what, and which version of hfjax wrote it.
+    """
     path = pathlib.Path(workdir) / "config.json"
     try:
-        return serialization.load_json(path.read_text())
-    except OSError as error:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{workdir} holds no run: {path} cannot be read.") from error
+    try:
+        return config_text.from_json(text)
+    except InputError as error:
+        raise InputError(
+            f"{path} {error}; {provenance.versions(workdir)} "
+            "(hfjax.load and redraw also take the run's task= or config=)."
+        ) from error
 
 
-# ---------------------------------------------------------------------------------- readouts
+# --- Readouts ---
 
 
 def save_readout(workdir: pathlib.Path, step: int, readout: Mapping[str, Any], keep: int) -> None:
@@ -83,15 +103,18 @@ def has_readout(workdir: pathlib.Path, step: int) -> bool:
 
 
 def load_readout(workdir: str | os.PathLike) -> tuple[int, dict[str, np.ndarray]]:
-    """(step, arrays) of a run's newest readout. Raises InputError where there is none."""
-    found = sorted((pathlib.Path(workdir) / "readout").glob("*.npz"))
-    if not found:
+    """(step, arrays) of a run's newest readout. Raises InputError where none can be read."""
+    paths = sorted((pathlib.Path(workdir) / "readout").glob("*.npz"))
+    if not paths:
         raise InputError(f"{workdir} holds no readout yet: its run has not been evaluated.")
-    with np.load(found[-1]) as arrays:
-        return int(found[-1].stem), dict(arrays)
+    try:
+        with np.load(paths[-1]) as arrays:
+            return int(paths[-1].stem), dict(arrays)
+    except UNREADABLE as error:
+        raise InputError(f"{paths[-1]} cannot be read ({one_line(error)}).") from error
 
 
-def save_figures(workdir: pathlib.Path, figures: Mapping[str, Any]) -> dict[str, pathlib.Path]:
+def save_figures(workdir: pathlib.Path, figures: Mapping[str, Figure]) -> dict[str, pathlib.Path]:
     """Save Matplotlib figures as figures/NAME.png and return their paths."""
     paths = {}
     for name, figure in figures.items():
@@ -102,7 +125,7 @@ def save_figures(workdir: pathlib.Path, figures: Mapping[str, Any]) -> dict[str,
     return paths
 
 
-# ------------------------------------------------------------------------------- checkpoints
+# --- Checkpoints ---
 
 
 def has_checkpoints(workdir: pathlib.Path) -> bool:
@@ -119,7 +142,7 @@ class Checkpoints:
         """Open WORKDIR/checkpoints."""
         self.directory = pathlib.Path(workdir) / "checkpoints"
         verbosity = absl_logging.get_verbosity()
-        if read_only:  # of which Orbax would warn
+        if read_only:  # Orbax would warn of that
             absl_logging.set_verbosity(absl_logging.ERROR)
         self._manager = ocp.CheckpointManager(
             self.directory.absolute(),
@@ -132,16 +155,16 @@ class Checkpoints:
         absl_logging.set_verbosity(verbosity)
 
     def __enter__(self) -> "Checkpoints":
-        """Nothing to do."""
+        """Return self: __init__ has opened the folder."""
         return self
 
-    def __exit__(self, error_type, *_) -> None:
-        """Release; an error that is already under way is not covered up by another."""
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        """Close; an error that is already being raised is not replaced by another."""
         with contextlib.suppress(*([Exception] if error_type else [])):
             self._manager.close()
 
     def newest(self) -> int | None:
-        """Step of the newest checkpoint, one being saved included."""
+        """Step of the newest checkpoint, including one that is still being saved."""
         return self._manager.latest_step()
 
     def newest_on_disk(self) -> int | None:
@@ -158,7 +181,7 @@ class Checkpoints:
             raise SaveError(one_line(error)) from error
 
     def wait(self) -> None:
-        """Wait until everything is on disk. Raises SaveError where it did not get there."""
+        """Wait until everything is on disk. Raises SaveError where saving failed."""
         try:
             self._manager.wait_until_finished()
         except Exception as error:
@@ -167,8 +190,8 @@ class Checkpoints:
     def restore_newest(self, abstract_state: Any) -> tuple[Any, dict[int, Exception]]:
         """(state, {step: error} of newer checkpoints that are damaged); None if there is none.
 
-        abstract_state  pytree of jax.ShapeDtypeStruct; its shardings place the arrays, whatever
-                        number of devices wrote them.
+        abstract_state  pytree of jax.ShapeDtypeStruct; its shardings place the arrays, on any
+                        number of devices.
 
         Raises InputError where there are checkpoints but none of them can be read.
         """
@@ -177,7 +200,7 @@ class Checkpoints:
             try:
                 args = ocp.args.StandardRestore(abstract_state)
                 return self._manager.restore(step, args=args), damaged
-            except Exception as error:  # a damaged file surfaces as any of a dozen types
+            except Exception as error:  # a damaged file raises any of a dozen types
                 damaged[step] = error
         if damaged:
             raise InputError(
@@ -187,7 +210,7 @@ class Checkpoints:
         return None, {}
 
     def set_aside(self, step: int) -> pathlib.Path:
-        """Move a damaged checkpoint to corrupt_checkpoints, bytes and all."""
+        """Move a damaged checkpoint to corrupt_checkpoints and return its new path."""
         target = self.directory.with_name("corrupt_checkpoints") / str(step)
         target.parent.mkdir(exist_ok=True)
         while target.exists():

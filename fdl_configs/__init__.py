@@ -7,11 +7,13 @@ also where a module has the same name; only the modules that are needed are impo
 """
 
 import ast
+import contextlib
 import functools
 import importlib
 import inspect
 import pathlib
 import pkgutil
+import re
 import sys
 import types
 from collections.abc import Callable
@@ -32,11 +34,17 @@ Fiddler = Callable[["fdl.Config"], None]
 
 
 class Source(NamedTuple):
-    """What a module defines, read without importing it: {name: first line of the docstring}."""
+    """What a module defines, read without importing it.
+
+    configs, fiddlers: {name: first line of the docstring}. paper, results: what follows "Paper:"
+    and "Results:" in the module's docstring; empty where it does not say.
+    """
 
     module: str
     configs: dict[str, str]
     fiddlers: dict[str, str]
+    paper: str
+    results: str
 
 
 def sources() -> dict[str, Source]:
@@ -131,15 +139,19 @@ def _find(name: str) -> Config | None:
 def _sources(folders: tuple[str, ...]) -> dict[str, Source]:
     modules: dict[str, ast.Module] = {}
     for folder in map(pathlib.Path, folders):
+        ours = folder == pathlib.Path(__file__).parent
         for path in sorted(folder.glob("[!_]*.py")):
-            if (name := f"{__name__}.{path.stem}") not in modules:
-                modules[name] = ast.parse(path.read_text(), path)
+            # A broken file of another folder is no reason to stop.
+            with contextlib.suppress(*(() if ours else (OSError, SyntaxError, ValueError))):
+                modules.setdefault(f"{__name__}.{path.stem}", ast.parse(path.read_text(), path))
     every = {name: _source(name, modules) for name in modules}
     return {name: source for name, source in every.items() if source.configs or source.fiddlers}
 
 
 def _source(name: str, modules: dict[str, ast.Module]) -> Source:
     configs, fiddlers = {}, {}
+    text = ast.get_docstring(modules[name]) or ""
+    paper, results = (re.search(rf"^{word}: (.*)", text, re.M) for word in ("Paper", "Results"))
     for node in modules[name].body:
         if isinstance(node, ast.ImportFrom) and node.module in modules:
             there = _source(node.module, modules).fiddlers
@@ -152,7 +164,7 @@ def _source(name: str, modules: dict[str, ast.Module]) -> Source:
                 configs[node.name] = first_line
             elif len(parameters) == 1 and _names_a_config(parameters[0]):
                 fiddlers[node.name] = first_line
-    return Source(name, configs, fiddlers)
+    return Source(name, configs, fiddlers, paper[1] if paper else "", results[1] if results else "")
 
 
 def _names_a_config(annotation: ast.expr | None) -> bool:

@@ -1,4 +1,8 @@
-"""The config `biohsic` and its fiddlers: data sets, learners, and the form of working memory."""
+"""The config `biohsic` and its fiddlers: data sets, learners, and the form of working memory.
+
+Paper: Daruwalla & Lipasti 2024
+Results: experiments/biohsic/RESULTS.md
+"""
 
 from collections.abc import Callable
 

@@ -1,4 +1,8 @@
-"""The config `biohsic_lif` and its fiddlers: the rule in networks of leaky integrators."""
+"""The config `biohsic_lif` and its fiddlers: the rule in networks of leaky integrators.
+
+Paper: Daruwalla & Lipasti 2024
+Results: experiments/biohsic/RESULTS.md
+"""
 
 import fiddle as fdl
 

@@ -1,4 +1,8 @@
-"""The distributional successor measure: `dsm`, `dsm_windy`, and fiddlers for all of its kin."""
+"""The distributional successor measure: `dsm`, `dsm_windy`, and fiddlers for all of its kin.
+
+Paper: Wiltzer et al. 2024
+Results: experiments/dsm/RESULTS.md
+"""
 
 from collections.abc import Callable
 

@@ -1,4 +1,8 @@
-"""The config `dsm_place_cells` and its fiddlers: the behaviours of the animal."""
+"""The config `dsm_place_cells` and its fiddlers: the behaviours of the animal.
+
+Paper: Wiltzer et al. 2024
+Results: experiments/dsm/RESULTS.md
+"""
 
 import fiddle as fdl
 

@@ -1,4 +1,8 @@
-"""Gamma models of the pendulum: `gamma_ensemble`, `one_step`."""
+"""Gamma models of the pendulum: `gamma_ensemble`, `one_step`.
+
+Paper: Wiltzer et al. 2024
+Results: experiments/dsm/RESULTS.md
+"""
 
 import fiddle as fdl
 

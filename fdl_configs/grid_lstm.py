@@ -1,4 +1,8 @@
-"""The config `grid_lstm` and its fiddlers."""
+"""The config `grid_lstm` and its fiddlers.
+
+Paper: Banino et al. 2018
+Results: experiments/grid_rnn/RESULTS.md
+"""
 
 import fiddle as fdl
 import optax

@@ -1,4 +1,8 @@
-"""The config `grid_rnn` and its fiddlers."""
+"""The config `grid_rnn` and its fiddlers.
+
+Paper: Sorscher et al. 2019, 2023
+Results: experiments/grid_rnn/RESULTS.md
+"""
 
 import fiddle as fdl
 import optax

@@ -1,4 +1,8 @@
-"""The theta-gated Helmholtz machine as an autoencoder."""
+"""The theta-gated Helmholtz machine as an autoencoder.
+
+Paper: George et al. 2023
+Results: experiments/helmholtz/RESULTS.md
+"""
 
 import fiddle as fdl
 

@@ -1,4 +1,8 @@
-"""The theta-gated Helmholtz machine on a ring or torus: path integration and remapping."""
+"""The theta-gated Helmholtz machine on a ring or torus: path integration and remapping.
+
+Paper: George et al. 2023
+Results: experiments/helmholtz/RESULTS.md
+"""
 
 import fiddle as fdl
 

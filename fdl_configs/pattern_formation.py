@@ -1,4 +1,8 @@
-"""Configs of pattern formation: grids from the covariance of the place code, without an RNN."""
+"""Configs of pattern formation: grids from the covariance of the place code, without an RNN.
+
+Paper: Sorscher et al. 2019, 2023
+Results: experiments/pattern_formation/RESULTS.md
+"""
 
 import fiddle as fdl
 

@@ -1,4 +1,8 @@
-"""The config `reservoir` and its fiddlers."""
+"""The config `reservoir` and its fiddlers.
+
+Paper: Daruwalla & Lipasti 2024
+Results: experiments/biohsic/RESULTS.md
+"""
 
 import fiddle as fdl
 

@@ -1,4 +1,8 @@
-"""The config `successor`: the successor representation of place cells."""
+"""The config `successor`: the successor representation of place cells.
+
+Paper: Wiltzer et al. 2024
+Results: experiments/dsm/RESULTS.md
+"""
 
 import fiddle as fdl
 

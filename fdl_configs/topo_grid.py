@@ -1,4 +1,8 @@
-"""The config `topo_grid` and its fiddlers: time constants on a sheet of leaky units."""
+"""The config `topo_grid` and its fiddlers: time constants on a sheet of leaky units.
+
+Paper: TopographicGridCells
+Results: experiments/topo_grid/RESULTS.md
+"""
 
 import fiddle as fdl
 

@@ -1,4 +1,8 @@
-"""Grid cells on a sheet, without time constants: `topo_grid_plain`, `topo_grid_topoloss`."""
+"""Grid cells on a sheet, without time constants: `topo_grid_plain`, `topo_grid_topoloss`.
+
+Paper: TopographicGridCells
+Results: experiments/topo_grid/RESULTS.md
+"""
 
 import fiddle as fdl
 import optax

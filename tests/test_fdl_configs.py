@@ -7,6 +7,7 @@ import sys
 import pytest
 
 import fdl_configs
+from fdl_configs import __main__ as readme
 from hfjax.errors import InputError
 
 
@@ -46,3 +47,17 @@ def test_one_config_imports_no_other_model():
         "assert not {'hfjax.models.dsm', 'hfjax.models.biohsic'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_table_in_the_readme_is_that_of_the_configs():
+    text = readme.README.read_text()
+    assert readme.with_table(text) == text, "run python -m fdl_configs"
+    rows = [line for line in readme.table().splitlines() if line.startswith("| `")]
+    assert len(rows) == 1 + len(fdl_configs.configs())
+    for results in {source.results for source in fdl_configs.sources().values()} - {""}:
+        assert (readme.README.parent / results).is_file()
+
+
+def test_a_readme_without_marks_is_refused():
+    with pytest.raises(ValueError, match="the README needs the lines"):
+        readme.with_table("# hfjax")

@@ -1,8 +1,14 @@
 """The command line in this process: flags, configs, settings and their texts."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import pytest
 from fiddle.experimental import serialization
 
+import fdl_configs
 from hfjax.__main__ import main
 from tests import toy
 
@@ -95,3 +101,119 @@ def test_data_are_read_from_the_folder_of_data_dir(tmp_path, capsys):
     arguments = ["--fdl_config=biohsic", "--fiddler=mnist_10k", f"--data_dir={tmp_path}"]
     assert main(["hfjax", *arguments, f"--workdir={tmp_path}/run"]) == 2
     assert str(wrong) in capsys.readouterr().err
+
+
+# --- Texts ---
+
+
+def test_the_manual_shows_the_settings_after_fiddlers_and_overrides(capsys):
+    flags = ("--fiddler=torus", "--fdl_set=task.gate.fraction=0.25", "--fdl_help")
+    assert main(["hfjax", "--fdl_config=helmholtz_path_integration", *flags]) == 0
+    out, error = capsys.readouterr()
+    assert error == ""
+    assert out.startswith("helmholtz_path_integration changed by torus: Helmholtz machine on a")
+    lines = {line.split()[0]: line for line in out.splitlines() if line.strip()}
+    assert lines["task.circuit.num_place"].split()[1] == "225"
+    assert lines["task.gate.fraction"].split()[1] == "0.25"
+    assert "training steps in all" in lines["num_steps"]
+    assert "ridge_only" in lines
+    assert "hierarchy" not in out
+    assert " at 0x" not in out
+
+
+def test_print_config_is_a_dry_run(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags = ("--fiddler=laptop", "--seed=3", "--fdl_set=task.network.nonlinearity=tanh")
+    assert main(["hfjax", "--fdl_config=grid_rnn", *flags, "--print_config"]) == 0
+    out, error = capsys.readouterr()
+    assert error == ""
+    lines = out.splitlines()
+    assert lines[0] == "# workdir runs/grid_rnn-laptop-seed3"
+    assert "task.network.nonlinearity=hfjax.networks:tanh" in lines
+    assert "task.num_grid=256" in lines
+    assert "seed=3" in lines
+    assert not list(tmp_path.iterdir())
+    again = [f"--fdl_set={line}" for line in lines[1:]]
+    assert main(["hfjax", "--fdl_config=grid_rnn", *again, "--print_config"]) == 0
+    assert capsys.readouterr()[0].splitlines()[1:] == lines[1:]
+
+
+def test_default_workdirs_do_not_collide(tmp_path, capsys):
+    def workdir(*flags):
+        assert main(["hfjax", "--fdl_config=grid_lstm", *flags, "--print_config"]) == 0
+        return capsys.readouterr()[0].splitlines()[0].removeprefix("# workdir ")
+
+    assert workdir() == "runs/grid_lstm"
+    assert workdir("--fiddler=tanni", "--fiddler=laptop") == "runs/grid_lstm-laptop-tanni"
+    assert workdir("--seed=1", "--seeds=8") == "runs/grid_lstm-seed1-8seeds"
+    assert workdir(f"--workdir={tmp_path}") == str(tmp_path)
+
+
+# --- Configs from elsewhere ---
+
+MINE = '''
+import fiddle as fdl
+from tests import toy
+
+def mine() -> fdl.Config:
+    """A config of a user."""
+    return toy.config()
+
+def wide(cfg: fdl.Config) -> None:
+    """More units."""
+    cfg.task.num_units = 77
+'''
+
+
+def test_a_config_of_the_current_directory_with_its_fiddlers(tmp_path, monkeypatch, capsys):
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package" / "models.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])  # as of an installed command
+    config = "--fdl_config=my_package.models.mine"
+    assert main(["hfjax", config, "--fiddler=wide", "--print_config"]) == 0
+    out = capsys.readouterr()[0]
+    assert "task.num_units=77" in out
+    assert out.startswith("# workdir runs/mine-wide\n")
+    assert main(["hfjax", config, "--fiddler=wid", "--print_config"]) == 2
+    assert "--fiddler=wid is not for mine; did you mean 'wide'" in capsys.readouterr()[1]
+    ours = ("--fdl_config=pattern_formation", "--fiddler=my_package.models.wide")
+    assert main(["hfjax", *ours, "--print_config"]) == 2
+    assert "--fiddler=my_package.models.wide does not fit" in capsys.readouterr()[1]
+
+
+def test_a_folder_fdl_configs_of_the_current_directory_hides_none_of_ours(tmp_path):
+    theirs = tmp_path / "fdl_configs"
+    theirs.mkdir()
+    (theirs / "__init__.py").write_text("raise RuntimeError('not this one')")
+    (theirs / "theirs.py").write_text(MINE)
+    (theirs / "broken.py").write_text("def")
+    program = """
+import os, sys
+sys.path.insert(0, os.getcwd())  # as python -m does
+from hfjax.__main__ import main
+assert main(["hfjax", "--help"]) == 0
+for config in ("mine", "fdl_configs.theirs.mine", "pattern_formation"):
+    assert main(["hfjax", f"--fdl_config={config}", "--print_config"]) == 0
+"""
+    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parent.parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "A config of a user." in done.stdout
+    assert done.stdout.count("task.num_units=4") == 2
+    assert "task.num_maps=32" in done.stdout
+
+
+def test_a_config_file_has_the_fiddlers_of_its_model(tmp_path, capsys):
+    path = tmp_path / "config.json"
+    path.write_text(serialization.dump_json(fdl_configs.make("pattern_formation")))
+    flags = (f"--fdl_config_file={path}", "--fiddler=hierarchy", "--print_config")
+    assert main(["hfjax", *flags]) == 0
+    assert "task.num_maps=64" in capsys.readouterr()[0]

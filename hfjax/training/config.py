@@ -3,6 +3,7 @@
 import inspect
 import itertools
 import math
+import re
 import sys
 import types
 import typing
@@ -142,7 +143,8 @@ def apply_fiddlers(config: fdl.Config, fiddlers: Mapping[str, Callable[[Any], No
             except (AttributeError, TypeError, ValueError) as error:
                 others = [f"--fiddler={other}" for other in names if other != name]
                 after = "does not go with " + " ".join(others) if others else "does not fit"
-                raise InputError(f"--fiddler={name} {after}: {one_line(error)}") from error
+                reason = re.sub(r"<function (\S+) at 0x\w+>", r"\1", one_line(error))
+                raise InputError(f"--fiddler={name} {after}: {reason}") from error
         return copy
 
     def check_order(names: tuple[str, ...]) -> None:

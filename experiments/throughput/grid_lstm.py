@@ -1,0 +1,59 @@
+"""grid_lstm: its training step against its matrix products."""
+
+from experiments.throughput.core import (
+    Product,
+    Row,
+    Section,
+    dense,
+    floor_ms,
+    flop,
+    medians_ms,
+    product,
+    training_step,
+)
+from hfjax.models import grid_lstm
+
+
+def products(
+    *, num_units: int, num_linear: int, num_place: int, batch_size: int, num_steps: int
+) -> dict[str, Product]:
+    """The matrix products of one training step: the LSTM's four gates, g, and the place cells."""
+    gates, total = 4 * num_units, batch_size * num_steps
+    return {
+        "h W_h": product("A B", batch_size, num_units, gates, calls=num_steps),
+        "d W_h^T": product("A B^T", batch_size, gates, num_units, calls=num_steps),
+        "H^T D": product("A^T B", num_units, total, gates),
+        **dense("H W_g", total, num_units, num_linear),
+        **dense("G W_y", total, num_linear, num_place),
+    }
+
+
+def train(repeats: int, quick: bool) -> list[Row]:
+    """The published training step."""
+    sizes = {
+        "num_units": 16 if quick else 128,
+        "num_linear": 32 if quick else 512,
+        "num_place": 256,
+        "batch_size": 100,
+        "num_steps": 5 if quick else 100,
+    }
+    floor = products(**sizes)
+    times = medians_ms(
+        {
+            "step": training_step(grid_lstm.task(**sizes)),
+            **{name: each.run for name, each in floor.items()},
+        },
+        repeats,
+    )
+    least_ms = floor_ms(floor, times)
+    return [
+        Row(
+            "training step, sampling included",
+            times["step"],
+            f"{least_ms / times['step']:.0%} of the rate of its products alone",
+        ),
+        Row("its matrix products (floor)", least_ms, f"{flop(floor) / least_ms / 1e6:.0f} Gflop/s"),
+    ]
+
+
+SECTIONS = {"grid_lstm": Section(train, 5)}

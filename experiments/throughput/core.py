@@ -52,8 +52,8 @@ def medians_ms(functions: Mapping[str, Timed], repeats: int) -> dict[str, float]
 def training_step(task: Task, data: Any = (), num_seeds: int = 1) -> Timed:
     """A function that trains one step further at each call, as the trainer does.
 
-    It samples, takes the step, and keeps the new state, which is donated. More than one seed is a
-    population under vmap.
+    It samples, takes the step, and keeps the new state, which is donated. The first call makes the
+    state. More than one seed is a population under vmap.
     """
     population = num_seeds > 1
     keys = jax.random.split(jax.random.key(0), num_seeds)
@@ -65,10 +65,11 @@ def training_step(task: Task, data: Any = (), num_seeds: int = 1) -> Timed:
 
     init: Callable = jax.vmap(task.init, (0, None)) if population else task.init
     advance = jax.jit(jax.vmap(step, (0, 0, None, None)) if population else step, donate_argnums=0)
-    state, index = jax.jit(init)(keys, data), 0
+    state, index = None, 0
 
     def run() -> Any:
         nonlocal state, index
+        state = jax.jit(init)(keys, data) if state is None else state
         state, scalars = advance(state, keys, data, index)
         index += 1
         return state, scalars

@@ -1,12 +1,12 @@
 """Theta steps of Helmholtz circuits that learn, world and noise included."""
 
-from functools import partial
+from functools import cache, partial
 from typing import Any, Protocol
 
 import jax
 
 from experiments.throughput.core import Row, Section, Timed, medians_ms
-from hfjax.models import helmholtz, helmholtz_path_integration
+from hfjax.models import helmholtz
 from hfjax.task import Task
 
 BLOCK_STEPS, DISPATCHED = 400, 100
@@ -29,17 +29,23 @@ def scan(task: Task, keys: jax.Array) -> Timed:
 
         return jax.lax.scan(block, state, keys)
 
-    start = jax.jit(jax.vmap(task.init, (0, None)))(keys[0], ())
-    return partial(train, start, keys)
+    @cache
+    def start() -> Any:
+        return jax.jit(jax.vmap(task.init, (0, None)))(keys[0], ())
+
+    return lambda: train(start(), keys)
 
 
 def loop(task: Task, keys: jax.Array, dispatched: int) -> Timed:
     """So many steps of a population, keys [seed], each sent from Python."""
     step = jax.jit(jax.vmap(task.step, (0, None, 0)))
-    start = jax.jit(jax.vmap(task.init, (0, None)))(keys, ())
+
+    @cache
+    def start() -> Any:
+        return jax.jit(jax.vmap(task.init, (0, None)))(keys, ())
 
     def run() -> Any:
-        state, scalars = start, {}
+        state, scalars = start(), {}
         for _ in range(dispatched):
             state, scalars = jax.block_until_ready(step(state, (), keys))
         return state, scalars
@@ -81,6 +87,6 @@ def steps(
 SECTIONS = {
     "helmholtz": Section(partial(steps, task=helmholtz.task, seeds=(1, 64), blocks=30), 5),
     "helmholtz_path_integration": Section(
-        partial(steps, task=helmholtz_path_integration.task, seeds=(1, 64), blocks=6), 5
+        partial(steps, task=helmholtz.path_integration.task, seeds=(1, 64), blocks=6), 5
     ),
 }

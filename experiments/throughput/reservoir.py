@@ -46,7 +46,7 @@ def loop(state: Any, x: jax.Array, y: jax.Array, num_windows: int) -> Timed:
 
 def windows(repeats: int, quick: bool) -> list[Row]:
     """An epoch of a hundred samples as one device program."""
-    num_samples = 12 if quick else 100
+    num_samples = 20 if quick else 100
     num_windows = num_samples - WINDOW + 1
     task, data = reservoir.task(num_samples=num_samples), labelled.digits()
     state = jax.jit(task.init)(jax.random.key(0), data)

@@ -59,7 +59,10 @@ Scalars = dict[str, np.ndarray]  # name -> [seed]
 
 
 class Row(NamedTuple):
-    """One line of a table: a config, its fiddlers, and settings {dotted path: value} over them."""
+    """One line of a table: a config, its fiddlers, and settings {dotted path: value} over them.
+
+    config: a name as in --fdl_config, so also MODULE.NAME.
+    """
 
     config: str
     fiddlers: tuple[str, ...] = ()

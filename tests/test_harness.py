@@ -1,9 +1,9 @@
+import fiddle as fdl
 import numpy as np
 import pytest
 import toy
 from matplotlib.figure import Figure
 
-import fdl_configs
 from experiments import harness
 from hfjax.errors import InputError
 
@@ -12,21 +12,25 @@ from hfjax.errors import InputError
 def script(tmp_path, monkeypatch):
     """The script of a paper, with a RESULTS.md, in a folder where runs go too."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(fdl_configs, "toy", toy.config, raising=False)
-    monkeypatch.setattr(fdl_configs, "short", shorten, raising=False)
     paper = tmp_path / "experiments" / "paper"
     paper.mkdir(parents=True)
     (paper / "RESULTS.md").write_text("Before\n<!-- losses -->\nold\n<!-- end -->\nAfter\n")
     return paper / "run.py"
 
 
-def shorten(cfg):
+def small() -> fdl.Config:
+    return toy.config()
+
+
+def short(cfg: fdl.Config) -> None:
     cfg.num_steps = cfg.eval_every = cfg.save_every = 10
 
 
 ROWS = {
-    "plain": harness.Row("toy"),
-    "wide, slow": harness.Row("toy", settings={"task.num_units": 6, "task.learning_rate": 0.01}),
+    "plain": harness.Row("test_harness.small"),
+    "wide, slow": harness.Row(
+        "test_harness.small", settings={"task.num_units": 6, "task.learning_rate": 0.01}
+    ),
 }
 BUDGETS = {"small": ("short",), "full": ()}
 
@@ -46,7 +50,7 @@ def run(script, *flags):
 
 
 def test_a_row_is_a_config_with_fiddlers_settings_and_seeds():
-    row = harness.Row("toy", ("short",), {"task.num_units": 7, "chunk": 2})
+    row = harness.Row("test_harness.small", ("short",), {"task.num_units": 7, "chunk": 2})
     config = harness.make_config(row, seeds=5)
     assert (config.num_steps, config.task.num_units, config.chunk, config.seeds) == (10, 7, 2, 5)
     assert toy.config().num_steps == 40
@@ -108,7 +112,7 @@ def test_flags_choose_sections_rows_seeds_and_budget(script):
 
 def test_scalars_of_a_run_have_an_axis_of_seeds_whatever_their_number():
     for seeds in (1, 3):
-        row = harness.Row("toy", settings={"num_steps": 20})
+        row = harness.Row("test_harness.small", settings={"num_steps": 20})
         config = harness.make_config(row, seeds=seeds)
         trained = harness.train_in(harness.pathlib.Path(f"runs/{seeds}"), config)
         curve = trained.curve("eval/loss")  # at steps 0, 10 and 20

@@ -1,5 +1,7 @@
 """grid_lstm: its training step against its matrix products."""
 
+from typing import Any
+
 from experiments.throughput.core import (
     Product,
     Row,
@@ -30,7 +32,7 @@ def products(
 
 def train(repeats: int, quick: bool) -> list[Row]:
     """The published training step."""
-    sizes = {
+    sizes: dict[str, Any] = {
         "num_units": 16 if quick else 128,
         "num_linear": 32 if quick else 512,
         "num_place": 256,

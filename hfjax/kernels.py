@@ -1,8 +1,8 @@
-"""Kernel matrices, HSIC with the global signal in the place of its gradient, and MMD.
+"""Kernel matrices; HSIC and the global signal that replaces its gradient; MMD.
 
-The Hilbert-Schmidt independence criterion of two variables, seen in N samples, compares their
-kernel matrices: it is large where samples that are alike in one are alike in the other. Everywhere
-here the first axis is the sample; all further axes are flattened.
+The Hilbert-Schmidt independence criterion (HSIC) of two variables compares their kernel matrices
+over N samples. It is large if samples that are similar in one variable are similar in the other.
+The first axis is the sample; all further axes are flattened.
 
 Sources: Gretton et al. 2005 (HSIC), Song et al. 2012 (the unbiased estimator), Daruwalla & Lipasti
 2024 (the global signal; `projectlib/hsic.py` of biological-hsic), Gretton et al. 2012 (MMD),
@@ -11,7 +11,7 @@ Wiltzer et al. 2024 (MMD of atoms; `kernels.py` of distributional-sr).
 
 import functools
 import operator
-from collections.abc import Callable
+from typing import Protocol
 
 import chex
 import jax
@@ -29,9 +29,8 @@ def rbf_kernel(x: jax.Array, *, sigma: float) -> jax.Array:
     """K_pq = exp(-|x_p - x_q|^2 / (2 s^2)), s = sigma sqrt(d): x [sample, ...] -> [sample, sample].
 
     d is the flattened size of a sample. The distances come from one matrix product,
-    |a - b|^2 = |a|^2 + |b|^2 - 2 a.b, of samples from which their mean is taken first, so that a
-    common offset costs no digits. The diagonal is exactly 1. Raises ValueError where sigma is not
-    positive.
+    |a - b|^2 = |a|^2 + |b|^2 - 2 a.b. The mean is subtracted first, so that a common offset costs
+    no precision. The diagonal is exactly 1. Raises ValueError where sigma is not positive.
     """
     check.positive(sigma=sigma)
     x = _rows(x)
@@ -76,18 +75,21 @@ def unbiased_hsic(K: jax.Array, L: jax.Array) -> jax.Array:
 
 
 def hsic_objective(Kx: jax.Array, Ky: jax.Array, Kz: jax.Array, *, gamma: float) -> jax.Array:
-    """HSIC(x, z) - gamma HSIC(y, z), which a layer z minimises: forget x, keep what tells of y."""
+    """HSIC(x, z) - gamma HSIC(y, z): a layer z minimises it.
+
+    It discards information about the input x and keeps information about the target y.
+    """
     return hsic(Kx - gamma * Ky, Kz)
 
 
 def global_signal(
     Kx: jax.Array, Ky: jax.Array, z: jax.Array, *, gamma: float, sigma: float
 ) -> jax.Array:
-    """The third factor of the three-factor rule: what working memory tells a layer.
+    """The third factor of the three-factor rule: a signal from working memory to a layer.
 
-    Kx, Ky [sample, sample] of inputs and targets, z [sample, ...] the layer's activity; the samples
-    are those in working memory, N of them, the newest last. -> xi [...], of the shape of one z; it
-    stands in for the gradient of HSIC(x, z) - gamma HSIC(y, z) by z_{N-1}, and the caller descends.
+    Kx, Ky [sample, sample] of inputs and targets, z [sample, ...] the layer's activity, for the N
+    samples in working memory, the newest last. -> xi [...], the shape of one z. It replaces the
+    gradient of HSIC(x, z) - gamma HSIC(y, z) with respect to z_{N-1}; the caller descends.
     With k_p = exp(-|z_{N-1} - z_p|^2 / 2 s^2), s = sigma sqrt(d),
         alpha_p = (2 k_p / s^2) (z_{N-1} - z_p),     abar = sum_{p < N-1} alpha_p / N,
         M = Kx' - gamma Ky',  K'_pq = K_pq - mean of row q of K,
@@ -97,8 +99,8 @@ def global_signal(
     Only the diagonal of M and one row of the layer's kernel are needed: N distances, not N^2.
 
     Raises ValueError where gamma or sigma is not positive, or there are fewer than two samples.
-    Source: Daruwalla & Lipasti 2024; `global_error` of biological-hsic, which forms all of M and of
-    the layer's kernel.
+    Source: Daruwalla & Lipasti 2024; `global_error` of biological-hsic, which computes all of M and
+    all of the layer's kernel.
     """
     check.positive(gamma=gamma, sigma=sigma)
     N = z.shape[0]
@@ -118,10 +120,14 @@ def _own_kernel_less_mean(K: jax.Array) -> jax.Array:
     return jnp.diagonal(K) - jnp.mean(K, axis=1)
 
 
-# Maximum mean discrepancy ------------------------------------------------------------------------
+# --- Maximum mean discrepancy ---
 
-# Kernels here are functions of squared distances, elementwise: d >= 0 -> k(d).
-Kernel = Callable[[jax.Array], jax.Array]
+
+class Kernel(Protocol):
+    """d -> k(d): a kernel as a function of the squared distance."""
+
+    def __call__(self, d: jax.Array, /) -> jax.Array:
+        """d >= 0, of any shape -> the same shape, elementwise."""
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -130,16 +136,20 @@ def _rational_quadratic(d: jax.Array, bandwidths: tuple[float, ...]) -> jax.Arra
 
 
 @_rational_quadratic.defjvp
-def _rational_quadratic_jvp(bandwidths, primals, tangents):
-    """The slope of (1 + d / 2b)^-b is -1/2 of it over 1 + d / 2b: no power is taken twice."""
+def _rational_quadratic_jvp(
+    bandwidths: tuple[float, ...], primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    """d/dd (1 + d / 2b)^-b = -(1 + d / 2b)^-b / (2 (1 + d / 2b)): no power is computed twice."""
     terms, reciprocals = _rationals(primals[0], bandwidths)
     slopes = (k * r for k, r in zip(terms, reciprocals, strict=True))
     slope = -functools.reduce(operator.add, slopes) / 2
     return functools.reduce(operator.add, terms), slope * tangents[0]
 
 
-def _rationals(d: jax.Array, bandwidths: tuple[float, ...]) -> tuple[list, list]:
-    """(1 + d / 2b)^-b and 1 / (1 + d / 2b) for each b; powers by products where b is whole."""
+def _rationals(
+    d: jax.Array, bandwidths: tuple[float, ...]
+) -> tuple[list[jax.Array], list[jax.Array]]:
+    """(1 + d / 2b)^-b and 1 / (1 + d / 2b) for each b; by products if b is a whole number."""
     terms, reciprocals = [], []
     for b in bandwidths:
         base = 1 + d / (2 * b)
@@ -178,7 +188,9 @@ def cauchy(d: jax.Array, *, bandwidths: tuple[float, ...] = (1.0,)) -> jax.Array
 
 
 def minus_distance(d: jax.Array, *, alpha: float = 1.0) -> jax.Array:
-    """-d^(alpha / 2) = -|x - y|^alpha, 0 < alpha < 2, with gradient 0 at 0: the energy distance.
+    """-d^(alpha / 2) = -|x - y|^alpha, 0 < alpha < 2: its MMD is the energy distance.
+
+    The gradient at d = 0 is 0.
 
     Source: Székely & Rizzo 2013; distributional-sr `energy_distance`.
     """
@@ -189,7 +201,7 @@ def minus_distance(d: jax.Array, *, alpha: float = 1.0) -> jax.Array:
 def squared_distances(x: jax.Array, y: jax.Array) -> jax.Array:
     """|x_p - y_q|^2 by one matrix product: [p, dim], [q, dim] -> [p, q].
 
-    Both are first moved by the mean of y, so that a common offset costs no digits.
+    The mean of y is subtracted from both first, so that a common offset costs no precision.
     """
     centre = jnp.mean(y, axis=0, keepdims=True)
     x, y = x - centre, y - centre
@@ -197,27 +209,44 @@ def squared_distances(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.maximum(norms - 2 * jnp.dot(x, y.T, precision=jax.lax.Precision.HIGHEST), 0)
 
 
+def _mean_within(k: jax.Array, unbiased: bool) -> jax.Array:
+    """Mean of a kernel matrix [sample, sample], if unbiased without the diagonal."""
+    n = k.shape[0]
+    return (jnp.sum(k) - jnp.trace(k)) / (n * (n - 1)) if unbiased else jnp.mean(k)
+
+
 def mmd_sq(x: jax.Array, y: jax.Array, kernel: Kernel, *, unbiased: bool = True) -> jax.Array:
     """Squared maximum mean discrepancy of two samples: [p, dim], [q, dim] -> scalar.
 
-    mean k(x, x') + mean k(y, y') - 2 mean k(x, y); where unbiased, the means within a sample leave
-    out the pairs of a point with itself (U-statistic), otherwise they do not (V-statistic).
+    mean k(x, x') + mean k(y, y') - 2 mean k(x, y). The means within a sample leave out pairs of a
+    point with itself if unbiased (U-statistic), and include them otherwise (V-statistic).
     Source: Gretton et al. 2012.
     """
 
     def within(z: jax.Array) -> jax.Array:
-        n = z.shape[0]
-        k = kernel(squared_distances(z, z) * (1 - jnp.eye(n, dtype=z.dtype)))
-        return (jnp.sum(k) - jnp.trace(k)) / (n * (n - 1)) if unbiased else jnp.mean(k)
+        d = squared_distances(z, z) * (1 - jnp.eye(z.shape[0], dtype=z.dtype))
+        return _mean_within(kernel(d), unbiased)
 
     return within(x) + within(y) - 2 * jnp.mean(kernel(squared_distances(x, y)))
 
 
-def median_distance(d: jax.Array, num_x: int) -> jax.Array:
-    """Median of distances between different things, at least 1e-6; no gradient goes through it.
+def mmd_sq_of_distances(
+    d: jax.Array, num_x: int, *, kernel: Kernel, unbiased: bool, bandwidth: float | None = None
+) -> jax.Array:
+    """`mmd_sq` from squared distances d [x and y, x and y]; the first num_x points are x.
 
-    d [x and y, x and y]: symmetric; the first num_x are those of x. Distances between x and y are
-    counted once, those within x, and within y, twice, and the diagonal not.
+    The kernel is k(d / w), where w is `bandwidth`, or by default the `median_distance`.
+    """
+    k = kernel(d / (median_distance(d, num_x) if bandwidth is None else bandwidth))
+    within = _mean_within(k[:num_x, :num_x], unbiased) + _mean_within(k[num_x:, num_x:], unbiased)
+    return within - 2 * jnp.mean(k[:num_x, num_x:])
+
+
+def median_distance(d: jax.Array, num_x: int) -> jax.Array:
+    """Median of the distances between different points, at least 1e-6; its gradient is stopped.
+
+    d [x and y, x and y], symmetric; the first num_x points are x. A distance between x and y counts
+    once; a distance within x, or within y, counts twice.
     Source: distributional-sr `mmd`, adaptive_bandwidth.
     """
     n = d.shape[0]
@@ -228,29 +257,29 @@ def median_distance(d: jax.Array, num_x: int) -> jax.Array:
 
 
 def _kth_smallest(x: jax.Array, k: jax.Array) -> jax.Array:
-    """The numbers of rank k [k] (from 0) among x [sample], none negative; a sixth of a sort's time.
+    """The numbers of rank k [k] (from 0) among x [sample] >= 0, in a sixth of the time of a sort.
 
-    Floats that are not negative lie in the order of their bits, of which the answer's are found
-    one after the other, from the highest.
+    Non-negative floats have the same order as their bits read as integers. The bits of the result
+    are determined one after another, from the highest.
     """
     integer = jnp.dtype(f"int{8 * x.dtype.itemsize}")
     bits = jax.lax.bitcast_convert_type(x, integer)
 
-    def next_bit(i: jax.Array, found: jax.Array) -> jax.Array:
-        trial = found | (jnp.ones((), integer) << (8 * integer.itemsize - 2 - i).astype(integer))
+    def next_bit(i: jax.Array, known: jax.Array) -> jax.Array:
+        trial = known | (jnp.ones((), integer) << (8 * integer.itemsize - 2 - i).astype(integer))
         fewer = jnp.sum(bits[None] < trial[:, None], axis=1) <= k
-        return jnp.where(fewer, trial, found)
+        return jnp.where(fewer, trial, known)
 
-    found = jax.lax.fori_loop(0, 8 * integer.itemsize - 1, next_bit, jnp.zeros(k.shape, integer))
-    return jax.lax.bitcast_convert_type(found, x.dtype)
+    result = jax.lax.fori_loop(0, 8 * integer.itemsize - 1, next_bit, jnp.zeros(k.shape, integer))
+    return jax.lax.bitcast_convert_type(result, x.dtype)
 
 
 def mean_kernels(z: jax.Array, kernel: Kernel) -> jax.Array:
-    """Mean of k(x, x') - k(0) over the samples of every two atoms: [atom, sample, dim] ->
-    [atom, atom]; within an atom over pairs of different samples.
+    """Mean of k(x, x') - k(0) over the samples of each pair of atoms.
 
-    k(0) is taken off so that small differences of large means keep their digits. The plain form, of
-    [atom, sample, atom, sample] numbers: the reference for `fused_mean_kernels`.
+    z [atom, sample, dim] -> [atom, atom]; on the diagonal the mean over pairs of different samples.
+    Subtracting k(0) keeps precision in small differences of large means. This plain form needs
+    [atom, sample, atom, sample] numbers; it is the reference for `fused_mean_kernels`.
     """
     atoms, samples, dim = z.shape
     flat = z.reshape(-1, dim)
@@ -261,7 +290,7 @@ def mean_kernels(z: jax.Array, kernel: Kernel) -> jax.Array:
 
 
 def atom_distances(S: jax.Array) -> jax.Array:
-    """Squared MMD of every two atoms, not below 0: S_aa + S_bb - 2 S_ab, from `mean_kernels`."""
+    """max(S_aa + S_bb - 2 S_ab, 0): squared MMD of each pair of atoms, S from `mean_kernels`."""
     own = jnp.diagonal(S)
     d = jnp.maximum(own[:, None] + own[None] - 2 * S, 0)
     return d * (1 - jnp.eye(len(S), dtype=S.dtype))
@@ -270,37 +299,38 @@ def atom_distances(S: jax.Array) -> jax.Array:
 def outer_mmd_sq(
     S: jax.Array, num_x: int, *, kernel: Kernel, bandwidth: float | None = None
 ) -> jax.Array:
-    """Squared MMD (V-statistic) of two sets of atoms whose distance is their own MMD.
+    """Squared MMD (V-statistic) of two sets of atoms; the distance of two atoms is their MMD.
 
-    S [atom, atom]: `mean_kernels` of the atoms of x, num_x, followed by those of y. The kernel is
-    that of distance / w, with w the `median_distance`, or `bandwidth`. Source: Wiltzer et al. 2024.
+    S [atom, atom]: `mean_kernels` of the num_x atoms of x, followed by those of y. kernel,
+    bandwidth: as in `mmd_sq_of_distances`. Source: Wiltzer et al. 2024.
     """
     d = atom_distances(S)
-    k = kernel(d / (median_distance(d, num_x) if bandwidth is None else bandwidth))
-    within = jnp.mean(k[:num_x, :num_x]) + jnp.mean(k[num_x:, num_x:])
-    return within - 2 * jnp.mean(k[:num_x, num_x:])
+    return mmd_sq_of_distances(d, num_x, kernel=kernel, unbiased=False, bandwidth=bandwidth)
 
 
-ROWS_AT_ONCE = 192  # a tile is at most so many samples (of whole atoms) by all that follow
+ROWS_AT_ONCE = 192  # rows of a tile: at most so many samples, of whole atoms
 
 
 def _tiles(atoms: int, samples: int) -> list[tuple[int, int]]:
-    """First and last of the atoms of each tile, four tiles at least; samples: of an atom."""
+    """First atom and end of each tile, four tiles at least; samples: of one atom."""
     size = max(1, min(ROWS_AT_ONCE // samples, -(-atoms // 4)))
     return [(a, min(a + size, atoms)) for a in range(0, atoms, size)]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def fused_mean_kernels(z: jax.Array, kernel: Kernel, num_learned: int) -> jax.Array:
-    """`mean_kernels`, for the gradient of the first num_learned atoms only; others get 0.
+    """`mean_kernels` with a gradient for the first num_learned atoms only; for the others it is 0.
 
-    The kernel is computed once for each two atoms, a tile of atoms after the other, with its slope
-    where a gradient will need it.
+    The kernel of each pair of atoms is computed once, tile by tile, and its slope with it where the
+    gradient needs it.
     """
     return _fused_forward(z, kernel, num_learned)[0]
 
 
-def _fused_forward(z, kernel, num_learned):
+_Residuals = tuple[jax.Array, list[jax.Array]]  # z, and the slopes of the kernel in each tile
+
+
+def _fused_forward(z: jax.Array, kernel: Kernel, num_learned: int) -> tuple[jax.Array, _Residuals]:
     atoms, samples, dim = z.shape
     zero = kernel(jnp.zeros((), z.dtype))
     S = jnp.zeros((atoms, atoms), z.dtype)
@@ -309,7 +339,7 @@ def _fused_forward(z, kernel, num_learned):
         rows = z[first:last].reshape(-1, dim)
         columns = z[first:].reshape(-1, dim)
         d = squared_distances(rows, columns)
-        # A point and itself: exactly 0, for kernels with a corner there.
+        # The distance of a point to itself must be exactly 0: some kernels have a corner there.
         d *= 1 - jnp.eye(len(rows), len(columns), dtype=z.dtype)
         if first < num_learned:
             k, slope = jax.jvp(kernel, (d,), (jnp.ones_like(d),))
@@ -323,22 +353,24 @@ def _fused_forward(z, kernel, num_learned):
     return S, (z, slopes)
 
 
-def _fused_backward(kernel, num_learned, residuals, G):
-    """dz_p = sum_q w_pq (z_p - z_q), w_pq = 2 slope_pq G: of one product with (z_q, 1).
+def _fused_backward(
+    kernel: Kernel, num_learned: int, residuals: _Residuals, G: jax.Array
+) -> tuple[jax.Array]:
+    """dz_p = sum_q w_pq (z_p - z_q), w_pq = 2 slope_pq G, by one matrix product with (z_q, 1).
 
-    The weight of two atoms is put on the points, not on the slopes, which are far more.
+    The weight of a pair of atoms multiplies the points, which are far fewer than the slopes.
     """
     del kernel
     z, slopes = residuals
     atoms, samples, dim = z.shape
     own = jnp.eye(atoms, dtype=z.dtype)
     G = 2 * G / samples**2 * (1 + own / (samples - 1))
-    z = z - jnp.mean(z, axis=(0, 1), keepdims=True)  # a common offset would cost digits
+    z = z - jnp.mean(z, axis=(0, 1), keepdims=True)  # a common offset would cost precision
     points = jnp.concatenate([z, jnp.ones((atoms, samples, 1), z.dtype)], axis=-1)
     product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
     pulls = jnp.zeros_like(points)
     for (first, last), slope in zip(_tiles(atoms, samples), slopes, strict=False):
-        # In a square on the diagonal both orders of two atoms stand; elsewhere one stands for both.
+        # A tile holds both orders of a pair of its own atoms, and one order of all other pairs.
         once = np.arange(first, atoms)[None] < last
         weight = G[first:last, first:] + jnp.where(once, 0, G[first:, first:last].T)
         tile = slope.reshape(last - first, samples, -1)
@@ -357,12 +389,19 @@ def _fused_backward(kernel, num_learned, residuals, G):
 fused_mean_kernels.defvjp(_fused_forward, _fused_backward)
 
 
-def with_gradient_at_once(
-    function: Callable[[jax.Array], jax.Array],
-) -> Callable[[jax.Array], jax.Array]:
-    """A scalar function that keeps its gradient, and nothing else, for the way back.
+class ScalarFunction(Protocol):
+    """x -> scalar."""
 
-    Under `lax.map` this bounds the memory: no residuals of the function outlive its element.
+    def __call__(self, x: jax.Array, /) -> jax.Array:
+        """x of any shape -> a scalar."""
+
+
+def with_gradient_at_once(
+    function: ScalarFunction,
+) -> ScalarFunction:
+    """The same scalar function; it computes its gradient in the forward pass and stores only that.
+
+    Under `lax.map` this bounds the memory: no residuals outlive their element.
     """
 
     @jax.custom_vjp

@@ -13,6 +13,7 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 from hfjax import check
 
@@ -475,58 +476,42 @@ def leaky_relu(x: jax.Array) -> jax.Array:
     return jax.nn.leaky_relu(x)
 
 
-def mlp_init(key: jax.Array, *, sizes: tuple[int, ...]) -> tuple[DenseParams, ...]:
-    """Dense layers between successive sizes (of the input, hidden layers and output)."""
-    keys = jax.random.split(key, len(sizes) - 1)
-    return tuple(
-        dense_init(k, num_in=num_in, num_out=num_out)
-        for k, num_in, num_out in zip(keys, sizes[:-1], sizes[1:], strict=True)
-    )
+class MLP(nn.Module):
+    """Dense layers with a nonlinearity between them: [..., in] -> [..., sizes[-1]].
 
-
-def mlp(
-    params: tuple[DenseParams, ...], x: jax.Array, *, nonlinearity: Nonlinearity = leaky_relu
-) -> jax.Array:
-    """A nonlinearity after each dense layer but the last: x [batch, in] -> [batch, out]."""
-    for layer in params[:-1]:
-        x = nonlinearity(dense(layer, x))
-    return dense(params[-1], x)
-
-
-def spectral_init(key: jax.Array, params: Any) -> Any:
-    """Random vectors u [1, out] for `spectral_normalised`, one for each matrix in params."""
-    leaves, treedef = jax.tree.flatten(params)
-    keys = jax.random.split(key, len(leaves))
-    return jax.tree.unflatten(
-        treedef,
-        [
-            jax.random.normal(k, (1, leaf.shape[1]), leaf.dtype) if leaf.ndim == 2 else ()
-            for k, leaf in zip(keys, leaves, strict=True)
-        ],
-    )
-
-
-def spectral_normalised(params: Any, u: Any) -> tuple[Any, Any]:
-    """Every matrix over its largest singular value, as one step of power iteration finds it.
-
-    v = u W^T / |..|, u = v W / |..|, sigma = v W u^T, W / sigma; no gradient goes into u and v.
-    u: of `spectral_init` or the last call -> (params, u). Biases stay as they are.
-    Source: Miyato et al. 2018; Flax `SpectralNorm` with n_steps 1.
+    Weights start as LeCun's: normal, cut off at two standard deviations, with variance 1/in. Biases
+    start at 0.
     """
 
-    def unit(x: jax.Array) -> jax.Array:
-        return x / jnp.maximum(jnp.linalg.norm(x), 1e-12)
+    sizes: tuple[int, ...]
+    nonlinearity: Nonlinearity = leaky_relu
 
-    def normalised(W: jax.Array, u: Any) -> tuple[jax.Array, Any]:
-        if W.ndim != 2:
-            return W, u
-        v = unit(u @ W.T)
-        u = unit(v @ W)
-        u, v = jax.lax.stop_gradient((u, v))
-        sigma = jnp.sum((v @ W) * u)
-        return W / jnp.where(sigma != 0, sigma, 1), u
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x [..., in] -> [..., sizes[-1]]."""
+        for size in self.sizes[:-1]:
+            x = self.nonlinearity(nn.Dense(size)(x))
+        return nn.Dense(self.sizes[-1])(x)
 
-    leaves, treedef = jax.tree.flatten(params)
-    pairs = [normalised(W, u) for W, u in zip(leaves, treedef.flatten_up_to(u), strict=True)]  # type: ignore[attr-defined]
-    weights, vectors = zip(*pairs, strict=True)
-    return jax.tree.unflatten(treedef, weights), jax.tree.unflatten(treedef, vectors)
+
+class ResidualMLP(nn.Module):
+    """A dense layer, residual blocks x + MLP(f(x)), and a dense layer after f.
+
+    The MLP of a block has layers_per_block hidden layers; all layers but the last have num_units.
+    Source: distributional-sr `ResidualMLP`.
+    """
+
+    num_units: int
+    num_blocks: int
+    layers_per_block: int
+    num_outputs: int
+    nonlinearity: Nonlinearity = leaky_relu
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x [..., in] -> [..., num_outputs]."""
+        x = nn.Dense(self.num_units)(x)
+        for _ in range(self.num_blocks):
+            sizes = (self.num_units,) * (self.layers_per_block + 1)
+            x = x + MLP(sizes, self.nonlinearity)(self.nonlinearity(x))
+        return nn.Dense(self.num_outputs)(self.nonlinearity(x))

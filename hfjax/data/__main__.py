@@ -17,17 +17,22 @@ def main() -> None:
     )
     parser.add_argument("name", choices=transitions.MAKERS)
     parser.add_argument("--out", required=True, help="file to write, an npz")
-    makers_of: dict[str, list[str]] = {}  # of each setting
+    makers_of: dict[str, list[str]] = {}  # the makers that have a setting, by its name
     for name, maker in transitions.MAKERS.items():
         for setting in inspect.signature(maker).parameters:
             makers_of.setdefault(setting, []).append(name)
     for setting, makers in makers_of.items():
         default = inspect.signature(transitions.MAKERS[makers[0]]).parameters[setting].default
-        if not isinstance(default, bool):
-            parser.add_argument(f"--{setting}", type=type(default), help=f"of {', '.join(makers)}")
+        of = f"of {', '.join(makers)}"
+        if setting == "behaviour":
+            parser.add_argument("--behaviour", choices=transitions.BEHAVIOURS, help=of)
+        elif not isinstance(default, bool):
+            parser.add_argument(f"--{setting}", type=type(default), help=of)
     options = vars(parser.parse_args())
     made, out = options.pop("name"), options.pop("out")
     settings = {name: value for name, value in options.items() if value is not None}
+    if "behaviour" in settings:
+        settings["behaviour"] = transitions.BEHAVIOURS[settings["behaviour"]]
     try:
         maker = functools.partial(transitions.MAKERS[made], **settings)
         data = transitions.saved_or_made(path=out, maker=maker)

@@ -1,24 +1,24 @@
-"""Behaviour policies as pure functions, and how ours were trained.
+"""Behaviour policies as pure functions, and how the policies of hfjax were trained.
 
     python -m hfjax.data.policies pendulum            # needs the extra `rl`; some minutes
     python -m hfjax.data.policies arena_goal
 
-trains one by soft actor-critic with sbx-rl and writes it beside this file, as an npz of arrays.
-Using one needs no extra: `act(load("pendulum"), observation, key)`. Those that come with hfjax, by
-these commands, over 400 episodes: pendulum has a return of -137 +- 81 in 200 steps; arena_goal
-reached the goal in all, within 300 steps.
+Each command trains a policy by soft actor-critic (sbx-rl) and writes it beside this file, as an npz
+of arrays. To use a policy no extra is needed: `act(load("pendulum"), observation, key)`. The
+policies that come with hfjax were made by these commands. Over 400 episodes, pendulum has a return
+of -137 +- 81 in 200 steps, and arena_goal reached the goal within 300 steps in every episode.
 """
 
 import argparse
 import importlib.util
 import pathlib
 import sys
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from hfjax import arena, cells, envs, networks
 from hfjax.errors import one_line
@@ -27,44 +27,60 @@ from hfjax.files import UNREADABLE
 FOLDER = pathlib.Path(__file__).parent / "trained_policies"
 
 
-class GaussianPolicy(NamedTuple):
-    """A network whose action is the tanh of a normal variable, scaled to the action's bounds.
+class Actor(nn.Module):
+    """Relu layers, then the mean and the logarithm of the deviation of a normal variable.
 
-    hidden: its relu layers, mean and log_std its outputs [action]; low, high [action].
-    Source: Haarnoja et al. 2018; sbx `SquashedGaussianActor`.
+    Source: sbx `SquashedGaussianActor`.
     """
 
-    hidden: tuple[networks.DenseParams, ...]
-    mean: networks.DenseParams
-    log_std: networks.DenseParams
+    hidden: tuple[int, ...]
+    num_actions: int
+
+    @nn.compact
+    def __call__(self, observations: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """observations [..., observation] -> mean and log_std, both [..., action]."""
+        x = observations
+        for size in self.hidden:
+            x = networks.relu(nn.Dense(size)(x))
+        outputs = [nn.Dense(self.num_actions, name=name)(x) for name in ("mean", "log_std")]
+        return outputs[0], outputs[1]
+
+
+class GaussianPolicy(NamedTuple):
+    """A policy whose action is the tanh of a normal variable, scaled to the bounds of the action.
+
+    params: of `Actor`, {layer: {"kernel", "bias"}}. low, high [action]: bounds.
+    Source: Haarnoja et al. 2018.
+    """
+
+    params: dict[str, dict[str, jax.Array]]
     low: jax.Array
     high: jax.Array
 
 
 def act(policy: GaussianPolicy, observation: jax.Array, key: jax.Array) -> jax.Array:
     """A random action of the policy: observation [observation] -> [action]."""
-    x = observation[None]
-    for layer in policy.hidden:
-        x = networks.relu(networks.dense(layer, x))
-    mean, log_std = networks.dense(policy.mean, x)[0], networks.dense(policy.log_std, x)[0]
+    sizes = tuple(
+        policy.params[f"Dense_{i}"]["bias"].shape[0] for i in range(len(policy.params) - 2)
+    )
+    actor = Actor(sizes, policy.low.shape[0])
+    outputs: Any = actor.apply({"params": policy.params}, observation[None])
+    mean, log_std = outputs[0][0], outputs[1][0]
     noise = jax.random.normal(key, mean.shape, mean.dtype)
     squashed = jnp.tanh(mean + jnp.exp(jnp.clip(log_std, -20, 2)) * noise)
     return policy.low + (squashed + 1) / 2 * (policy.high - policy.low)
 
 
 def save(path: pathlib.Path, policy: GaussianPolicy, **notes: str) -> None:
-    """Write a policy as an npz; notes are kept in it as strings."""
-    layers = {f"hidden/{i}": p for i, p in enumerate(policy.hidden)}
-    layers |= {"mean": policy.mean, "log_std": policy.log_std}
-    arrays = {f"{name}/{n}": v for name, p in layers.items() for n, v in p._asdict().items()}
+    """Write a policy as an npz; the notes are stored in it as strings."""
     path.parent.mkdir(exist_ok=True)
-    np.savez_compressed(path, low=policy.low, high=policy.high, **arrays, **notes)  # type: ignore[arg-type]
+    np.savez_compressed(path, **to_arrays(policy), **notes)  # type: ignore[arg-type]
 
 
 def load(name: str) -> GaussianPolicy:
-    """A policy that comes with hfjax ("pendulum", "arena_goal"), or that of an npz at a path.
+    """A policy that comes with hfjax ("pendulum", "arena_goal"), or the policy of an npz file.
 
-    Raises ValueError where there is none, or the file holds none.
+    Raises ValueError if there is no such policy, or the file does not hold one.
     """
     path = pathlib.Path(name) if name.endswith(".npz") else FOLDER / f"{name}.npz"
     if not path.is_file():
@@ -79,42 +95,48 @@ def load(name: str) -> GaussianPolicy:
         raise ValueError(f"{path} does not hold a policy ({one_line(error)})") from error
 
 
+def to_arrays(policy: GaussianPolicy) -> dict[str, np.ndarray]:
+    """Its arrays by name: "low", "high", "mean/kernel", "Dense_0/bias", ..."""
+    layers = {
+        f"{layer}/{name}": np.asarray(array)
+        for layer, arrays in policy.params.items()
+        for name, array in arrays.items()
+    }
+    return {"low": np.asarray(policy.low), "high": np.asarray(policy.high), **layers}
+
+
 def from_arrays(arrays: dict[str, np.ndarray]) -> GaussianPolicy:
-    """A policy from its arrays by name: "low", "high", "mean/weights", "hidden/0/bias", ..."""
+    """The inverse of `to_arrays`; "Dense_i" are the hidden layers.
 
-    def layer(prefix: str) -> networks.DenseParams:
-        return networks.DenseParams(
-            *(jnp.asarray(arrays[f"{prefix}/{name}"], float) for name in ("weights", "bias"))
-        )
-
-    count = sum(n.startswith("hidden/") and n.endswith("/bias") for n in arrays)
+    Raises KeyError for a name that is missing.
+    """
+    count = sum(name.startswith("Dense_") and name.endswith("/bias") for name in arrays)
+    layers = ("mean", "log_std", *(f"Dense_{i}" for i in range(count)))
+    params = {
+        layer: {name: jnp.asarray(arrays[f"{layer}/{name}"], float) for name in ("kernel", "bias")}
+        for layer in layers
+    }
     low, high = (jnp.asarray(arrays[name], float) for name in ("low", "high"))
-    return GaussianPolicy(
-        tuple(layer(f"hidden/{i}") for i in range(count)),
-        layer("mean"),
-        layer("log_std"),
-        low,
-        high,
-    )
+    return GaussianPolicy(params, low, high)
 
 
-# Environments of the policies that come with hfjax ----------------------------------------------
+# --- Environments of the policies that come with hfjax ---
 
 GOAL = (0.5, 0.5)
 NUM_CELLS, CELL_WIDTH_M = 50, 0.2
 
 
-def place_cells(environment: arena.Environment, seed: int = 0) -> Callable[[jax.Array], jax.Array]:
-    """Rates of fifty Gaussian place cells of 0.2 m at random places, as in the thesis.
+def place_cells(environment: arena.Environment, seed: int = 0) -> envs.Code:
+    """A code of fifty Gaussian place cells of width 0.2 m at random places, as in the thesis.
 
-    -> function positions [..., 2] -> [..., 50].
+    -> a function positions [..., 2] (m) -> rates [..., 50].
     """
     centres = arena.uniform_positions(jax.random.key(seed), environment, NUM_CELLS)
     return lambda positions: cells.gaussian(positions, centres, sigma_m=CELL_WIDTH_M)
 
 
 def goal_env(**settings: Any) -> envs.Env:
-    """A box of 1 m with a goal of 10 cm in its middle, seen by place cells; dt 0.1 s."""
+    """A box of 1 m with a goal of radius 10 cm in its centre, observed by place cells; dt 0.1 s."""
     room = arena.box(1.0)
     return envs.arena_with_goal(
         environment=room,
@@ -127,10 +149,12 @@ def goal_env(**settings: Any) -> envs.Env:
     )
 
 
-def _hurried(env: envs.Env) -> envs.Env:
-    """The same with a reward for training: 10 at the goal, less the distance (m) at every step."""
+def _with_shaped_reward(env: envs.Env) -> envs.Env:
+    """`goal_env` with a reward for training: 10 at the goal, minus the distance (m) every step."""
 
-    def step(agent, action, key):
+    def step(
+        agent: arena.Agent, action: jax.Array, key: jax.Array
+    ) -> tuple[arena.Agent, jax.Array, jax.Array]:
         new, reward, terminal = env.step(agent, action, key)
         return new, 10 * reward - jnp.linalg.norm(new.position - jnp.asarray(GOAL)), terminal
 
@@ -140,7 +164,7 @@ def _hurried(env: envs.Env) -> envs.Env:
 TRAINING: dict[str, dict[str, Any]] = {
     "pendulum": {"env": envs.pendulum, "max_steps": 200, "num_steps": 20_000},
     "arena_goal": {
-        "env": lambda: _hurried(goal_env()),
+        "env": lambda: _with_shaped_reward(goal_env()),
         "max_steps": 300,
         "num_steps": 12_000,
     },
@@ -162,19 +186,12 @@ def train(name: str, *, num_steps: int | None = None, seed: int = 0) -> Gaussian
         verbose=1,
     )
     model.learn(num_steps, progress_bar=False)
-    params = jax.tree.map(np.asarray, model.policy.actor_state.params)["params"]
-    layers = [
-        networks.DenseParams(params[f"Dense_{i}"]["kernel"], params[f"Dense_{i}"]["bias"])
-        for i in range(len(params))
-    ]
+    params = jax.tree.map(jnp.asarray, model.policy.actor_state.params)["params"]
+    *hidden, mean, log_std = (params[f"Dense_{i}"] for i in range(len(params)))
+    layers = {f"Dense_{i}": layer for i, layer in enumerate(hidden)}
+    layers |= {"mean": mean, "log_std": log_std}
     env = setting["env"]()
-    return GaussianPolicy(
-        tuple(layers[:-2]),
-        layers[-2],
-        layers[-1],
-        jnp.asarray(env.action_low),
-        jnp.asarray(env.action_high),
-    )
+    return GaussianPolicy(layers, jnp.asarray(env.action_low), jnp.asarray(env.action_high))
 
 
 def main() -> None:

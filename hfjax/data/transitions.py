@@ -1,10 +1,10 @@
-"""Data sets of transitions for `models.dsm`, made on the device in seconds, kept as npz.
+"""Data sets of transitions for `models.dsm`; they are made on the device in seconds.
 
     python -m hfjax.data pendulum --out=pendulum.npz
     python -m hfjax.data place_cells --out=goal.npz --behaviour=goal
 
-Every function returns a dict of arrays with "states" [time, dim] and "last" [time], and what
-evaluation compares with; the file holds the same and the settings that made it. Nothing is pickled.
+Each maker returns a dict of arrays: "states" [time, dim], "last" [time], and the references of the
+evaluation. An npz file holds these arrays and the settings of the maker; nothing is pickled.
 """
 
 import functools
@@ -13,8 +13,7 @@ import io
 import json
 import math
 import pathlib
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +24,19 @@ from hfjax.data import policies
 from hfjax.errors import DataFileError, one_line
 from hfjax.files import UNREADABLE, write_atomically
 
-# (observation, key) -> action
-Policy = Callable[[jax.Array, jax.Array], jax.Array]
+
+class Policy(Protocol):
+    """(observation, key) -> action."""
+
+    def __call__(self, observation: jax.Array, key: jax.Array, /) -> jax.Array:
+        """observation [observation] -> action [action]."""
+
+
+class Maker(Protocol):
+    """() -> data set."""
+
+    def __call__(self) -> dict[str, Any]:
+        """Arrays by name; see the module."""
 
 
 def rollouts(
@@ -38,36 +48,55 @@ def rollouts(
     num_steps: int,
     episode_steps: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """Observations [env, time, observation] and where episodes end, [env, time] of bool.
+    """Observations [env, time, observation] and last [env, time]: the last step of an episode.
 
-    Environments run side by side and begin anew where they are terminal, or after episode_steps.
+    An episode ends at a terminal state, or after episode_steps; the next one then starts.
     """
 
-    def body(carry, key):
+    def step(carry: tuple[Any, jax.Array], key: jax.Array) -> tuple[Any, tuple[jax.Array, Any]]:
         state, age = carry
         action_key, step_key, reset_key = jax.random.split(key, 3)
-        seen = env.observe(state)
-        new, _, terminal = env.step(state, policy(seen, action_key), step_key)
+        observation = env.observe(state)
+        new, _, terminal = env.step(state, policy(observation, action_key), step_key)
         last = age == episode_steps - 1
         fresh = env.reset(reset_key)
-        # A terminal state is shown, as the last of its episode, before the next one begins.
+        # A terminal state is observed, as the last of its episode, before the next one starts.
         ended = terminal & ~last
         state = jax.tree.map(lambda a, b: jnp.where(last, a, b), fresh, new)
         age = jnp.where(last, 0, jnp.where(ended, episode_steps - 1, age + 1))
-        return (state, age), (seen, last)
+        return (state, age), (observation, last)
 
-    def one(key):
+    def rollout(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         reset_key, key = jax.random.split(key)
         start = env.reset(reset_key), jnp.int32(0)
-        return jax.lax.scan(body, start, jax.random.split(key, num_steps))[1]
+        return jax.lax.scan(step, start, jax.random.split(key, num_steps))[1]
 
-    return jax.jit(jax.vmap(one))(jax.random.split(key, num_envs))
+    return jax.jit(jax.vmap(rollout))(jax.random.split(key, num_envs))
+
+
+def episodes(
+    env: envs.Env, policy: Policy, key: jax.Array, *, num_transitions: int, most_envs: int
+) -> dict[str, np.ndarray]:
+    """"states" [time, observation] and "last" [time] of episodes of 200 steps, joined."""
+    num_envs = min(most_envs, -(-num_transitions // 200))
+    states, last = rollouts(
+        env,
+        policy,
+        key,
+        num_envs=num_envs,
+        num_steps=200 * -(-num_transitions // (200 * num_envs)),
+        episode_steps=200,
+    )
+    return {
+        "states": np.asarray(states).reshape(-1, states.shape[-1])[:num_transitions],
+        "last": np.asarray(last).reshape(-1)[:num_transitions],
+    }
 
 
 def monte_carlo_returns(
     env: envs.Env,
     policy: Policy,
-    rewards: Callable[[jax.Array, jax.Array], jax.Array],
+    rewards: envs.Reward,
     sources: Any,
     key: jax.Array,
     *,
@@ -79,9 +108,9 @@ def monte_carlo_returns(
     """Discounted returns of rollouts from given states: [source, reward, rollout].
 
     sources: states of the environment, leaves [source, ...]. rewards (observation, action) ->
-    [reward]. num_steps: of a rollout (default: until a reward counts less than 1e-4, at least 200).
-    from_source: whether the reward of the source itself counts; without, the first that
-    counts, undiscounted, is that of the next state.
+    [reward]. num_steps: length of a rollout; default: until gamma^k < 1e-4, at least 200.
+    from_source: the return starts with the reward of the source itself; without, it starts, not
+    discounted, with the reward of the next state.
     """
     if num_steps is None:
         num_steps = max(200, math.ceil(math.log(1e-4) / math.log(gamma)) if gamma else 0)
@@ -89,30 +118,31 @@ def monte_carlo_returns(
     if not from_source:
         discounts = jnp.concatenate([jnp.zeros(1), discounts])
 
-    def one(source, key):
-        def body(carry, now):
-            state, total = carry
-            key, discount = now
-            action_key, step_key = jax.random.split(key)
-            seen = env.observe(state)
-            action = policy(seen, action_key)
-            state, _, _ = env.step(state, action, step_key)
-            return (state, total + discount * rewards(seen, action)), None
+    def step(
+        carry: tuple[Any, jax.Array], now: tuple[jax.Array, jax.Array]
+    ) -> tuple[tuple[Any, jax.Array], None]:
+        state, total = carry
+        key, discount = now
+        action_key, step_key = jax.random.split(key)
+        observation = env.observe(state)
+        action = policy(observation, action_key)
+        state, _, _ = env.step(state, action, step_key)
+        return (state, total + discount * rewards(observation, action)), None
 
-        empty = jax.eval_shape(
-            lambda s: rewards(env.observe(s), policy(env.observe(s), key)), source
-        )
+    def discounted_return(source: Any, key: jax.Array) -> jax.Array:
+        observation = env.observe(source)
+        empty = jax.eval_shape(lambda o: rewards(o, policy(o, key)), observation)
         start = source, jnp.zeros(empty.shape)
-        return jax.lax.scan(body, start, (jax.random.split(key, len(discounts)), discounts))[0][1]
+        return jax.lax.scan(step, start, (jax.random.split(key, len(discounts)), discounts))[0][1]
 
-    def all_of(source_and_key):
+    def returns_from(source_and_key: tuple[Any, jax.Array]) -> jax.Array:
         source, key = source_and_key
         keys = jax.random.split(key, num_rollouts)
-        return jax.lax.map(lambda key: one(source, key), keys, batch_size=min(num_rollouts, 1000)).T
+        from_here = functools.partial(discounted_return, source)
+        return jax.lax.map(from_here, keys, batch_size=min(num_rollouts, 1000)).T
 
-    count = len(jax.tree.leaves(sources)[0])
-    keys = jax.random.split(key, count)
-    return np.asarray(jax.jit(lambda both: jax.lax.map(all_of, both))((sources, keys)))
+    keys = jax.random.split(key, len(jax.tree.leaves(sources)[0]))
+    return np.asarray(jax.jit(functools.partial(jax.lax.map, returns_from))((sources, keys)))
 
 
 def pendulum(
@@ -124,37 +154,27 @@ def pendulum(
     from_source: bool = True,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Transitions of a trained policy in Pendulum-v1, and returns from nine states.
+    """Transitions of a trained policy in Pendulum-v1, and Monte-Carlo returns from nine states.
 
     Episodes of 200 steps. Sources: angles pi/2, pi, 3 pi/2 by velocities -4, 0, 4.
     -> "states" [time, 3], "last" [time], "sources" [9, 3], "mc_returns" [source, reward, rollout]
-    discounted by gamma and from_source (those of the task), for `envs.PENDULUM_REWARDS`,
-    and the "policy", whose actions some rewards need.
+    of `envs.PENDULUM_REWARDS`, "gamma", and the "policy", for rewards that depend on the action.
+    gamma, from_source: as in the task.
     Raises ValueError where a number is below 1, or gamma outside [0, 1).
     Source: distributional-sr `make_dataset`, `make_mc_returns`.
     """
     check.at_least(1, num_transitions=num_transitions, num_rollouts=num_rollouts)
     check.below_one(gamma=gamma)
     trained = policies.load(policy)
-    env = envs.pendulum()
-    act = functools.partial(policies.act, trained)
+    env, act = envs.pendulum(), functools.partial(policies.act, trained)
     data_key, mc_key = jax.random.split(jax.random.key(seed))
-    num_envs = min(500, -(-num_transitions // 200))
-    states, last = rollouts(
-        env,
-        act,
-        data_key,
-        num_envs=num_envs,
-        num_steps=200 * -(-num_transitions // (200 * num_envs)),
-        episode_steps=200,
-    )
+    data = episodes(env, act, data_key, num_transitions=num_transitions, most_envs=500)
     angles = np.repeat([np.pi / 2, np.pi, 3 * np.pi / 2], 3).astype(np.float32)
     velocities = np.tile([-4.0, 0.0, 4.0], 3).astype(np.float32)
     sources = envs.Pendulum(jnp.asarray(angles), jnp.asarray(velocities))
 
-    def rewards(seen, action):
-        named = envs.PENDULUM_REWARDS.values()
-        return jnp.stack([reward(seen, action) for reward in named])
+    def rewards(observation: jax.Array, action: jax.Array) -> jax.Array:
+        return jnp.stack([f(observation, action) for f in envs.PENDULUM_REWARDS.values()])
 
     returns = monte_carlo_returns(
         env,
@@ -167,8 +187,7 @@ def pendulum(
         from_source=from_source,
     )
     return {
-        "states": np.asarray(states).reshape(-1, 3)[:num_transitions],
-        "last": np.asarray(last).reshape(-1)[:num_transitions],
+        **data,
         "sources": np.asarray(jax.vmap(env.observe)(sources), np.float32),
         "mc_returns": returns,
         "gamma": np.float32(gamma),
@@ -185,108 +204,111 @@ def windy_grid(
 ) -> dict[str, Any]:
     """Transitions of random moves in the windy grid world, and returns from five states.
 
-    Episodes of 200 steps, all from the middle. Sources: the middle, and (+-2, +-2). As `pendulum`,
-    with the reward of the quadrants. The original has neither data nor a policy for it.
+    Episodes of 200 steps, all from the centre. Sources: the centre, and (+-2, +-2). The result is
+    that of `pendulum`, with the quadrant reward and without a policy. The original has neither data
+    nor a policy for this environment.
     """
     check.at_least(1, num_transitions=num_transitions, num_rollouts=num_rollouts)
     check.below_one(gamma=gamma)
     env = envs.windy_grid()
-
-    def act(seen, key):
-        return jax.random.randint(key, (1,), 0, 4).astype(float)
-
     data_key, mc_key = jax.random.split(jax.random.key(seed))
-    num_envs = min(100, -(-num_transitions // 200))
-    states, last = rollouts(
-        env,
-        act,
-        data_key,
-        num_envs=num_envs,
-        num_steps=200 * -(-num_transitions // (200 * num_envs)),
-        episode_steps=200,
-    )
     sources = np.array([[0, 0], [2, 2], [-2, 2], [-2, -2], [2, -2]], np.float32)
     returns = monte_carlo_returns(
         env,
-        act,
-        lambda seen, action: envs.quadrant_reward(seen)[None],
+        random_move,
+        lambda observation, action: envs.quadrant_reward(observation)[None],
         jnp.asarray(sources),
         mc_key,
         gamma=gamma,
         num_rollouts=num_rollouts,
     )
     return {
-        "states": np.asarray(states).reshape(-1, 2)[:num_transitions],
-        "last": np.asarray(last).reshape(-1)[:num_transitions],
+        **episodes(env, random_move, data_key, num_transitions=num_transitions, most_envs=100),
         "sources": sources,
         "mc_returns": returns,
         "gamma": np.float32(gamma),
     }
 
 
-# Place cells -----------------------------------------------------------------------------------
+def random_move(observation: jax.Array, key: jax.Array) -> jax.Array:
+    """One of the four actions of `envs.windy_grid` with equal probability."""
+    del observation
+    return jax.random.randint(key, (1,), 0, 4).astype(float)
+
+
+# --- Place cells ---
 
 WALL = [[[0.4, 0.0], [0.4, 0.9]]]
 
 
-def _walk(key: jax.Array, room: arena.Environment, num_steps: int, **motion: float) -> np.ndarray:
-    """Positions [time, 2] of one animal of RatInABox's."""
+class Track(NamedTuple):
+    """Where an animal went: environment, positions [time, 2] (m), last [time]: of an episode."""
+
+    environment: arena.Environment
+    positions: np.ndarray
+    last: np.ndarray
+
+
+class Behaviour(Protocol):
+    """(key, num_steps) -> `Track`."""
+
+    def __call__(self, key: jax.Array, num_steps: int, /) -> Track:
+        """A track of num_steps positions."""
+
+
+def _walk(key: jax.Array, room: arena.Environment, num_steps: int, **motion: float) -> Track:
+    """One animal of RatInABox, in one episode."""
     start_key, walk_key = jax.random.split(key)
     constants = arena.motion(**motion)
     agent = arena.start(start_key, environment=room, motion=constants)
 
-    def run(agent, key):
-        return arena.walk(agent, key, environment=room, motion=constants, num_steps=num_steps)[1]
+    def run(agent: arena.Agent, key: jax.Array) -> jax.Array:
+        walked = arena.walk(agent, key, environment=room, motion=constants, num_steps=num_steps)
+        return walked[1].position
 
-    return np.asarray(jax.jit(run)(agent, walk_key).position)
-
-
-def random_walk(key: jax.Array, num_steps: int) -> tuple[arena.Environment, np.ndarray, np.ndarray]:
-    """RatInABox's walk with thigmotaxis 0.2 in a box of 1 m, dt 50 ms."""
-    room = arena.box(1.0)
-    return room, _walk(key, room, num_steps, thigmotaxis=0.2), _only_at_the_end(num_steps)
+    return _one_episode(room, np.asarray(jax.jit(run)(agent, walk_key)))
 
 
-def high_thigmotaxis(key: jax.Array, num_steps: int):
-    """The same along the walls: thigmotaxis 1."""
-    room = arena.box(1.0)
-    return room, _walk(key, room, num_steps, thigmotaxis=1.0), _only_at_the_end(num_steps)
+def _one_episode(room: arena.Environment, positions: np.ndarray) -> Track:
+    return Track(room, positions, np.arange(len(positions)) == len(positions) - 1)
 
 
-def wall(key: jax.Array, num_steps: int):
-    """The random walk with a wall at x = 0.4 m from y = 0 to 0.9 m."""
-    room = arena.box(1.0, inner_walls=WALL)
-    return room, _walk(key, room, num_steps, thigmotaxis=0.2), _only_at_the_end(num_steps)
+def random_walk(key: jax.Array, num_steps: int) -> Track:
+    """RatInABox's random walk with thigmotaxis 0.2 in a box of 1 m, dt 50 ms."""
+    return _walk(key, arena.box(1.0), num_steps, thigmotaxis=0.2)
 
 
-def teleport(key: jax.Array, num_steps: int):
-    """Straight lines between random places, a new one every second step."""
-    room = arena.box(1.0)
-    path = arena.teleport(
-        key, environment=room, num_steps=num_steps - 1, num_places=max(2, num_steps // 2)
-    )
-    return room, np.asarray(path), _only_at_the_end(num_steps)
+def high_thigmotaxis(key: jax.Array, num_steps: int) -> Track:
+    """The random walk along the walls: thigmotaxis 1."""
+    return _walk(key, arena.box(1.0), num_steps, thigmotaxis=1.0)
 
 
-def goal(key: jax.Array, num_steps: int):
-    """A trained policy that seeks the middle (10 cm), dt 100 ms; every arrival ends an episode."""
+def wall(key: jax.Array, num_steps: int) -> Track:
+    """The random walk in a box with a wall at x = 0.4 m, from y = 0 to 0.9 m."""
+    return _walk(key, arena.box(1.0, inner_walls=WALL), num_steps, thigmotaxis=0.2)
+
+
+def teleport(key: jax.Array, num_steps: int) -> Track:
+    """Straight lines between uniform random places, a new place at every second step."""
+    room, num_places = arena.box(1.0), max(2, num_steps // 2)
+    path = arena.teleport(key, environment=room, num_steps=num_steps - 1, num_places=num_places)
+    return _one_episode(room, np.asarray(path))
+
+
+def goal(key: jax.Array, num_steps: int) -> Track:
+    """A trained policy that seeks the centre (10 cm), dt 100 ms; an episode ends at the goal."""
     env = policies.goal_env()
     act = functools.partial(policies.act, policies.load("arena_goal"))
-    observing = env._replace(observe=lambda agent: agent.position)
     code = policies.place_cells(arena.box(1.0))
-    seen, last = rollouts(
-        observing,
+    positions, last = rollouts(
+        env._replace(observe=lambda agent: agent.position),
         lambda position, key: act(code(position), key),
         key,
         num_envs=1,
         num_steps=num_steps,
         episode_steps=300,
     )
-    return arena.box(1.0), np.asarray(seen[0]), np.asarray(last[0])
-
-
-def _only_at_the_end(num_steps: int) -> np.ndarray:
-    return np.arange(num_steps) == num_steps - 1
+    return Track(arena.box(1.0), np.asarray(positions[0]), np.asarray(last[0]))
 
 
 BEHAVIOURS = {f.__name__: f for f in (random_walk, high_thigmotaxis, goal, teleport, wall)}
@@ -294,7 +316,7 @@ BEHAVIOURS = {f.__name__: f for f in (random_walk, high_thigmotaxis, goal, telep
 
 def place_cells(
     *,
-    behaviour: str = "random_walk",
+    behaviour: Behaviour = random_walk,
     num_steps: int = 24_000,
     num_cells: int = 50,
     width_m: float = 0.2,
@@ -302,53 +324,43 @@ def place_cells(
     gamma: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Rates of Gaussian place cells along a behaviour, as in the thesis: 20 minutes of 50 cells.
+    """Rates of Gaussian place cells along a behaviour; as in the thesis, 20 minutes of 50 cells.
 
-    behaviour: of BEHAVIOURS; where it has a wall, distances go around it. Centres are uniform in
-    the box (there: uniform with jitter). -> "states" [time, cell], "last"
-    [time], "positions" [time, 2] (m), "centres" [cell, 2]; "lattice" [place, 2], an even one of
-    lattice x lattice places, and the rates there, "sources" [place, cell]; "occupancy" [place];
-    "empirical" [place, cell]: discounted mean of the rates to come, (1 - gamma) sum_k gamma^k
-    r_(t+k) to the episode's end, whose last rates count for all that would follow, averaged over
-    the visits of a lattice bin (NaN where there are none); "cell_width_m".
-    Raises ValueError for an unknown behaviour, numbers below 1, and gamma outside [0, 1).
+    behaviour: `random_walk` or another of BEHAVIOURS, in a box of 1 m; distances are around its
+    walls, if it has any. The centres are uniform in the box (in the thesis uniform with jitter).
+    -> "states" [time, cell]: rates, "last" [time], "positions" [time, 2] (m), "centres" [cell, 2],
+    "cell_width_m"; "lattice" [place, 2]: lattice x lattice places, "sources" [place, cell]: the
+    rates there, "occupancy" [place]; "empirical" [place, cell]: mean of `discounted_rates` over the
+    visits to a place (NaN if there are none), "gamma".
+    Raises ValueError for numbers below 1 (num_steps: 2), and gamma outside [0, 1).
     Source: dsm-hippocampus `make_dataset_rat_PC_...`.
     """
-    if behaviour not in BEHAVIOURS:
-        raise ValueError(f"behaviour must be one of {', '.join(BEHAVIOURS)}, but is {behaviour}")
     check.at_least(1, num_cells=num_cells, lattice=lattice)
     check.at_least(2, num_steps=num_steps)
     check.positive(width_m=width_m)
     check.below_one(gamma=gamma)
     walk_key, cell_key = jax.random.split(jax.random.key(seed))
-    room, positions, last = BEHAVIOURS[behaviour](walk_key, num_steps)
+    track = behaviour(walk_key, num_steps)
     centres = arena.uniform_positions(cell_key, arena.box(1.0), num_cells)
-
-    distance_sq = visibility.geodesic_sq(room) if behaviour == "wall" else cells.euclidean_sq
-
-    def code(positions):
-        return cells.gaussian(
-            jnp.asarray(positions), centres, sigma_m=width_m, distance_sq=distance_sq
-        )
-
-    rates = np.asarray(jax.jit(code)(positions))
+    code = functools.partial(
+        cells.gaussian,
+        centres=centres,
+        sigma_m=width_m,
+        distance_sq=around_walls(track.environment),
+    )
+    rates = np.asarray(jax.jit(code)(jnp.asarray(track.positions)))
     axis = (np.arange(lattice) + 0.5) / lattice
     places = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
-    ahead, totals = np.empty_like(rates), rates[-1]
-    for t in range(num_steps - 1, -1, -1):
-        totals = rates[t] if last[t] else (1 - gamma) * rates[t] + gamma * totals
-        ahead[t] = totals
-    bins = np.clip((positions * lattice).astype(int), 0, lattice - 1) @ (lattice, 1)
-    visits = np.bincount(bins, minlength=lattice**2)
-    sums = np.stack([np.bincount(bins, a, minlength=lattice**2) for a in ahead.T], axis=1)
-    empirical = np.where(visits[:, None] > 0, sums / np.maximum(visits, 1)[:, None], np.nan)
+    visits, empirical = mean_by_place(
+        discounted_rates(rates, track.last, gamma=gamma), track.positions, lattice=lattice
+    )
     return {
         "states": rates,
-        "last": last,
-        "positions": positions.astype(np.float32),
+        "last": track.last,
+        "positions": track.positions.astype(np.float32),
         "centres": np.asarray(centres),
         "lattice": places.astype(np.float32),
-        "sources": np.asarray(code(places.astype(np.float32))),
+        "sources": np.asarray(code(jnp.asarray(places, jnp.float32))),
         "occupancy": visits / visits.sum(),
         "empirical": empirical.astype(np.float32),
         "gamma": np.float32(gamma),
@@ -356,55 +368,104 @@ def place_cells(
     }
 
 
-# Files -----------------------------------------------------------------------------------------
+def around_walls(environment: arena.Environment) -> cells.DistanceSq:
+    """Squared distances of place cells: Euclidean, or around the walls inside the environment."""
+    has_inner_walls = len(environment.walls) > len(environment.boundary)
+    return visibility.geodesic_sq(environment) if has_inner_walls else cells.euclidean_sq
+
+
+def discounted_rates(rates: np.ndarray, last: np.ndarray, *, gamma: float) -> np.ndarray:
+    """(1 - gamma) sum_k gamma^k r_(t+k): rates [time, cell], last [time] -> [time, cell].
+
+    After the end of an episode, and of the data, the rates at that end continue for ever.
+    """
+    ahead, total = np.empty_like(rates), rates[-1]
+    for t in range(len(rates) - 1, -1, -1):
+        total = rates[t] if last[t] else (1 - gamma) * rates[t] + gamma * total
+        ahead[t] = total
+    return ahead
+
+
+def mean_by_place(
+    values: np.ndarray, positions: np.ndarray, *, lattice: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Visits [place], and mean values [place, cell] (NaN without a visit), in a box of 1 m.
+
+    values [time, cell], positions [time, 2] (m); places are lattice x lattice square bins.
+    """
+    bins = np.clip((positions * lattice).astype(int), 0, lattice - 1) @ (lattice, 1)
+    visits = np.bincount(bins, minlength=lattice**2)
+    sums = np.stack([np.bincount(bins, a, minlength=lattice**2) for a in values.T], axis=1)
+    mean = np.where(visits[:, None] > 0, sums / np.maximum(visits, 1)[:, None], np.nan)
+    return visits, mean
+
+
+# --- Files ---
 
 MAKERS = {f.__name__: f for f in (pendulum, windy_grid, place_cells)}
 
 
-def saved_or_made(*, path: str | None = None, maker: Callable[[], Any]) -> Any:
-    """The data set of a file, or made by maker(), and written there where path is given.
+def saved_or_made(*, path: str | None = None, maker: Maker) -> dict[str, Any]:
+    """The data set in a file, or one made by maker(), which is written to path if that is given.
 
     maker: one of MAKERS, with its settings as `functools.partial` (in a config, fdl.Partial).
-    Raises ValueError where the path is no npz, or its file was made by another maker or with other
-    settings, DataFileError where it is no such file.
+    Raises ValueError if the path does not end in .npz, or the file was made by another maker or
+    with other settings; DataFileError if the file is not a data set.
     """
     if path is None:
         return maker()
     if not path.endswith(".npz"):
-        raise ValueError(f"a data set is an npz, but its path is {path}")
+        raise ValueError(f"a data set is an npz file, but its path is {path}")
     file = pathlib.Path(path).expanduser()
+    recipe = recipe_of(maker)
+    if not file.is_file():
+        data = maker()
+        write_data(file, data, recipe)
+        return data
+    data, written = read_data(file)
+    if written != recipe:
+        differs = [n for n in sorted({*written, *recipe}) if written.get(n) != recipe.get(n)]
+        raise ValueError(
+            f"{file} was made with {', '.join(f'{n}={written.get(n)}' for n in differs)}, not with "
+            f"{', '.join(f'{n}={recipe.get(n)}' for n in differs)}"
+        )
+    return data
+
+
+def recipe_of(maker: Maker) -> dict[str, Any]:
+    """Name and settings of a maker, as JSON can hold them: functions by name."""
     function, settings = getattr(maker, "func", maker), getattr(maker, "keywords", {})
     defaults = {n: p.default for n, p in inspect.signature(function).parameters.items()}
-    recipe = {"maker": function.__name__, **defaults, **settings}
-    if not file.is_file():
-        made = maker()
-        flat = {
-            "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in p): a
-            for p, a in jax.tree.leaves_with_path(made)
-        }
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, recipe=json.dumps(recipe), **flat)
-        write_atomically(file, buffer.getvalue())
-        return made
+    named = {n: getattr(v, "__name__", v) for n, v in {**defaults, **settings}.items()}
+    return {"maker": function.__name__, **named}
+
+
+def write_data(file: pathlib.Path, data: dict[str, Any], recipe: dict[str, Any]) -> None:
+    """Write a data set and its recipe as an npz; a policy as "policy/..."."""
+    arrays = {name: array for name, array in data.items() if name != "policy"}
+    if "policy" in data:
+        of_policy = policies.to_arrays(data["policy"])
+        arrays |= {f"policy/{name}": array for name, array in of_policy.items()}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, recipe=json.dumps(recipe), **arrays)
+    write_atomically(file, buffer.getvalue())
+
+
+def read_data(file: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Data set and recipe of a file from `write_data`; raises DataFileError if it is not one."""
     try:
         with file.open("rb") as opened, np.load(opened) as arrays:
-            found = json.loads(str(arrays["recipe"]))
-            flat = {n: arrays[n] for n in arrays if n != "recipe"}
+            recipe = json.loads(str(arrays["recipe"]))
+            flat = {name: arrays[name] for name in arrays if name != "recipe"}
     except UNREADABLE as error:
         raise DataFileError(
             f"{file} is not a data set of transitions ({one_line(error)})"
         ) from error
-    if found != recipe:
-        differs = [n for n in sorted({*found, *recipe}) if found.get(n) != recipe.get(n)]
-        raise ValueError(
-            f"{file} was made with {', '.join(f'{n}={found.get(n)}' for n in differs)}, not with "
-            f"{', '.join(f'{n}={recipe.get(n)}' for n in differs)}"
-        )
-    data: dict[str, Any] = {n: a for n, a in flat.items() if "/" not in n}
-    if any(n.startswith("policy/") for n in flat):
-        arrays = {n.removeprefix("policy/"): a for n, a in flat.items() if n.startswith("policy/")}
+    data: dict[str, Any] = {name: a for name, a in flat.items() if "/" not in name}
+    of_policy = {n.removeprefix("policy/"): a for n, a in flat.items() if n.startswith("policy/")}
+    if of_policy:
         try:
-            data["policy"] = policies.from_arrays(arrays)
+            data["policy"] = policies.from_arrays(of_policy)
         except KeyError as error:
             raise DataFileError(f"{file} lacks {error} of its policy") from error
-    return data
+    return data, recipe

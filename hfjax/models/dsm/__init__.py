@@ -3,6 +3,18 @@
 `task` is the model; `returns` and `place_maps` hold what its evaluations compare and draw.
 """
 
+from hfjax.models.dsm.adversaries import (
+    Adversary,
+    mlp_adversary,
+    no_adversary,
+    residual_adversary,
+)
+from hfjax.models.dsm.objectives import (
+    Objective,
+    between_atoms,
+    between_atoms_by_median,
+    each_atom,
+)
 from hfjax.models.dsm.place_maps import (
     MOVED,
     draw_place_maps,
@@ -22,21 +34,16 @@ from hfjax.models.dsm.returns import (
     windy_returns,
 )
 from hfjax.models.dsm.task import (
-    Adversary,
-    Objective,
+    Atom,
+    Evaluation,
     Predictor,
     State,
     Stretch,
+    TargetUpdate,
     atom_activity,
     atoms_init,
-    between_atoms,
-    between_atoms_by_median,
-    each_atom,
     hard_update,
     horizons,
-    mlp_adversary,
-    no_adversary,
-    residual_adversary,
     sample_atoms,
     soft_update,
     target_samples,
@@ -46,10 +53,13 @@ from hfjax.models.dsm.task import (
 __all__ = [
     "MOVED",
     "Adversary",
+    "Atom",
+    "Evaluation",
     "Objective",
     "Predictor",
     "State",
     "Stretch",
+    "TargetUpdate",
     "atom_activity",
     "atoms_init",
     "between_atoms",

@@ -1,28 +1,30 @@
-"""The distributional successor measure: a distribution over where an animal will be.
+"""The distributional successor measure: a distribution over discounted future occupancies.
 
-Under a policy, the discounted occupancy of states after a state is a distribution; with a random
-future it is a random one. The model has atoms, each of which samples from one possible occupancy;
-together they stand for the distribution over occupancies, from which follow the distributions of
-the return of any reward. It learns from transitions alone, by bootstrapping.
+The discounted occupancy of a state under a policy says where the agent will be. If the future is
+random, so is the occupancy. The model has several atoms. Each atom generates samples of one
+possible occupancy; all atoms together represent the distribution over occupancies, and with it the
+distribution of the return of any reward. The model learns from transitions, by bootstrapping.
 
 Source: Wiltzer, Farebrother et al., ICML 2024; their repository distributional-sr.
 """
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import chex
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
 
-from hfjax import check, kernels, networks
-from hfjax.task import Figures, Task
+from hfjax import check, networks
+from hfjax.models.dsm.adversaries import Adversary, residual_adversary
+from hfjax.models.dsm.objectives import Objective, between_atoms
+from hfjax.task import Figures, HostReadout, Readout, Scalars, Task
 
-PAIRS_AT_ONCE = 2**23  # of samples; bounds the memory of the kernels
+PAIRS_AT_ONCE = 2**23  # pairs of samples; bounds the memory of the kernels
 
-# Targets ---------------------------------------------------------------------------------------
+# --- Targets ---
 
 
 def horizons(
@@ -34,10 +36,10 @@ def horizons(
     num_inner: int,
     from_source: bool = True,
 ) -> jax.Array:
-    """How many steps ahead each target sample lies: last [batch, time] -> [batch, outer, inner].
+    """Horizon H of each target sample: last [batch, time] of bool -> [batch, outer, inner].
 
-    H ~ Geometric(1 - gamma), at most the first time at which the episode ends, and with from_source
-    one more. Source: distributional-sr `train_step`.
+    H ~ Geometric(1 - gamma). If the episode ends at step t of the stretch, H is at most t + 1, or t
+    without from_source. Source: distributional-sr `train_step`.
     """
     shape = (last.shape[0], num_outer, num_inner)
     if gamma == 0:
@@ -57,12 +59,15 @@ def target_samples(
     *,
     from_source: bool = True,
 ) -> jax.Array:
-    """Samples of the occupancy that a stretch of a trajectory shows.
+    """Target samples of the occupancy of s_0, from a stretch s_0 .. s_n of a trajectory.
 
-    states s_0 .. s_n [batch, n + 1, dim], last [batch, n + 1]: where an episode ends; H [batch,
-    outer, inner] of `horizons`; bootstrap [batch, outer, inner, dim]: samples of the model at s_n,
-    or None. A sample is element H - 1 (without from_source, H) of s_0 .. s_{n-1}, b, beyond whose
-    end it is b: the bootstrap, or s_n itself where the episode ends or there is no bootstrap.
+    With i = H - 1 (i = H without from_source), a sample is
+        s_i          if i < n,
+        s_n          if i >= n, and the episode ends in the stretch or there is no bootstrap,
+        bootstrap    otherwise.
+
+    states [batch, n + 1, dim], last [batch, n + 1] of bool: the last state of an episode, H [batch,
+    outer, inner] from `horizons`, bootstrap [batch, outer, inner, dim]: samples of the model at s_n
     -> [batch, outer, inner, dim]. Source: distributional-sr `train_step`.
     """
     index = jnp.minimum(H - int(from_source), states.shape[1] - 1)
@@ -74,261 +79,139 @@ def target_samples(
     return jnp.where(goes_on[..., None], bootstrap, samples)
 
 
-# The atoms -------------------------------------------------------------------------------------
+# --- Atoms ---
 
-Layers = tuple[networks.DenseParams, ...]
+
+class Atom(nn.Module):
+    """One atom: an MLP of noise z and state s whose first layer is f(z W_z + s W_s + b).
+
+    The product with a state is computed once for all samples of that state. The initial weights are
+    those of a `networks.MLP` of (z, s).
+    """
+
+    sizes: tuple[int, ...]  # of the hidden layers and the output
+
+    @nn.compact
+    def __call__(self, states: jax.Array, noise: jax.Array) -> tuple[jax.Array, ...]:
+        """states [batch, dim], noise [batch inner, latent] -> each layer [batch inner, unit]."""
+        num_in = states.shape[1] + noise.shape[1]
+
+        def first(x: jax.Array, use_bias: bool, name: str) -> jax.Array:
+            init = nn.initializers.variance_scaling(
+                x.shape[1] / num_in, mode="fan_in", distribution="truncated_normal"
+            )
+            return nn.Dense(self.sizes[0], use_bias, kernel_init=init, name=name)(x)
+
+        of_state = first(states, True, "of_state")
+        x = jnp.repeat(of_state, noise.shape[0] // states.shape[0], axis=0)
+        x = x + first(noise, False, "of_noise")
+        activity = []
+        for size in self.sizes[1:]:
+            activity.append(networks.leaky_relu(x))
+            x = nn.Dense(size)(activity[-1])
+        return (*activity, x)
 
 
 def atoms_init(
     key: jax.Array, *, num_outer: int, dim: int, latent_dims: int, hidden: tuple[int, ...]
-) -> Layers:
-    """Separate networks, one for each atom: every array has a leading [outer] axis."""
-    sizes = (latent_dims + dim, *hidden, dim)
+) -> Any:
+    """Parameters of `Atom`, separate for each atom: every array has a leading [outer] axis."""
+    state, noise = jnp.zeros((1, dim)), jnp.zeros((1, latent_dims))
 
-    def one(key: jax.Array) -> Layers:
-        return networks.mlp_init(key, sizes=sizes)
+    def init(key: jax.Array) -> Any:
+        return Atom((*hidden, dim)).init(key, state, noise)["params"]
 
-    return jax.vmap(one)(jax.random.split(key, num_outer))
+    return jax.vmap(init)(jax.random.split(key, num_outer))
 
 
 def atom_activity(
-    params: Layers, states: jax.Array, key: jax.Array, *, num_inner: int, latent_dims: int
+    params: Any,
+    states: jax.Array,
+    key: jax.Array,
+    num_inner: int,
+    *,
+    latent_dims: int,
+    hidden: tuple[int, ...],
 ) -> tuple[jax.Array, ...]:
-    """Activity of each layer for num_inner samples of each atom after each state.
+    """Activity of each layer, for num_inner samples of each atom at each state.
 
-    states [batch, dim] -> of each hidden layer [batch, outer, inner, unit]; last, the samples,
-    [batch, outer, inner, dim].
+    states [batch, dim] -> each hidden layer [batch, outer, inner, unit], and the samples [batch,
+    outer, inner, dim].
     """
-    num_outer, batch = params[0].weights.shape[0], states.shape[0]
+    num_outer, (batch, dim) = len(jax.tree.leaves(params)[0]), states.shape
     noise = jax.random.normal(key, (num_outer, batch * num_inner, latent_dims), states.dtype)
+    atom = Atom((*hidden, dim))
 
-    def one(layers: Layers, noise: jax.Array) -> list[jax.Array]:
-        # The first layer's product with a state serves all samples after that state.
-        first, *others = layers
-        of_noise, of_state = first.weights[:latent_dims], first.weights[latent_dims:]
-        x = jnp.repeat(states @ of_state + first.bias[None], num_inner, axis=0) + noise @ of_noise
-        activity = []
-        for layer in others:
-            activity.append(networks.leaky_relu(x))
-            x = networks.dense(layer, activity[-1])
-        return [*activity, x]
+    def activity(params: Any, noise: jax.Array) -> tuple[jax.Array, ...]:
+        layers: Any = atom.apply({"params": params}, states, noise)
+        return layers
 
     return tuple(
         jnp.swapaxes(x.reshape(num_outer, batch, num_inner, -1), 0, 1)
-        for x in jax.vmap(one)(params, noise)
+        for x in jax.vmap(activity)(params, noise)
     )
 
 
 def sample_atoms(
-    params: Layers, states: jax.Array, key: jax.Array, *, num_inner: int, latent_dims: int
+    params: Any,
+    states: jax.Array,
+    key: jax.Array,
+    num_inner: int,
+    *,
+    latent_dims: int,
+    hidden: tuple[int, ...],
 ) -> jax.Array:
-    """num_inner samples of each atom's occupancy after each state.
+    """num_inner samples of each atom at each state: [batch, dim] -> [batch, outer, inner, dim]."""
+    return atom_activity(params, states, key, num_inner, latent_dims=latent_dims, hidden=hidden)[-1]
 
-    states [batch, dim] -> [batch, outer, inner, dim].
-    """
-    return atom_activity(params, states, key, num_inner=num_inner, latent_dims=latent_dims)[-1]
+
+# --- Evaluation ---
+
+
+class Samples(Protocol):
+    """(states, key, num_inner) -> samples."""
+
+    def __call__(self, states: jax.Array, key: jax.Array, num_inner: int, /) -> jax.Array:
+        """states [batch, dim] -> [batch, outer, inner, dim]."""
+
+
+class HiddenLayers(Protocol):
+    """(states, key, num_inner) -> activity of the hidden layers."""
+
+    def __call__(
+        self, states: jax.Array, key: jax.Array, num_inner: int, /
+    ) -> tuple[jax.Array, ...]:
+        """states [batch, dim] -> each layer [batch, outer, unit], the mean over num_inner samples."""
 
 
 class Predictor(NamedTuple):
-    """What an evaluation may ask of a trained model.
+    """A trained model, as an evaluation uses it."""
 
-    samples (states [batch, dim], key, num_inner) -> [batch, outer, inner, dim].
-    hidden (the same) -> of each hidden layer [batch, outer, unit], the mean over num_inner samples.
-    """
-
-    samples: Callable[[jax.Array, jax.Array, int], jax.Array]
-    hidden: Callable[[jax.Array, jax.Array, int], tuple[jax.Array, ...]]
+    samples: Samples
+    hidden: HiddenLayers
 
 
-# Adversaries -----------------------------------------------------------------------------------
+class Evaluation(Protocol):
+    """(model, data, key, *, gamma) -> (scalars, readout)."""
+
+    def __call__(
+        self, model: Predictor, data: Any, key: jax.Array, /, *, gamma: float
+    ) -> tuple[Scalars, Readout]:
+        """Compare a model with what its data set holds; gamma is the discount of the model."""
 
 
-class Adversary(NamedTuple):
-    """The embedding in which samples are compared, which learns to tell them apart.
-
-    init (key, *, dim, num_outer) -> (params, u), u the vectors of spectral normalisation, or ().
-    embed (params, u, samples [batch, outer, inner, dim]) -> (embedded, u).
-    learns: whether it has anything to learn.
-    """
-
-    init: Callable[..., tuple[Any, Any]]
-    embed: Callable[[Any, Any, jax.Array], tuple[jax.Array, Any]]
-    learns: bool = True
+# --- Target networks ---
 
 
-def _over_samples(function: Callable, samples: jax.Array) -> jax.Array:
-    """A network [sample, dim] -> [sample, out] over all samples of all atoms."""
-    out = function(samples.reshape(-1, samples.shape[-1]))
-    return out.reshape(*samples.shape[:-1], out.shape[-1])
+class TargetUpdate(Protocol):
+    """(target, params, steps) -> target."""
 
-
-def _shared_or_separate(init, embed, separate: bool) -> Adversary:
-    """One embedding for all atoms, or one for each."""
-    if not separate:
-        return Adversary(lambda key, *, dim, num_outer: init(key, dim), embed)
-
-    def init_each(key: jax.Array, *, dim: int, num_outer: int):
-        return jax.vmap(lambda key: init(key, dim))(jax.random.split(key, num_outer))
-
-    def embed_each(params, u, samples):
-        return jax.vmap(embed, in_axes=(0, 0, 1), out_axes=(1, 0))(params, u, samples)
-
-    return Adversary(init_each, embed_each)
-
-
-def residual_adversary(
-    *,
-    num_units: int = 256,
-    num_blocks: int = 2,
-    layers_per_block: int = 2,
-    num_outputs: int = 8,
-    separate: bool = False,
-) -> Adversary:
-    """Residual network whose matrices have a spectral norm of 1; as published.
-
-    x W; then for each block x + (layers_per_block leaky relu layers and a linear one)(f(x)); then
-    f(x) W, f = leaky relu. One step of power iteration at each embedding. separate: one for each
-    atom, as the ensemble of gamma models has it.
-    Raises ValueError for a size below 1.
-    Source: distributional-sr `ResidualMLP` under Flax's SpectralNorm.
-    """
-    check.at_least(
-        1,
-        num_units=num_units,
-        num_blocks=num_blocks,
-        layers_per_block=layers_per_block,
-        num_outputs=num_outputs,
-    )
-    block_sizes = (num_units,) * (layers_per_block + 2)
-
-    def init(key: jax.Array, dim: int):
-        params_key, u_key = jax.random.split(key)
-        first_key, last_key, *keys = jax.random.split(params_key, 2 + num_blocks)
-        params = (
-            networks.dense_init(first_key, num_in=dim, num_out=num_units),
-            tuple(networks.mlp_init(k, sizes=block_sizes) for k in keys),
-            networks.dense_init(last_key, num_in=num_units, num_out=num_outputs),
-        )
-        return params, networks.spectral_init(u_key, params)
-
-    def embed(params, u, samples):
-        (first, blocks, last), u = networks.spectral_normalised(params, u)
-
-        def network(x: jax.Array) -> jax.Array:
-            x = networks.dense(first, x)
-            for block in blocks:
-                x = x + networks.mlp(block, networks.leaky_relu(x))
-            return networks.dense(last, networks.leaky_relu(x))
-
-        return _over_samples(network, samples), u
-
-    return _shared_or_separate(init, embed, separate)
-
-
-def mlp_adversary(
-    *, hidden: tuple[int, ...] = (256, 256, 256), num_outputs: int = 8, separate: bool = False
-) -> Adversary:
-    """A plain network of leaky relu layers, without a bound on its slope."""
-    check.at_least(1, **{f"hidden[{i}]": size for i, size in enumerate(hidden)})
-
-    def init(key: jax.Array, dim: int):
-        return networks.mlp_init(key, sizes=(dim, *hidden, num_outputs)), ()
-
-    def embed(params, u, samples):
-        return _over_samples(partial(networks.mlp, params), samples), u
-
-    return _shared_or_separate(init, embed, separate)
-
-
-def no_adversary() -> Adversary:
-    """Samples are compared as they are."""
-    return Adversary(
-        lambda key, *, dim, num_outer: ((), ()), lambda params, u, samples: (samples, u), False
-    )
-
-
-# Objectives ------------------------------------------------------------------------------------
-
-# (predicted, target [outer, inner, dim], *, learned_target) -> scalar, for one state.
-Objective = Callable[..., jax.Array]
-
-
-def between_atoms(
-    predicted: jax.Array,
-    target: jax.Array,
-    *,
-    learned_target: bool,
-    inner: kernels.Kernel = kernels.rational_quadratic,
-    outer: kernels.Kernel = kernels.inverse_multiquadric,
-    bandwidth: float | None = None,
-) -> jax.Array:
-    """Outer MMD of the two sets of atoms, whose distance is their inner MMD; as published.
-
-    `kernels.outer_mmd_sq`, the inner means by `kernels.fused_mean_kernels`. learned_target: whether
-    a gradient by `target` is wanted; without, it is 0.
-    """
-    z = jnp.concatenate([predicted, target])
-    num_x = len(predicted)
-
-    def loss(z: jax.Array) -> jax.Array:
-        S = kernels.fused_mean_kernels(z, inner, len(z) if learned_target else num_x)
-        return kernels.outer_mmd_sq(S, num_x, kernel=outer, bandwidth=bandwidth)
-
-    return kernels.with_gradient_at_once(loss)(z)
-
-
-def between_atoms_by_median(
-    predicted: jax.Array,
-    target: jax.Array,
-    *,
-    learned_target: bool,
-    inner: kernels.Kernel = kernels.gaussian,
-    outer: kernels.Kernel = kernels.gaussian,
-) -> jax.Array:
-    """`between_atoms` with a bandwidth of its own for every two atoms: the median distance of
-    their samples. For use without an adversary.
-
-    Source: the `median` config of distributional-sr.
-    """
-    del learned_target
-    z = jnp.concatenate([predicted, target])
-    num_x, n = len(predicted), len(z)
-
-    def pair(x: jax.Array, y: jax.Array) -> jax.Array:
-        both = jnp.concatenate([x, y])
-        d = kernels.squared_distances(both, both)
-        d = d * (1 - jnp.eye(len(both), dtype=d.dtype))
-        k = inner(d / kernels.median_distance(d, len(x)))
-        i = len(x)
-        within = (jnp.sum(k[:i, :i]) + jnp.sum(k[i:, i:]) - jnp.trace(k)) / (i * (i - 1))
-        return jnp.maximum(within - 2 * jnp.mean(k[:i, i:]), 0)
-
-    d = jax.lax.map(lambda x: jax.vmap(lambda y: pair(x, y))(z), z)
-    d = d * (1 - jnp.eye(n, dtype=d.dtype))
-    k = outer(d / kernels.median_distance(d, num_x))
-    within = jnp.mean(k[:num_x, :num_x]) + jnp.mean(k[num_x:, num_x:])
-    return within - 2 * jnp.mean(k[:num_x, num_x:])
-
-
-def each_atom(
-    predicted: jax.Array,
-    target: jax.Array,
-    *,
-    learned_target: bool,
-    inner: kernels.Kernel = kernels.rational_quadratic,
-) -> jax.Array:
-    """Mean over atoms of the inner MMD between a prediction and its target: an ensemble of gamma
-    models (Janner et al. 2020), each of which learns the successor representation.
-    """
-    del learned_target
-    return jnp.mean(jax.vmap(lambda x, y: kernels.mmd_sq(x, y, inner))(predicted, target))
-
-
-# The task --------------------------------------------------------------------------------------
+    def __call__(self, target: Any, params: Any, steps: jax.Array, /) -> Any:
+        """The new target network after update number `steps`."""
 
 
 def soft_update(target: Any, params: Any, steps: jax.Array, *, rate: float = 0.01) -> Any:
-    """target + rate (params - target), at every step; as published. 0 < rate <= 1."""
+    """target + rate (params - target), at every step. Raises ValueError unless 0 < rate <= 1."""
     del steps
     if not 0 < rate <= 1:
         raise ValueError(f"rate must be above 0 and at most 1, but is {rate}")
@@ -336,27 +219,47 @@ def soft_update(target: Any, params: Any, steps: jax.Array, *, rate: float = 0.0
 
 
 def hard_update(target: Any, params: Any, steps: jax.Array, *, period: int = 100) -> Any:
-    """The params at every period-th step, otherwise the target as it is."""
+    """The params at every period-th step, otherwise the unchanged target."""
     check.at_least(1, period=period)
     return optax.periodic_update(params, target, steps, period)
 
 
-class State(NamedTuple):
-    """What a checkpoint holds. atoms, target: of `atoms_init`; spectral: the adversary's u."""
+# --- The task ---
 
-    atoms: Layers
-    target: Layers
+
+class State(NamedTuple):
+    """What a checkpoint holds.
+
+    atoms, target: from `atoms_init`. spectral: vectors of the adversary's power iteration.
+    opt_state: of the atoms, and of the adversary. steps: number of updates.
+    """
+
+    atoms: Any
+    target: Any
     adversary: Any
     spectral: Any
-    opt_state: Any
+    opt_state: tuple[optax.OptState, optax.OptState]
     steps: jax.Array
 
 
 class Stretch(NamedTuple):
-    """states [..., time, dim], last [..., time]: where an episode ends."""
+    """Pieces of a trajectory: states [..., time, dim], last [..., time]: last of an episode."""
 
     states: jax.Array
     last: jax.Array
+
+
+class Settings(NamedTuple):
+    """Size of the model and definition of its targets; see `task`."""
+
+    gamma: float
+    horizon: int
+    num_outer: int
+    num_inner: int
+    latent_dims: int
+    hidden: tuple[int, ...]
+    bootstrap: bool
+    from_source: bool
 
 
 def task(
@@ -368,166 +271,312 @@ def task(
     latent_dims: int = 8,
     hidden: tuple[int, ...] = (256, 256, 256),
     batch_size: int = 64,
-    learning_rate: float | optax.Schedule = 6.25e-5,
-    eps: float = 1.5e-4,
+    optimizer: optax.GradientTransformation | None = None,
     adversary: Adversary | None = None,
     objective: Objective = between_atoms,
-    target_update: Callable[[Any, Any, jax.Array], Any] = soft_update,
+    target_update: TargetUpdate = soft_update,
     bootstrap: bool = True,
     from_source: bool = True,
     updates_per_step: int = 1,
-    evaluation: Callable[..., Any] | None = None,
+    evaluation: Evaluation | None = None,
     draw: Figures | None = None,
 ) -> Task:
-    """The distributional successor measure of the policy that a data set shows, as a Task.
+    """The distributional successor measure of the policy behind a data set, as a Task.
 
-    An update of the adversary, which raises the objective, and one of the atoms, which lowers it,
-    each on its own batch_size stretches of horizon + 1 states; a step is updates_per_step of both.
-    The target samples come from the stretch up to a geometric horizon, and beyond it from the
-    target network at its last state (`horizons`, `target_samples`).
+    The adversary's update raises the objective; the atoms' update lowers it. Each uses its own
+    batch of batch_size stretches of horizon + 1 states. A step is updates_per_step of both.
 
-    gamma: discount. num_outer atoms, num_inner samples of each, latent_dims numbers of noise each.
-    adversary: `residual_adversary` (default), `mlp_adversary`, `no_adversary`. objective:
-    `between_atoms`, `between_atoms_by_median`, `each_atom`. target_update: `soft_update`,
-    `hard_update`. bootstrap: without, samples beyond the stretch are its last state. from_source:
-    whether the state itself belongs to its occupancy. learning_rate, eps: of both Adams.
-    data: {"states" [time, dim], "last" [time] of bool, ...}, one trajectory or several in a row.
-    evaluation (`Predictor`, data, key, *, gamma) -> (scalars, readout); draw (readout) -> figures.
+    gamma: discount. horizon: longest horizon without bootstrapping. num_outer: atoms. num_inner:
+    samples of each atom. latent_dims: noise dimensions of a sample. hidden: hidden units per layer.
+    optimizer: of the atoms, and of the adversary with a state of its own; default Adam with a
+    learning rate of 6.25e-5 and eps 1.5e-4. adversary: `residual_adversary` (default),
+    `mlp_adversary`, `no_adversary`. objective: `between_atoms`, `between_atoms_by_median`,
+    `each_atom`. target_update: `soft_update`, `hard_update`. bootstrap, from_source: see
+    `target_samples`; from_source counts the state itself as part of its occupancy.
+    data: {"states" [time, dim], "last" [time] of bool, ...}, one or several trajectories, joined.
+    evaluation: `pendulum_returns`, `windy_returns`, `evaluate_place_maps`, with `draw` for its
+    figures.
 
-    step's scalars, means over its updates: objective (of the atoms' update), and where there is an
-    adversary adversary_objective, its own, and embedding_norm, the mean length of an embedding.
-    Raises ValueError where gamma is outside [0, 1), a size is below 1 (num_inner: 2), a rate is not
-    positive, and for data that are shorter than the horizon or are no trajectory.
+    Scalars of a step, means over its updates: objective (atoms' update); with an adversary also
+    adversary_objective (its update) and embedding_norm (mean length of embedded samples).
+    Raises ValueError where gamma is outside [0, 1), a size is below 1 (num_inner: 2), or the data
+    are no trajectory or shorter than the horizon.
 
-    Source: distributional-sr `train`; the defaults are those of the paper's pendulum. Deviations:
-    one power iteration at an update's predictions and none at its targets, which see the same
-    normalised weights; the diagonals of distances are exactly 0.
+    Source: distributional-sr `train`, with the paper's constants for the pendulum. Deviations: one
+    power iteration for predictions and targets of an update together; the diagonals of distance
+    matrices are exactly 0.
     """
-    check.below_one(gamma=gamma)
+    settings = Settings(
+        gamma, horizon, num_outer, num_inner, latent_dims, tuple(hidden), bootstrap, from_source
+    )
+    check_settings(settings)
+    check.at_least(1, batch_size=batch_size, updates_per_step=updates_per_step)
+    jax.eval_shape(target_update, jnp.zeros(1), jnp.zeros(1), jnp.int32(1))  # its own checks, now
+    adversary = residual_adversary() if adversary is None else adversary
+    optimizer = optax.adam(6.25e-5, eps=1.5e-4) if optimizer is None else optimizer
+    distance = partial(mean_objective, settings=settings, adversary=adversary, objective=objective)
+    update = partial(
+        update_both,
+        distance=distance,
+        adversary=adversary,
+        optimizer=optimizer,
+        target_update=target_update,
+    )
+    return Task(
+        init=partial(init_state, settings=settings, adversary=adversary, optimizer=optimizer),
+        sample=partial(
+            sample_stretches,
+            horizon=horizon,
+            batch_size=batch_size,
+            updates_per_step=updates_per_step,
+        ),
+        step=partial(take_step, update=update),
+        evaluate=partial(evaluate, settings=settings, evaluation=evaluation),
+        figures=draw or no_figures,
+    )
+
+
+def check_settings(settings: Settings) -> None:
+    """Raise ValueError for settings that no model can have."""
+    check.below_one(gamma=settings.gamma)
     check.at_least(
         1,
-        horizon=horizon,
-        num_outer=num_outer,
-        latent_dims=latent_dims,
-        batch_size=batch_size,
-        updates_per_step=updates_per_step,
-        **{f"hidden[{i}]": size for i, size in enumerate(hidden)},
+        horizon=settings.horizon,
+        num_outer=settings.num_outer,
+        latent_dims=settings.latent_dims,
+        hidden_layers=len(settings.hidden),
+        **{f"hidden[{i}]": size for i, size in enumerate(settings.hidden)},
     )
-    check.at_least(2, num_inner=num_inner)
-    check.at_least(1, hidden_layers=len(hidden))
-    check.positive(eps=eps)
-    if not callable(learning_rate):
-        check.positive(learning_rate=learning_rate)
-    jax.eval_shape(target_update, jnp.zeros(1), jnp.zeros(1), jnp.int32(1))  # its own checks, now
-    rival = residual_adversary() if adversary is None else adversary
-    optimizer = optax.adam(learning_rate, eps=eps)
-    sampled = partial(sample_atoms, num_inner=num_inner, latent_dims=latent_dims)
+    check.at_least(2, num_inner=settings.num_inner)
+
+
+def check_data(data: Any, *, horizon: int) -> None:
+    """Raise ValueError unless data are a trajectory that is longer than the horizon."""
+    if not isinstance(data, dict) or not {"states", "last"} <= set(data):
+        raise ValueError('data must have the "states" of a trajectory, and "last"')
+    states, last = data["states"], data["last"]
+    if states.ndim != 2 or last.shape != states.shape[:1]:
+        raise ValueError(
+            f"states must be [time, dim] and last [time], but they are {states.shape} and "
+            f"{last.shape}"
+        )
+    if len(states) < horizon + 2:
+        raise ValueError(
+            f"horizon must be at most {len(states) - 2}, two less than the number of states, but "
+            f"is {horizon}"
+        )
+
+
+def init_state(
+    key: jax.Array,
+    data: Any,
+    *,
+    settings: Settings,
+    adversary: Adversary,
+    optimizer: optax.GradientTransformation,
+) -> State:
+    """The state before training; the target network starts as a copy of the atoms."""
+    check_data(data, horizon=settings.horizon)
+    dim = data["states"].shape[1]
+    atoms_key, adversary_key = jax.random.split(key)
+    atoms = atoms_init(
+        atoms_key,
+        num_outer=settings.num_outer,
+        dim=dim,
+        latent_dims=settings.latent_dims,
+        hidden=settings.hidden,
+    )
+    params, spectral = adversary.init(adversary_key, dim=dim, num_outer=settings.num_outer)
+    opt_state = optimizer.init(atoms), optimizer.init(params)
+    target = jax.tree.map(jnp.copy, atoms)
+    return State(atoms, target, params, spectral, opt_state, jnp.int32(0))
+
+
+def sample_stretches(
+    data: Any, key: jax.Array, *, horizon: int, batch_size: int, updates_per_step: int
+) -> Stretch:
+    """Random stretches [batch, update, adversary or atoms, time, ...] of horizon + 1 states."""
+    shape = (batch_size, updates_per_step, 2)
+    first = jax.random.randint(key, shape, 0, len(data["states"]) - horizon - 1)
+    index = first[..., None] + jnp.arange(horizon + 1).reshape(1, 1, 1, -1)
+    return Stretch(data["states"][index], data["last"][index])
+
+
+def mean_objective(
+    state: State,
+    batch: Stretch,
+    key: jax.Array,
+    *,
+    learned_target: bool,
+    settings: Settings,
+    adversary: Adversary,
+    objective: Objective,
+) -> tuple[jax.Array, tuple[Any, jax.Array]]:
+    """The objective, averaged over a batch -> (value, (new spectral, mean embedding norm))."""
+    num_outer, num_inner, from_source = (
+        settings.num_outer,
+        settings.num_inner,
+        settings.from_source,
+    )
+    horizon_key, predicted_key, bootstrap_key = jax.random.split(key, 3)
+    draw = partial(
+        sample_atoms,
+        num_inner=num_inner,
+        latent_dims=settings.latent_dims,
+        hidden=settings.hidden,
+    )
+    predicted = draw(state.atoms, batch.states[:, 0], predicted_key)
+    beyond = None
+    if settings.bootstrap:
+        beyond = draw(state.target, batch.states[:, -1], bootstrap_key)
+    H = horizons(
+        horizon_key,
+        batch.last,
+        gamma=settings.gamma,
+        num_outer=num_outer,
+        num_inner=num_inner,
+        from_source=from_source,
+    )
+    aims = target_samples(batch.states, batch.last, H, beyond, from_source=from_source)
+    x, spectral = adversary.embed(state.adversary, state.spectral, predicted)
+    y, _ = adversary.embed(state.adversary, state.spectral, aims)
     at_once = max(1, PAIRS_AT_ONCE // (2 * num_outer * num_inner) ** 2)
+    values = jax.lax.map(
+        lambda pair: objective(*pair, learned_target=learned_target),
+        (x, y),
+        batch_size=min(at_once, len(x)),
+    )
+    return jnp.mean(values), (spectral, jnp.mean(jnp.linalg.norm(x, axis=-1)))
 
-    def check_data(data: Any) -> None:
-        if not isinstance(data, dict) or not {"states", "last"} <= set(data):
-            raise ValueError("the task needs the states of a trajectory, and where episodes end")
-        if data["states"].ndim != 2 or data["last"].shape != data["states"].shape[:1]:
-            raise ValueError(
-                f"states must be [time, dim] and last [time], but they are {data['states'].shape} "
-                f"and {data['last'].shape}"
-            )
-        if len(data["states"]) < horizon + 2:
-            raise ValueError(
-                f"horizon must be at most {len(data['states']) - 2}, two less than the states, but "
-                f"is {horizon}"
-            )
 
-    def init(key: jax.Array, data: Any) -> State:
-        check_data(data)
-        dim = data["states"].shape[1]
-        atoms_key, adversary_key = jax.random.split(key)
-        atoms = atoms_init(
-            atoms_key, num_outer=num_outer, dim=dim, latent_dims=latent_dims, hidden=tuple(hidden)
+class Distance(Protocol):
+    """(state, batch, key, *, learned_target) -> (value, (spectral, norm)): `mean_objective`."""
+
+    def __call__(
+        self, state: State, batch: Stretch, key: jax.Array, /, *, learned_target: bool
+    ) -> tuple[jax.Array, tuple[Any, jax.Array]]:
+        """The distance between prediction and target that both networks train on."""
+
+
+def update_both(
+    state: State,
+    batches: tuple[Stretch, Stretch],
+    key: jax.Array,
+    *,
+    distance: Distance,
+    adversary: Adversary,
+    optimizer: optax.GradientTransformation,
+    target_update: TargetUpdate,
+) -> tuple[State, Scalars]:
+    """One update of the adversary, if it learns, and then one of the atoms and their target."""
+    adversary_key, atoms_key = jax.random.split(key)
+    scalars: Scalars = {}
+    if adversary.learns:
+        state, scalars = update_adversary(
+            state, batches[0], adversary_key, distance=distance, optimizer=optimizer
         )
-        params, spectral = rival.init(adversary_key, dim=dim, num_outer=num_outer)
-        opt_state = optimizer.init(atoms), optimizer.init(params)
-        target = jax.tree.map(jnp.copy, atoms)
-        return State(atoms, target, params, spectral, opt_state, jnp.int32(0))
+    state, value = update_atoms(
+        state, batches[1], atoms_key, distance=distance, optimizer=optimizer
+    )
+    steps = state.steps + 1
+    state = state._replace(target=target_update(state.target, state.atoms, steps), steps=steps)
+    return state, {**scalars, "objective": value}
 
-    def sample(data: Any, key: jax.Array) -> Stretch:
-        """Stretches [batch, update, adversary's and atoms', time, ...]."""
-        shape = (batch_size, updates_per_step, 2)
-        first = jax.random.randint(key, shape, 0, len(data["states"]) - horizon - 1)
-        index = first[..., None] + jnp.arange(horizon + 1).reshape(1, 1, 1, -1)
-        return Stretch(data["states"][index], data["last"][index])
 
-    def loss(atoms, params, spectral, target, batch: Stretch, key, *, learned_target: bool):
-        horizon_key, predicted_key, bootstrap_key = jax.random.split(key, 3)
-        predicted = sampled(atoms, batch.states[:, 0], predicted_key)
-        beyond = sampled(target, batch.states[:, -1], bootstrap_key) if bootstrap else None
-        H = horizons(
-            horizon_key,
-            batch.last,
-            gamma=gamma,
-            num_outer=num_outer,
-            num_inner=num_inner,
-            from_source=from_source,
-        )
-        aims = target_samples(batch.states, batch.last, H, beyond, from_source=from_source)
-        x, new_spectral = rival.embed(params, spectral, predicted)
-        y, _ = rival.embed(params, spectral, aims)
-        one = partial(objective, learned_target=learned_target)
-        each = jax.lax.map(lambda xy: one(*xy), (x, y), batch_size=min(at_once, batch_size))
-        return jnp.mean(each), (new_spectral, jnp.mean(jnp.linalg.norm(x, axis=-1)))
+def update_adversary(
+    state: State,
+    batch: Stretch,
+    key: jax.Array,
+    *,
+    distance: Distance,
+    optimizer: optax.GradientTransformation,
+) -> tuple[State, Scalars]:
+    """One step of the adversary up the gradient of the objective."""
 
-    def update(state: State, batch: tuple[Stretch, Stretch], key: jax.Array):
-        atoms, target, params, spectral, (atoms_opt, rival_opt), steps = state
-        rival_key, atoms_key = jax.random.split(key)
-        scalars = {}
-        if rival.learns:
+    def gain(params: Any) -> tuple[jax.Array, tuple[Any, jax.Array]]:
+        return distance(state._replace(adversary=params), batch, key, learned_target=True)
 
-            def gain(params):
-                return loss(
-                    atoms, params, spectral, target, batch[0], rival_key, learned_target=True
-                )
+    gradient_of = jax.value_and_grad(gain, has_aux=True)
+    (value, (spectral, norm)), gradient = gradient_of(state.adversary)
+    atoms_opt, adversary_opt = state.opt_state
+    gradient = jax.tree.map(jnp.negative, gradient)
+    changes, adversary_opt = optimizer.update(gradient, adversary_opt, state.adversary)
+    state = state._replace(
+        adversary=optax.apply_updates(state.adversary, changes),
+        spectral=spectral,
+        opt_state=(atoms_opt, adversary_opt),
+    )
+    return state, {"adversary_objective": value, "embedding_norm": norm}
 
-            (value, (spectral, norm)), gradient = jax.value_and_grad(gain, has_aux=True)(params)
-            gradient = jax.tree.map(jnp.negative, gradient)
-            changes, rival_opt = optimizer.update(gradient, rival_opt, params)
-            params = optax.apply_updates(params, changes)
-            scalars = {"adversary_objective": value, "embedding_norm": norm}
 
-        def cost(atoms):
-            return loss(atoms, params, spectral, target, batch[1], atoms_key, learned_target=False)
+def update_atoms(
+    state: State,
+    batch: Stretch,
+    key: jax.Array,
+    *,
+    distance: Distance,
+    optimizer: optax.GradientTransformation,
+) -> tuple[State, jax.Array]:
+    """One step of the atoms down the gradient of the objective -> (state, objective)."""
 
-        (value, _), gradient = jax.value_and_grad(cost, has_aux=True)(atoms)
-        changes, atoms_opt = optimizer.update(gradient, atoms_opt, atoms)
-        atoms = optax.apply_updates(atoms, changes)
-        steps = steps + 1
-        target = target_update(target, atoms, steps)
-        scalars["objective"] = value
-        return State(atoms, target, params, spectral, (atoms_opt, rival_opt), steps), scalars
+    def cost(atoms: Any) -> tuple[jax.Array, Any]:
+        return distance(state._replace(atoms=atoms), batch, key, learned_target=False)
 
-    def step(state: State, batch: Stretch, key: jax.Array):
-        by_update = jax.tree.map(lambda a: jnp.moveaxis(a, (1, 2), (0, 1)), batch)
+    (value, _), gradient = jax.value_and_grad(cost, has_aux=True)(state.atoms)
+    atoms_opt, adversary_opt = state.opt_state
+    changes, atoms_opt = optimizer.update(gradient, atoms_opt, state.atoms)
+    atoms = optax.apply_updates(state.atoms, changes)
+    return state._replace(atoms=atoms, opt_state=(atoms_opt, adversary_opt)), value
 
-        def body(state, now):
-            both, i = now
-            pair = tuple(jax.tree.map(lambda a, k=k: a[k], both) for k in (0, 1))
-            return update(state, pair, jax.random.fold_in(key, i))
 
-        state, scalars = jax.lax.scan(body, state, (by_update, jnp.arange(updates_per_step)))
-        return state, jax.tree.map(jnp.mean, scalars)
+class Update(Protocol):
+    """(state, batches, key) -> (state, scalars): `update_both`."""
 
-    def evaluate(state: State, data: Any, key: jax.Array):
-        if evaluation is None:
-            return {"updates": state.steps.astype(float)}, {"updates": state.steps}
+    def __call__(
+        self, state: State, batches: tuple[Stretch, Stretch], key: jax.Array, /
+    ) -> tuple[State, Scalars]:
+        """The adversary's batch comes first, then that of the atoms."""
 
-        def activity(states: jax.Array, key: jax.Array, num_inner: int) -> tuple[jax.Array, ...]:
-            return atom_activity(
-                state.atoms, states, key, num_inner=num_inner, latent_dims=latent_dims
-            )
 
-        model = Predictor(
-            samples=lambda *which: activity(*which)[-1],
-            hidden=lambda *which: tuple(jnp.mean(x, axis=2) for x in activity(*which)[:-1]),
-        )
-        return evaluation(model, data, key, gamma=gamma)
+def take_step(
+    state: State, batch: Stretch, key: jax.Array, *, update: Update
+) -> tuple[State, Scalars]:
+    """All updates of a batch from `sample_stretches`, one after another; scalars are means."""
+    by_update = jax.tree.map(lambda a: jnp.moveaxis(a, (1, 2), (0, 1)), batch)
 
-    return Task(init, sample, step, evaluate, draw or (lambda readout: {}))
+    def body(state: State, now: tuple[Stretch, jax.Array]) -> tuple[State, Scalars]:
+        both, number = now
+        batches = Stretch(both.states[0], both.last[0]), Stretch(both.states[1], both.last[1])
+        return update(state, batches, jax.random.fold_in(key, number))
+
+    numbers = jnp.arange(batch.states.shape[1])
+    state, scalars = jax.lax.scan(body, state, (by_update, numbers))
+    return state, jax.tree.map(jnp.mean, scalars)
+
+
+def evaluate(
+    state: State, data: Any, key: jax.Array, *, settings: Settings, evaluation: Evaluation | None
+) -> tuple[Scalars, Readout]:
+    """The evaluation of a `Predictor`; without one, the number of updates."""
+    if evaluation is None:
+        return {"updates": state.steps.astype(float)}, {"updates": state.steps}
+    activity = partial(
+        atom_activity,
+        state.atoms,
+        latent_dims=settings.latent_dims,
+        hidden=settings.hidden,
+    )
+
+    def samples(states: jax.Array, key: jax.Array, num_inner: int) -> jax.Array:
+        return activity(states, key, num_inner)[-1]
+
+    def hidden(states: jax.Array, key: jax.Array, num_inner: int) -> tuple[jax.Array, ...]:
+        return tuple(jnp.mean(x, axis=2) for x in activity(states, key, num_inner)[:-1])
+
+    return evaluation(Predictor(samples, hidden), data, key, gamma=settings.gamma)
+
+
+def no_figures(readout: HostReadout) -> dict[str, Any]:
+    """No figures."""
+    del readout
+    return {}

@@ -6,27 +6,17 @@ Results: experiments/dsm/RESULTS.md
 
 import fiddle as fdl
 
-from fdl_configs.dsm import (
-    cauchy,
-    dsm,
-    energy,
-    hard_target,
-    laptop,
-    mlp_adversary,
-    no_adversary,
-    rbf,
-)
+from fdl_configs.dsm import dsm, energy, hard_target, laptop, no_adversary
 from hfjax import kernels
 from hfjax.models import dsm as model
 
 
 def gamma_ensemble() -> fdl.Config:
-    """51 gamma models of the pendulum, each with an adversary of its own; otherwise as dsm.
+    """51 gamma models of the pendulum, each with its own adversary; otherwise as `dsm`.
 
         python -m hfjax --fdl_config=gamma_ensemble --workdir=runs/gamma_ensemble
 
-    For a GPU; with `laptop` three minutes, see experiments/dsm/RESULTS.md. Fiddlers: as dsm, but
-    median.
+    For a GPU; with `laptop` three minutes, see experiments/dsm/RESULTS.md.
     """
     cfg = dsm()
     cfg.task.objective = fdl.Partial(model.each_atom, inner=kernels.rational_quadratic)
@@ -39,11 +29,25 @@ def one_step() -> fdl.Config:
 
         python -m hfjax --fdl_config=one_step --workdir=runs/one_step
 
-    Its "returns" are the rewards of the next state. Not run to its end by us. Fiddlers: as dsm, but
-    median.
+    Its "returns" are the rewards of the next state. We have not run it to its end.
     """
     cfg = gamma_ensemble()
     cfg.task.gamma, cfg.data.maker.gamma = 0.0, 0.0
     cfg.task.num_outer, cfg.task.horizon = 1, 1
     cfg.task.bootstrap, cfg.task.from_source, cfg.data.maker.from_source = False, False, False
     return cfg
+
+
+def mlp_adversary(cfg: fdl.Config) -> None:
+    """Adversaries without a bound on their slope, with the hidden layers of the atoms."""
+    cfg.task.adversary = fdl.Config(model.mlp_adversary, hidden=cfg.task.hidden, separate=True)
+
+
+def rbf(cfg: fdl.Config) -> None:
+    """A Gaussian kernel."""
+    cfg.task.objective.inner = kernels.gaussian
+
+
+def cauchy(cfg: fdl.Config) -> None:
+    """A Cauchy kernel."""
+    cfg.task.objective.inner = kernels.cauchy

@@ -210,11 +210,12 @@ def network_ensemble(
 
     def train_network(key: jax.Array) -> Any:
         init_key, bootstrap_key, key = jax.random.split(key, 3)
-        params = network.init(init_key, rates[:1])
+        params: Any = network.init(init_key, rates[:1])
         bootstrap = jax.random.randint(bootstrap_key, (len(rates),), 0, len(rates))
 
         def loss(params: Any, chosen: jax.Array) -> jax.Array:
-            return jnp.mean((network.apply(params, rates[chosen]) - y[chosen]) ** 2)
+            outputs: Any = network.apply(params, rates[chosen])
+            return jnp.mean((outputs - y[chosen]) ** 2)
 
         def step(carry: tuple[Any, optax.OptState], key: jax.Array) -> tuple[Any, None]:
             params, opt_state = carry
@@ -230,7 +231,7 @@ def network_ensemble(
     trained = jax.vmap(train_network)(jax.random.split(key, num_networks))
 
     def predict(queries: jax.Array) -> Decoded:
-        outputs = jax.vmap(network.apply, (0, None))(trained, queries)
+        outputs: Any = jax.vmap(network.apply, (0, None))(trained, queries)
         predicted = m[None] + s * outputs
         return Decoded(jnp.mean(predicted, axis=0), jnp.std(predicted, axis=0))
 

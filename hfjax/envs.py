@@ -1,7 +1,7 @@
 """Environments to act in, as pure step functions: pendulum, windy grid world, arena with a goal."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import functools
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -10,18 +10,45 @@ import numpy as np
 from hfjax import arena, check
 
 
-class Env(NamedTuple):
-    """An environment; vmap its functions for many at once, scan `step` for a rollout.
+class Reset(Protocol):
+    """(key) -> state."""
 
-    reset (key) -> state.
-    step (state, action [action], key) -> (state, reward [], terminal [] of bool).
-    observe (state) -> [observation].
-    observation_low, observation_high [observation], action_low, action_high [action]: their bounds.
+    def __call__(self, key: jax.Array, /) -> Any:
+        """The first state of an episode."""
+
+
+class Step(Protocol):
+    """(state, action, key) -> (state, reward, terminal)."""
+
+    def __call__(
+        self, state: Any, action: jax.Array, key: jax.Array, /
+    ) -> tuple[Any, jax.Array, jax.Array]:
+        """action [action] -> the next state, reward [], and whether the episode ends [] of bool."""
+
+
+class Observe(Protocol):
+    """(state) -> observation."""
+
+    def __call__(self, state: Any, /) -> jax.Array:
+        """What the agent observes of a state: [observation]."""
+
+
+class Code(Protocol):
+    """(position) -> rates."""
+
+    def __call__(self, position: jax.Array, /) -> jax.Array:
+        """position [..., dim] (m) -> [..., cell]."""
+
+
+class Env(NamedTuple):
+    """An environment: vmap its functions for many at once, scan `step` for a rollout.
+
+    observation_low, observation_high [observation], action_low, action_high [action] are bounds.
     """
 
-    reset: Callable[[jax.Array], Any]
-    step: Callable[[Any, jax.Array, jax.Array], tuple[Any, jax.Array, jax.Array]]
-    observe: Callable[[Any], jax.Array]
+    reset: Reset
+    step: Step
+    observe: Observe
     observation_low: np.ndarray
     observation_high: np.ndarray
     action_low: np.ndarray
@@ -38,9 +65,9 @@ class Pendulum(NamedTuple):
 def pendulum() -> Env:
     """Gymnasium's Pendulum-v1: a torque of at most 2 N m, a step of 50 ms; it never ends.
 
-    w += (3 g / 2 l sin(theta) + 3 u / (m l^2)) dt, held within 8 rad/s; theta += w dt,
-    g = 10 m/s^2, m = 1 kg, l = 1 m. The reward, of the state before the step, is
-    -(theta^2 + w^2 / 10 + u^2 / 1000), theta in [-pi, pi). Observations: cos, sin of theta, w.
+    w += (3 g / 2 l sin(theta) + 3 u / (m l^2)) dt, clipped to +-8 rad/s; theta += w dt,
+    g = 10 m/s^2, m = 1 kg, l = 1 m. The reward is `pendulum_reward` of the state before the step.
+    Observations: cos(theta), sin(theta), w.
     Source: gymnasium `PendulumEnv`.
     """
 
@@ -48,7 +75,9 @@ def pendulum() -> Env:
         u = jax.random.uniform(key, (2,), minval=-1, maxval=1)
         return Pendulum(jnp.pi * u[0], u[1])
 
-    def step(state: Pendulum, action: jax.Array, key: jax.Array):
+    def step(
+        state: Pendulum, action: jax.Array, key: jax.Array
+    ) -> tuple[Pendulum, jax.Array, jax.Array]:
         del key
         u = jnp.clip(action[0], -2, 2)
         reward = pendulum_reward(state.angle, state.velocity, u)
@@ -64,16 +93,16 @@ def pendulum() -> Env:
 
 
 def pendulum_reward(angle: jax.Array, velocity: jax.Array, torque: jax.Array) -> jax.Array:
-    """-(theta^2 + w^2 / 10 + u^2 / 1000), theta taken to [-pi, pi); any shape, three times."""
+    """-(theta^2 + w^2 / 10 + u^2 / 1000), theta wrapped to [-pi, pi); arguments of one shape."""
     return -(arena.wrap_angle(angle) ** 2 + 0.1 * velocity**2 + 0.001 * torque**2)
 
 
 def windy_grid(*, size: float = 10.0, wind: float = 0.25) -> Env:
-    """A square around 0 with a wind that blows outwards, in which four actions move by 1.
+    """A square centred on 0 with a wind that blows outwards; an action moves by 1.
 
-    x += move + U(0, wind) sign(x), held within +-size/2 in each coordinate; from 0. The action, a
-    number from 0 to 3 in an array [1], moves left, right, down or up. The reward, of the state
-    before the step, is `quadrant_reward`.
+    x += move + U(0, wind) sign(x), clipped to +-size/2 in each coordinate; an episode starts at 0.
+    The action [1] is 0, 1, 2 or 3: left, right, down or up. The reward is `quadrant_reward` of the
+    state before the step.
     Raises ValueError where size is not positive or wind is negative.
     Source: distributional-sr `WindyCartesianEnv`.
     """
@@ -84,7 +113,9 @@ def windy_grid(*, size: float = 10.0, wind: float = 0.25) -> Env:
         del key
         return jnp.zeros(2)
 
-    def step(state: jax.Array, action: jax.Array, key: jax.Array):
+    def step(
+        state: jax.Array, action: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         moves = jnp.array([[-1, 0], [1, 0], [0, -1], [0, 1]], state.dtype)
         move = moves[jnp.clip(action[0].astype(int), 0, 3)]
         blown = wind * jax.random.uniform(key, (2,), state.dtype) * jnp.sign(state)
@@ -105,96 +136,139 @@ def quadrant_reward(position: jax.Array) -> jax.Array:
     return jnp.where((x == 0) | (y == 0), 0.0, jnp.where(y > 0, above, below))
 
 
+class Goal(NamedTuple):
+    """An animal in an arena and its goal; see `arena_with_goal`. centre [dim] (m)."""
+
+    environment: arena.Environment
+    motion: arena.Motion
+    centre: np.ndarray
+    radius_m: float
+    speed_mps: float
+    drift_ratio: float
+    held_steps: int
+
+
 def arena_with_goal(
     *,
     environment: arena.Environment,
     motion: arena.Motion,
     goal: tuple[float, ...],
     radius_m: float = 0.1,
-    code: Callable[[jax.Array], jax.Array] | None = None,
+    code: Code | None = None,
     num_cells: int | None = None,
     speed_mps: float = 0.2,
     drift_ratio: float = 5.0,
     held_steps: int = 1,
 ) -> Env:
-    """An animal that moves at random, and whose actions are velocities to drift to.
+    """An animal that moves randomly and drifts to the velocity of the action, to reach a goal.
 
-    The action, in [-1, 1]^dim, times speed_mps is the velocity to which the animal drifts
-    (`arena.step`, drift_ratio) for held_steps of motion.dt_s. It ends, with reward 1, where the
-    animal is nearer than radius_m to `goal` [dim] (m); until then the reward is 0. It starts
-    anywhere else in the environment.
-    Observations are its position (m), or the rates code(position) of num_cells cells, in [0, 1].
+    An action in [-1, 1]^dim times speed_mps is the drift velocity (`arena.step`, drift_ratio) for
+    held_steps of motion.dt_s. An episode ends, with reward 1, when the animal is nearer than
+    radius_m to `goal` [dim] (m); before that the reward is 0. The animal starts anywhere outside
+    the goal. Observations are the position (m), or the rates code(position) of num_cells cells, in
+    [0, 1].
 
-    Raises ValueError where the goal lies outside or its disc covers the environment, a number is
-    not positive, or only one of code and num_cells is given.
+    Raises ValueError where the goal is outside the environment or covers it, a number is not
+    positive, or only one of code and num_cells is given.
     Source: the goal-directed agent of the thesis on hippocampal maps (dsm-hippocampus), with its
     radius.
     """
-    check.positive(radius_m=radius_m, speed_mps=speed_mps, drift_ratio=drift_ratio)
-    check.at_least(1, held_steps=held_steps)
-    num_dims = environment.num_dims
-    at = np.asarray(goal, float)
-    if at.shape != (num_dims,) or not bool(arena.contains(environment, jnp.asarray(at))):
-        raise ValueError(f"the goal must be a place inside the environment, but is {goal}")
+    settings = Goal(
+        environment, motion, np.asarray(goal, float), radius_m, speed_mps, drift_ratio, held_steps
+    )
+    check_goal(settings)
     if (code is None) != (num_cells is None):
         raise ValueError("code and num_cells must be given together")
     low, high = np.asarray(environment.extent).T
-    farthest = environment.boundary if num_dims == 2 else np.stack([low, high])
-    if np.linalg.norm(farthest - at, axis=-1).max() <= radius_m:
-        raise ValueError(f"a goal with radius_m {radius_m} leaves no place to start from")
-
-    def distance(position: jax.Array) -> jax.Array:
-        return jnp.linalg.norm(position - jnp.asarray(at, position.dtype))
-
-    def reset(key: jax.Array) -> arena.Agent:
-        def draw(carry):
-            key, _ = carry
-            key, start_key = jax.random.split(key)
-            return key, arena.start(start_key, environment=environment, motion=motion)
-
-        return jax.lax.while_loop(
-            lambda carry: distance(carry[1].position) < radius_m, draw, draw((key, None))
-        )[1]
-
-    def step(agent: arena.Agent, action: jax.Array, key: jax.Array):
-        velocity = speed_mps * jnp.clip(action, -1, 1)
-
-        def move(agent, noise):
-            moved = arena.step(
-                agent,
-                noise,
-                environment=environment,
-                motion=motion,
-                drift_velocity=velocity,
-                drift_ratio=drift_ratio,
-            )
-            # Who has arrived stays.
-            there = distance(agent.position) < radius_m
-            return jax.tree.map(lambda a, b: jnp.where(there, a, b), agent, moved), None
-
-        agent, _ = jax.lax.scan(move, agent, jax.random.normal(key, (held_steps, num_dims)))
-        there = distance(agent.position) < radius_m
-        return agent, there.astype(agent.position.dtype), there
 
     def observe(agent: arena.Agent) -> jax.Array:
         return agent.position if code is None else code(agent.position)
 
     return Env(
-        reset,
-        step,
+        functools.partial(start_outside, settings=settings),
+        functools.partial(step_to_goal, settings=settings),
         observe,
         observation_low=low if num_cells is None else np.zeros(num_cells),
         observation_high=high if num_cells is None else np.ones(num_cells),
-        action_low=-np.ones(num_dims),
-        action_high=np.ones(num_dims),
+        action_low=-np.ones(environment.num_dims),
+        action_high=np.ones(environment.num_dims),
     )
 
 
-Reward = Callable[[jax.Array, jax.Array], jax.Array]  # (states, actions) -> [...]
+def check_goal(settings: Goal) -> None:
+    """Raise ValueError for a goal that cannot be, or that leaves no place to start from."""
+    environment, centre, radius_m = settings.environment, settings.centre, settings.radius_m
+    check.positive(
+        radius_m=radius_m, speed_mps=settings.speed_mps, drift_ratio=settings.drift_ratio
+    )
+    check.at_least(1, held_steps=settings.held_steps)
+    right_shape = centre.shape == (environment.num_dims,)
+    if not right_shape or not bool(arena.contains(environment, jnp.asarray(centre))):
+        raise ValueError(
+            f"the goal must be a place inside the environment, but is {tuple(centre.tolist())}"
+        )
+    ends = np.asarray(environment.extent).T
+    farthest = environment.boundary if environment.num_dims == 2 else ends
+    if np.linalg.norm(farthest - centre, axis=-1).max() <= radius_m:
+        raise ValueError(f"a goal with radius_m {radius_m} leaves no place to start from")
+
+
+def at_goal(position: jax.Array, settings: Goal) -> jax.Array:
+    """Whether a position [dim] (m) is nearer to the goal than its radius."""
+    offset = position - jnp.asarray(settings.centre, position.dtype)
+    return jnp.linalg.norm(offset) < settings.radius_m
+
+
+def start_outside(key: jax.Array, *, settings: Goal) -> arena.Agent:
+    """A random animal outside the goal, by drawing until there is one."""
+
+    def draw(carry: tuple[jax.Array, Any]) -> tuple[jax.Array, arena.Agent]:
+        key, start_key = jax.random.split(carry[0])
+        agent = arena.start(start_key, environment=settings.environment, motion=settings.motion)
+        return key, agent
+
+    def inside(carry: tuple[jax.Array, arena.Agent]) -> jax.Array:
+        return at_goal(carry[1].position, settings)
+
+    return jax.lax.while_loop(inside, draw, draw((key, None)))[1]
+
+
+def step_to_goal(
+    agent: arena.Agent, action: jax.Array, key: jax.Array, *, settings: Goal
+) -> tuple[arena.Agent, jax.Array, jax.Array]:
+    """One action for held_steps; an animal at the goal stays there."""
+    velocity = settings.speed_mps * jnp.clip(action, -1, 1)
+
+    def move(agent: arena.Agent, noise: jax.Array) -> tuple[arena.Agent, None]:
+        moved = arena.step(
+            agent,
+            noise,
+            environment=settings.environment,
+            motion=settings.motion,
+            drift_velocity=velocity,
+            drift_ratio=settings.drift_ratio,
+        )
+        there = at_goal(agent.position, settings)
+        return jax.tree.map(lambda a, b: jnp.where(there, a, b), agent, moved), None
+
+    noise = jax.random.normal(key, (settings.held_steps, settings.environment.num_dims))
+    agent, _ = jax.lax.scan(move, agent, noise)
+    there = at_goal(agent.position, settings)
+    return agent, there.astype(agent.position.dtype), there
+
+
+# --- Rewards ---
+
+
+class Reward(Protocol):
+    """(states, actions) -> rewards."""
+
+    def __call__(self, states: jax.Array, actions: jax.Array, /) -> jax.Array:
+        """states [..., state], actions [..., action] -> [...]."""
 
 
 def pendulum_angle(s: jax.Array) -> jax.Array:
-    """Of the pendulum's cos, sin, velocity [..., 3]: 0 upright, in [-pi, pi)."""
+    """Angle (rad, 0 upright, in [-pi, pi)) from cos, sin, velocity [..., 3] -> [...]."""
     return arena.wrap_angle(jnp.arctan2(s[..., 1], s[..., 0]))
 
 

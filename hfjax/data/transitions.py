@@ -77,7 +77,7 @@ def rollouts(
 def episodes(
     env: envs.Env, policy: Policy, key: jax.Array, *, num_transitions: int, most_envs: int
 ) -> dict[str, np.ndarray]:
-    """"states" [time, observation] and "last" [time] of episodes of 200 steps, joined."""
+    """ "states" [time, observation] and "last" [time] of episodes of 200 steps, joined."""
     num_envs = min(most_envs, -(-num_transitions // 200))
     states, last = rollouts(
         env,
@@ -432,7 +432,7 @@ def saved_or_made(*, path: str | None = None, maker: Maker) -> dict[str, Any]:
     return data
 
 
-def recipe_of(maker: Maker) -> dict[str, Any]:
+def recipe_of(maker: Any) -> dict[str, Any]:
     """Name and settings of a maker, as JSON can hold them: functions by name."""
     function, settings = getattr(maker, "func", maker), getattr(maker, "keywords", {})
     defaults = {n: p.default for n, p in inspect.signature(function).parameters.items()}

@@ -1,9 +1,11 @@
-"""What a distributional successor measure of place cells predicts: maps, places, and how robustly.
+"""Predictions of a distributional successor measure of place cells: maps, places, robustness.
 
-Source: the thesis on hippocampal maps built on the measure (dsm-hippocampus). Maps are those of a
-square lattice of places in a box.
+Maps are over a square lattice of places in a box of 1 m.
+Source: the thesis on hippocampal maps built on the measure (dsm-hippocampus).
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,61 +19,59 @@ from hfjax.models.dsm.returns import draw_samples
 from hfjax.models.dsm.task import Predictor
 from hfjax.task import HostReadout, Readout, Scalars
 
-MOVED = (0, 1, 2, 5, 10, 15, 20, 25, 30, 40, 50)  # place cells, in the perturbation test
-WALL_M = 0.2  # a field is at a wall where its middle is nearer to one wall than this
+MOVED = (0, 1, 2, 5, 10, 15, 20, 25, 30, 40, 50)  # place cells moved in the perturbation test
+WALL_M = 0.2  # a field is at a wall if its centre is nearer to the wall than this
 
 
 class Fields(NamedTuple):
-    """Firing fields of maps: where a map is nearer to its maximum than to its minimum; each [map].
+    """Firing fields of maps, all [map]: places where a map is at least half-way to its maximum.
 
-    area: share of the places. middle [map, 2] (m): mean place, weighted by how far the map is above
-    its minimum. variance [map, 2] (m^2) around it.
+    area: share of the places. centre [map, 2] (m): mean place, weighted by the rate above the
+    minimum of the map. variance [map, 2] (m^2) around the centre.
     """
 
     area: jax.Array
-    middle: jax.Array
+    centre: jax.Array
     variance: jax.Array
 
 
 def fields(maps: jax.Array, lattice: jax.Array) -> Fields:
-    """Fields of maps [map, place] over a lattice [place, 2] (m); NaN are places without a rate."""
+    """Fields of maps [map, place] over a lattice [place, 2] (m). NaN: no rate is known there."""
     known = jnp.isfinite(maps)
     peak = jnp.max(jnp.where(known, maps, -jnp.inf), axis=1, keepdims=True)
     low = jnp.min(jnp.where(known, maps, jnp.inf), axis=1, keepdims=True)
     w = jnp.where(known & (maps >= (peak + low) / 2), maps - low, 0)
     share = w / jnp.maximum(jnp.sum(w, axis=1, keepdims=True), 1e-12)
-    middle = share @ lattice
-    variance = jnp.einsum("mp,mpd->md", share, (lattice[None] - middle[:, None]) ** 2)
-    return Fields(jnp.sum(w > 0, axis=1) / jnp.sum(known, axis=1), middle, variance)
+    centre = share @ lattice
+    variance = jnp.einsum("mp,mpd->md", share, (lattice[None] - centre[:, None]) ** 2)
+    return Fields(jnp.sum(w > 0, axis=1) / jnp.sum(known, axis=1), centre, variance)
 
 
 def field_statistics(
     maps: jax.Array, own: jax.Array, lattice: jax.Array, *, width_m: float = 1.0
 ) -> dict[str, jax.Array]:
-    """How fields of maps differ from those of the cells themselves, `own`: both [map, place].
+    """Fields of maps compared with the fields `own` of the cells themselves, both [map, place].
 
-    Places where a map is NaN count in neither.
+    Places where a map is NaN are left out of both.
 
-    field_size: area over the own one, median. shift_cm: distance between the middles, mean.
-    shift_to_centre_cm: how far it leads towards the middle of the box, mean; negative where it
-    leads outwards. wall_elongation: deviation along a wall over that across it, both over those of
-    the own field, median over fields within WALL_M of one wall and of no other.
+    field_size: median ratio of the areas. shift_cm: mean distance between the centres.
+    shift_to_centre_cm: mean component of that shift towards the centre of the box.
+    wall_elongation: standard deviation along a wall over that across it, divided by the same ratio
+    of the own field; median over fields nearer than WALL_M to one wall, and to no perpendicular
+    wall.
     """
-    found, before = (
-        fields(maps, lattice),
-        fields(jnp.where(jnp.isfinite(maps), own, jnp.nan), lattice),
-    )
-    shift = found.middle - before.middle
-    inwards = width_m / 2 - before.middle
+    after = fields(maps, lattice)
+    before = fields(jnp.where(jnp.isfinite(maps), own, jnp.nan), lattice)
+    shift = after.centre - before.centre
+    inwards = width_m / 2 - before.centre
     inwards = inwards / jnp.maximum(jnp.linalg.norm(inwards, axis=1, keepdims=True), 1e-12)
-    near = jnp.minimum(before.middle, width_m - before.middle) < WALL_M  # a wall across x, or y
-    across_x = near[:, 0] & ~near[:, 1]
-    along_over_across = jnp.sqrt(found.variance / before.variance)
-    x, y = along_over_across.T
-    elongation = jnp.where(across_x, y / x, x / y)
+    # Whether a wall is near in x, and in y.
+    near = jnp.minimum(before.centre, width_m - before.centre) < WALL_M
+    x, y = jnp.sqrt(after.variance / before.variance).T
+    elongation = jnp.where(near[:, 0] & ~near[:, 1], y / x, x / y)
     elongation = jnp.where(near[:, 0] ^ near[:, 1], elongation, jnp.nan)
     return {
-        "field_size": jnp.median(found.area / before.area),
+        "field_size": jnp.median(after.area / before.area),
         "shift_cm": 100 * jnp.mean(jnp.linalg.norm(shift, axis=1)),
         "shift_to_centre_cm": 100 * jnp.mean(jnp.sum(shift * inwards, axis=1)),
         "wall_elongation": jnp.nanmedian(elongation),
@@ -79,7 +79,7 @@ def field_statistics(
 
 
 def mean_maps(model: Predictor, states: jax.Array, key: jax.Array, num_inner: int) -> jax.Array:
-    """Predicted maps, over atoms and samples: states [place, cell] -> [cell, place]."""
+    """Predicted maps, averaged over atoms and samples: states [place, cell] -> [cell, place]."""
     return jnp.mean(model.samples(states, key, num_inner), axis=(1, 2)).T
 
 
@@ -93,31 +93,26 @@ def similarity_when_moved(
     num_samples: int = 320,
     distance_sq: cells.DistanceSq = cells.euclidean_sq,
 ) -> tuple[jax.Array, jax.Array]:
-    """How alike predicted maps remain when the centres of some place cells move.
+    """Cosine similarity of predicted maps before and after the centres of some place cells move.
 
-    In every draw so many cells, chosen anew among those as they were, get centres that are uniform
-    in the box; the model is asked with the rates of those cells. -> cosine of every predicted map
-    with the one before, mean over cells, [moved, draw]; the same of the cells' own maps. Every map
-    is the mean of num_samples samples, over all atoms together, so that models of one atom and of
-    many are equally noisy. The two predictions are independent draws: the first row, where none has
-    moved, tells what the noise of sampling costs.
+    Each draw chooses cells of the original population and moves their centres to uniform random
+    places; the model then predicts from the rates of the changed population. -> cosine of each
+    predicted map with the one before, mean over cells, [moved, draw]; and the same for the place
+    cells' own maps. Each map averages num_samples samples of all atoms together, so that models of
+    one atom and of many are equally noisy. The predictions before and after are independent draws;
+    the first row, where no cell moves, shows the loss due to sampling noise.
 
     Source: the perturbation test of the thesis, 1 to 50 cells, 5 draws. Deviation: there the
     changes of one draw remain in the next, and one atom is compared with the mean of ten.
     """
     centres, lattice = jnp.asarray(data["centres"]), jnp.asarray(data["lattice"])
-    num_cells = len(centres)
+    num_cells, place_cell_maps = len(centres), jnp.asarray(data["sources"])
     before_key, key = jax.random.split(key)
-    own = jnp.asarray(data["sources"])
-    num_outer = jax.eval_shape(lambda s: model.samples(s, key, 1), own[:1]).shape[1]
+    num_outer = jax.eval_shape(lambda s: model.samples(s, key, 1), place_cell_maps[:1]).shape[1]
     num_inner = max(1, num_samples // num_outer)
-    before = mean_maps(model, own, before_key, num_inner)
+    before = mean_maps(model, place_cell_maps, before_key, num_inner)
 
-    def cosine(a: jax.Array, b: jax.Array) -> jax.Array:
-        product = jnp.linalg.norm(a, axis=1) * jnp.linalg.norm(b, axis=1)
-        return jnp.mean(jnp.sum(a * b, axis=1) / jnp.maximum(product, 1e-12))
-
-    def one(now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def after_a_move(now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         count, key = now
         order_key, place_key, sample_key = jax.random.split(key, 3)
         moves = jax.random.permutation(order_key, num_cells) < count
@@ -125,12 +120,31 @@ def similarity_when_moved(
         d = distance_sq(lattice, jnp.where(moves[:, None], places, centres))
         states = jnp.exp(d / (-2 * data["cell_width_m"] ** 2))
         after = mean_maps(model, states, sample_key, num_inner)
-        return cosine(after, before), cosine(states.T, own.T)
+        return mean_cosine(after, before), mean_cosine(states.T, place_cell_maps.T)
 
     counts = jnp.repeat(jnp.minimum(jnp.array(moved), num_cells), num_draws)
-    found = jax.lax.map(one, (counts, jax.random.split(key, len(counts))))
-    predicted, cells_own = (x.reshape(len(moved), num_draws) for x in found)
-    return predicted, cells_own
+    both = jax.lax.map(after_a_move, (counts, jax.random.split(key, len(counts))))
+    predicted, of_place_cells = (x.reshape(len(moved), num_draws) for x in both)
+    return predicted, of_place_cells
+
+
+def mean_cosine(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Cosine similarity of each map, both [map, place]; mean over maps."""
+    product = jnp.linalg.norm(a, axis=1) * jnp.linalg.norm(b, axis=1)
+    return jnp.mean(jnp.sum(a * b, axis=1) / jnp.maximum(product, 1e-12))
+
+
+class Rates(NamedTuple):
+    """Rates at the places of a lattice, all [place, cell].
+
+    predicted: mean over atoms and samples. empirical: discounted mean of the rates that followed in
+    the data, 0 where not visited. sources: the place cells' own rates. visited [place, 1] of bool.
+    """
+
+    predicted: jax.Array
+    empirical: jax.Array
+    sources: jax.Array
+    visited: jax.Array
 
 
 def evaluate_place_maps(
@@ -144,126 +158,161 @@ def evaluate_place_maps(
 ) -> tuple[Scalars, Readout]:
     """Predicted rates over a lattice of places: `evaluation=` of a task on place cells.
 
-    A cell's predicted rate map is, at each place, the mean of an atom's samples; over all atoms it
-    is a successor representation. It is compared with the discounted mean of the rates that
-    followed in the data ("empirical"). distance_sq: as in the
-    code of the data's place cells.
+    The predicted rate map of a cell is, at each place, the mean of an atom's samples. Averaged over
+    all atoms it is a successor representation. It is compared with the empirical map: the
+    discounted mean of the rates that followed in the data. distance_sq: as in the code of the
+    data's place cells.
 
-    Scalars: map_correlation, mean over cells of the correlation with the empirical map over visited
-    places; map_error, root mean square difference; place_correlation and place_error, the same of
-    the cell's own map, which is what a model that repeats the state would have; atom_spread, mean
-    deviation between atoms; those of `field_statistics`, and with empirical_ in front the same of
-    the empirical maps; information, mean spatial information (bits) of the predicted maps, all
-    places alike, and place_information, that of the cells. similarity_N and place_similarity_N, of
-    `similarity_when_moved`, mean over draws.
-    Of three decoders (D: ridge; gp, a Gaussian process; ensemble, of networks), fitted to the data,
-    D_error_cm: mean distance between the places decoded from the prediction and from the empirical
-    rates, and D_place_error_cm, for a model that repeats the state; gp_std_cm, ensemble_std_cm:
-    their own deviation at the prediction.
-    What needs the empirical maps is NaN where data["gamma"] is another.
+    Scalars: those of `compare_maps`; those of `field_statistics` for the predicted maps, and with
+    the prefix empirical_ for the empirical maps; atom_spread, mean standard deviation between
+    atoms; information and place_information, mean spatial information (bits) of the predicted maps
+    and of the place cells, with equal occupancy; similarity_N and place_similarity_N from
+    `similarity_when_moved`, N cells moved, mean over draws; those of `decode_places`.
+    Scalars that need the empirical maps are NaN if data["gamma"] is not gamma.
     """
     maps_key, moved_key, ensemble_key, hidden_key = jax.random.split(key, 4)
     lattice, sources = jnp.asarray(data["lattice"]), jnp.asarray(data["sources"])
     truth = jnp.asarray(data["empirical"])
     truth = jnp.where(jnp.abs(data["gamma"] - gamma) < 1e-6, truth, jnp.nan)
+    visited = jnp.isfinite(truth[:, :1])
     drawn = model.samples(sources, maps_key, num_inner)  # [place, outer, inner, cell]
     by_atom = jnp.mean(drawn, axis=2)
-    mean = jnp.mean(by_atom, axis=1)  # [place, cell]
-    visited = jnp.isfinite(truth[:, :1])
-    count = jnp.sum(visited)
-    known = jnp.where(visited, truth, 0)
+    rates = Rates(jnp.mean(by_atom, axis=1), jnp.where(visited, truth, 0), sources, visited)
+    similarity, place_similarity = similarity_when_moved(
+        model, data, moved_key, distance_sq=distance_sq
+    )
+    shown = central_places(len(sources))
+    decoded_scalars, decoded = decode_places(data, rates, drawn[shown, :, :32], ensemble_key)
+    empirical_fields = field_statistics(truth.T, sources.T, lattice)
+    scalars = {
+        **compare_maps(rates),
+        "atom_spread": jnp.mean(jnp.std(by_atom, axis=1)),
+        "information": mean_information(rates.predicted),
+        "place_information": mean_information(sources),
+        **field_statistics(rates.predicted.T, sources.T, lattice),
+        **{f"empirical_{name}": value for name, value in empirical_fields.items()},
+        **means_when_moved("similarity", similarity),
+        **means_when_moved("place_similarity", place_similarity),
+        **decoded_scalars,
+    }
+    readout = {
+        "maps": as_maps(rates.predicted),
+        "atom_maps": as_maps(by_atom),
+        "place_maps": as_maps(sources),
+        "empirical_maps": as_maps(truth),
+        "lattice": lattice,
+        "shown_sources": lattice[shown],
+        "similarity": similarity,
+        "place_similarity": place_similarity,
+        **decoded,
+    }
+    for number, hidden in enumerate(model.hidden(sources, hidden_key, num_inner)):
+        readout[f"hidden_maps_{number + 1}"] = as_maps(hidden[:, 0])  # of the first atom
+    return scalars, readout
 
-    def error(a: jax.Array) -> jax.Array:
-        return jnp.sqrt(jnp.sum(visited * (a - known) ** 2) / (count * a.shape[1]))
+
+def as_maps(x: jax.Array) -> jax.Array:
+    """[place, ...] -> [..., x, y], of a square lattice."""
+    side = round(len(x) ** 0.5)
+    return jnp.moveaxis(x, 0, -1).reshape(*x.shape[1:], side, side)
+
+
+def central_places(num_places: int) -> np.ndarray:
+    """Indices of nine places of a square lattice, spread evenly over its inner part."""
+    side = round(num_places**0.5)
+    along = np.linspace(0, side - 1, 5).round().astype(int)[1:4]
+    return (along[:, None] * side + along[None]).ravel()
+
+
+def compare_maps(rates: Rates) -> Scalars:
+    """Predicted against empirical maps, over visited places.
+
+    map_correlation: mean correlation over cells. map_error: root mean square difference.
+    place_correlation, place_error: the same for the place cells' own maps; a model that repeats the
+    state would have them.
+    """
+    count = jnp.sum(rates.visited)
 
     def correlation(a: jax.Array) -> jax.Array:
         a, b = (
-            jnp.where(visited, z - jnp.sum(z * visited, axis=0, keepdims=True) / count, 0)
-            for z in (a, known)
+            jnp.where(rates.visited, z - _mean_visited(z, rates.visited), 0)
+            for z in (a, rates.empirical)
         )
         scale = jnp.sqrt(jnp.sum(a**2, axis=0) * jnp.sum(b**2, axis=0))
         mean = jnp.mean(jnp.sum(a * b, axis=0) / jnp.maximum(scale, 1e-12))
         return jnp.where(count > 0, mean, jnp.nan)
 
-    side = round(len(sources) ** 0.5)
+    def error(a: jax.Array) -> jax.Array:
+        squares = rates.visited * (a - rates.empirical) ** 2
+        return jnp.sqrt(jnp.sum(squares) / (count * a.shape[1]))
 
-    def as_maps(x: jax.Array) -> jax.Array:
-        """[place, ...] -> [..., x, y]."""
-        return jnp.moveaxis(x, 0, -1).reshape(*x.shape[1:], side, side)
-
-    def information(x: jax.Array) -> jax.Array:
-        even = jnp.full((side, side), 1 / side**2)
-        maps = jnp.maximum(as_maps(x), 0)
-        return jnp.nanmean(ratemaps.spatial_information(maps, even).bits_per_spike)
-
-    similarity, place_similarity = similarity_when_moved(
-        model, data, moved_key, distance_sq=distance_sq
-    )
-    scalars = {
-        "map_correlation": correlation(mean),
-        "place_correlation": correlation(sources),
-        "map_error": error(mean),
-        "place_error": error(sources),
-        "atom_spread": jnp.mean(jnp.std(by_atom, axis=1)),
-        "information": information(mean),
-        "place_information": information(sources),
-        **field_statistics(mean.T, sources.T, lattice),
+    return {
+        "map_correlation": correlation(rates.predicted),
+        "place_correlation": correlation(rates.sources),
+        "map_error": error(rates.predicted),
+        "place_error": error(rates.sources),
     }
-    for name, value in field_statistics(truth.T, sources.T, lattice).items():
-        scalars[f"empirical_{name}"] = value
-    for moved in (0, 20, 50):
-        row = MOVED.index(moved)
-        scalars[f"similarity_{moved}"] = jnp.mean(similarity[row])
-        scalars[f"place_similarity_{moved}"] = jnp.mean(place_similarity[row])
 
-    # Where the prediction is: each decoder is asked for the means, for what followed, and for the
-    # samples of each atom.
-    rates, positions = jnp.asarray(data["states"]), jnp.asarray(data["positions"])
-    some = np.linspace(0, len(rates) - 1, min(500, len(rates))).astype(int)
-    shown = np.linspace(0, side - 1, 5).round().astype(int)[1:4]
-    shown = (shown[:, None] * side + shown[None]).ravel()  # nine places
-    samples = drawn[shown, :, :32]
-    asked = jnp.concatenate([mean, known, sources, samples.reshape(-1, samples.shape[-1])])
-    ridge = decoders.ridge_decoder(rates, positions, asked)
-    process = decoders.gaussian_process(rates[some], positions[some], asked)
-    ensemble = decoders.network_ensemble(rates, positions, asked, ensemble_key)
-    places = {"ridge": ridge, "gp": process.mean, "ensemble": ensemble.mean}
-    std = {"gp": process.std, "ensemble": jnp.sqrt(jnp.mean(ensemble.std**2, axis=1))}
-    total = len(lattice)
-    for name, found in places.items():
-        predicted, followed, repeated = (found[i * total : (i + 1) * total] for i in range(3))
-        for kind, others in (("", predicted), ("place_", repeated)):
-            apart = jnp.linalg.norm(others - followed, axis=1, keepdims=True)
-            error_cm = 100 * jnp.sum(jnp.where(visited, apart, 0)) / count
-            scalars[f"{name}_{kind}error_cm"] = error_cm
-    for name, found in std.items():
-        scalars[f"{name}_std_cm"] = 100 * jnp.mean(found[:total])
 
-    readout = {
-        "maps": as_maps(mean),
-        "atom_maps": as_maps(by_atom),
-        "place_maps": as_maps(sources),
-        "empirical_maps": as_maps(truth),
-        "lattice": lattice,
-        "shown": process.mean[3 * total :].reshape(*samples.shape[:3], 2),
-        "shown_sources": lattice[shown],
-        "similarity": similarity,
-        "place_similarity": place_similarity,
+def _mean_visited(x: jax.Array, visited: jax.Array) -> jax.Array:
+    """Mean over visited places: [place, cell] -> [1, cell]."""
+    return jnp.sum(x * visited, axis=0, keepdims=True) / jnp.sum(visited)
+
+
+def mean_information(rates: jax.Array) -> jax.Array:
+    """Spatial information (bits), mean over cells, with equal occupancy: [place, cell] -> []."""
+    occupancy = as_maps(jnp.full(len(rates), 1 / len(rates), rates.dtype))
+    maps = jnp.maximum(as_maps(rates), 0)
+    return jnp.nanmean(ratemaps.spatial_information(maps, occupancy).bits_per_spike)
+
+
+def means_when_moved(name: str, similarity: jax.Array) -> Scalars:
+    """NAME_0, NAME_20, NAME_50 from [moved, draw]: means over draws."""
+    return {f"{name}_{count}": jnp.mean(similarity[MOVED.index(count)]) for count in (0, 20, 50)}
+
+
+def decode_places(
+    data: Any, rates: Rates, samples: jax.Array, key: jax.Array
+) -> tuple[Scalars, Readout]:
+    """Places decoded from predicted rates by three decoders, fitted to the data.
+
+    D is ridge (regression), gp (Gaussian process), ensemble (of networks). Scalars:
+    D_error_cm: mean distance between the places decoded from predicted and from empirical rates.
+    D_place_error_cm: the same for a model that repeats the state.
+    gp_std_cm, ensemble_std_cm: mean standard deviation of the decoder, at predicted rates.
+    samples [source, outer, inner, cell]: decoded by the Gaussian process, for figures.
+    """
+    states, positions = jnp.asarray(data["states"]), jnp.asarray(data["positions"])
+    some = np.linspace(0, len(states) - 1, min(500, len(states))).astype(int)
+    process = functools.partial(decoders.gaussian_process, states[some], positions[some])
+    ensemble = decoders.network_ensemble(states, positions, key)
+    decode: dict[str, Callable[[jax.Array], jax.Array]] = {
+        "ridge": functools.partial(decoders.ridge_decoder, states, positions),
+        "gp": lambda queries: process(queries).mean,
+        "ensemble": lambda queries: ensemble(queries).mean,
     }
-    for number, hidden in enumerate(model.hidden(sources, hidden_key, num_inner)):
-        readout[f"hidden_maps_{number + 1}"] = as_maps(hidden[:, 0])  # of the first atom
-    for name, found in places.items():
-        readout[f"decoded_{name}"] = found[:total]
-    for name, found in std.items():
-        readout[f"std_{name}"] = found[:total]
+    scalars: Scalars = {}
+    readout: Readout = {}
+    for name, places_of in decode.items():
+        predicted, empirical, repeated = map(places_of, rates[:3])
+        readout[f"decoded_{name}"] = predicted
+        for label, places in (("", predicted), ("place_", repeated)):
+            apart = jnp.linalg.norm(places - empirical, axis=1, keepdims=True)
+            scalars[f"{name}_{label}error_cm"] = 100 * _mean_visited(apart, rates.visited)[0, 0]
+    ensemble_std = jnp.sqrt(jnp.mean(ensemble(rates.predicted).std ** 2, axis=1))
+    for name, std in (("gp", process(rates.predicted).std), ("ensemble", ensemble_std)):
+        readout[f"std_{name}"] = std
+        scalars[f"{name}_std_cm"] = 100 * jnp.mean(std)
+    decoded_samples = process(samples.reshape(-1, samples.shape[-1])).mean
+    readout["shown"] = decoded_samples.reshape(*samples.shape[:3], 2)
     return scalars, readout
 
 
-# Figures ---------------------------------------------------------------------------------------
+# --- Figures ---
 
 
 def draw_place_maps(readout: HostReadout) -> dict[str, Figure]:
-    """Maps, predicted and of hidden layers, places to come, samples by atom, and similarity."""
+    """Predicted maps, maps of hidden units, decoded predictions, samples, and similarity."""
     return {
         "rate_maps": _draw_maps(readout),
         "hidden_maps": _draw_hidden(readout),
@@ -285,13 +334,13 @@ def draw_place_maps(readout: HostReadout) -> dict[str, Figure]:
 def draw_similarity(
     curves: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], *, spread: str
 ) -> Figure:
-    """Curves {label: (middle, low, high), each [moved]}; spread: what low and high are."""
+    """Curves {label: (mean, low, high), each [moved]}; spread: the meaning of low and high."""
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     ax = figure.subplots()
-    for number, (label, (middle, low, high)) in enumerate(curves.items()):
+    for number, (label, (mean, low, high)) in enumerate(curves.items()):
         colour = figures.COLOURS[number % len(figures.COLOURS)]
         ax.fill_between(MOVED, low, high, color=colour, alpha=0.2, linewidth=0)
-        ax.plot(MOVED, middle, ".-", color=colour, label=label)
+        ax.plot(MOVED, mean, ".-", color=colour, label=label)
     ax.set(xlabel="place cells that moved", ylabel="cosine with the map before", ylim=(None, 1.02))
     ax.set_title(f"Maps when place cells move: mean, {spread}", fontsize=9, loc="right")
     ax.legend(fontsize=8)
@@ -318,7 +367,7 @@ def _rows_of_maps(rows: dict[str, np.ndarray], title: str, columns: list[str]) -
 
 
 def _draw_maps(readout: HostReadout) -> Figure:
-    """Rows: the cell itself, what follows in the data, the prediction, and three atoms."""
+    """Rows: place cells, empirical maps, predicted maps of all atoms, and of three atoms."""
     shown = np.linspace(0, len(readout["maps"]) - 1, 8).astype(int)
     rows = {
         "place cell": readout["place_maps"][shown],
@@ -332,7 +381,7 @@ def _draw_maps(readout: HostReadout) -> Figure:
 
 
 def _draw_hidden(readout: HostReadout) -> Figure:
-    """Rows: hidden layers of the first atom; eight units each, those that vary most."""
+    """Rows: hidden layers of the first atom; columns: the eight units that vary most."""
     layers = [n for n in readout if n.startswith("hidden_maps_")]
     count = min(8, *(len(readout[n]) for n in layers))
     rows = {}
@@ -345,9 +394,8 @@ def _draw_hidden(readout: HostReadout) -> Figure:
 
 
 def _draw_predictions(readout: HostReadout) -> Figure:
-    """Rows: decoders; the move to the mean place to come, x and y as maps, and the uncertainty."""
+    """Rows: decoders; columns: arrows to the decoded place, its x, its y, and the uncertainty."""
     lattice = readout["lattice"]
-    side = round(len(lattice) ** 0.5)
     titles = {
         "ridge": "ridge regression",
         "gp": "Gaussian process",
@@ -356,31 +404,41 @@ def _draw_predictions(readout: HostReadout) -> Figure:
     figure = Figure(figsize=(14, 10), layout="constrained")
     figure.suptitle("Place, and the place that is decoded from the predicted rates")
     axes = figure.subplots(len(titles), 4)
-    for (name, title), line in zip(titles.items(), axes, strict=True):
+    for (name, title), (arrows, *maps) in zip(titles.items(), axes, strict=True):
         decoded = readout[f"decoded_{name}"]
-        panels = [(decoded[:, 0], "predicted x (m)"), (decoded[:, 1], "predicted y (m)")]
-        if f"std_{name}" in readout:
-            panels.append((readout[f"std_{name}"], "decoder's deviation (m)"))
-        arrows, *others = line
-        row, column = np.divmod(np.arange(len(lattice)), side)
-        thin = (row % 2 == 0) & (column % 2 == 0)
-        move = (decoded - lattice)[thin if side > 10 else slice(None)]
-        start = lattice[thin if side > 10 else slice(None)]
-        arrows.quiver(*start.T, *move.T, angles="xy", scale_units="xy", scale=1, width=0.004)
-        arrows.set(xlim=(0, 1), ylim=(0, 1), xlabel="x (m)", ylabel="y (m)", aspect="equal")
+        _draw_arrows(arrows, lattice, decoded)
         arrows.set_title(title, fontsize=10)
-        for ax, (values, label) in zip(others, panels, strict=False):
-            place = "x (m)" in label or "y (m)" in label
-            image = ax.imshow(
-                values.reshape(side, side).T,
-                origin="lower",
-                extent=(0, 1, 0, 1),
-                vmin=0,
-                vmax=1 if place else None,
-                cmap="coolwarm" if place else "viridis",
-            )
-            figure.colorbar(image, ax=ax, label=label)
-            ax.set(xlabel="x (m)", ylabel="y (m)")
-        for ax in others[len(panels) :]:
-            ax.set_axis_off()
+        for ax, values, label in zip(maps, decoded.T, ("x", "y"), strict=False):
+            _draw_values(ax, values, f"predicted {label} (m)", vmax=1, cmap="coolwarm")
+        if f"std_{name}" in readout:
+            _draw_values(maps[2], readout[f"std_{name}"], "standard deviation (m)")
+        else:
+            maps[2].set_axis_off()
     return figure
+
+
+def _draw_arrows(ax: Axes, lattice: np.ndarray, decoded: np.ndarray) -> None:
+    """Arrows from places to decoded places; on a fine lattice from every second place."""
+    side = round(len(lattice) ** 0.5)
+    row, column = np.divmod(np.arange(len(lattice)), side)
+    shown = (row % 2 == 0) & (column % 2 == 0) if side > 10 else np.ones(len(lattice), bool)
+    start, move = lattice[shown], (decoded - lattice)[shown]
+    ax.quiver(*start.T, *move.T, angles="xy", scale_units="xy", scale=1, width=0.004)
+    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="x (m)", ylabel="y (m)", aspect="equal")
+
+
+def _draw_values(
+    ax: Axes, values: np.ndarray, label: str, *, vmax: float | None = None, cmap: str = "viridis"
+) -> None:
+    """A map of values [place] with its colour bar."""
+    side = round(len(values) ** 0.5)
+    image = ax.imshow(
+        values.reshape(side, side).T,
+        origin="lower",
+        extent=(0, 1, 0, 1),
+        vmin=0,
+        vmax=vmax,
+        cmap=cmap,
+    )
+    ax.figure.colorbar(image, ax=ax, label=label)
+    ax.set(xlabel="x (m)", ylabel="y (m)")

@@ -1,7 +1,7 @@
-"""What a distributional successor measure predicts of returns, against Monte Carlo."""
+"""Returns that a distributional successor measure predicts, compared with Monte-Carlo returns."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -12,15 +12,17 @@ from hfjax import envs, figures
 from hfjax.models.dsm.task import Predictor
 from hfjax.task import HostReadout, Readout, Scalars
 
-# Distances between samples of one number ---------------------------------------------------------
+# --- Distances between two samples of a number ---
 
 
 def distances(x: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
-    """How far two samples of a number lie apart: [p], [q] -> three scalars.
+    """Distances between two samples of a number: [p], [q] -> three scalars.
 
-    With F, G their distribution functions: wasserstein = integral |F - G|, cramer_von_mises =
-    p q / (p + q)^2 sum (F - G)^2 over all points of both (the two-sample statistic T of SciPy where
-    no two are equal), kolmogorov_smirnov = max |F - G|.
+    F and G are the distribution functions of x and y:
+    wasserstein = integral |F - G|,
+    cramer_von_mises = p q / (p + q)^2 sum (F - G)^2 over all points of both (SciPy's two-sample
+    statistic T if no two points are equal),
+    kolmogorov_smirnov = max |F - G|.
     """
     p, q = len(x), len(y)
     both = jnp.sort(jnp.concatenate([x, y]))
@@ -34,12 +36,37 @@ def distances(x: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
     }
 
 
-# Returns ---------------------------------------------------------------------------------------
+# --- Returns ---
+
+
+class Act(Protocol):
+    """(policy, state, key) -> action."""
+
+    def __call__(self, policy: Any, state: jax.Array, key: jax.Array, /) -> jax.Array:
+        """state [state] -> action [action]."""
+
+
+class Coordinates(Protocol):
+    """(states) -> the two numbers of a state that figures show."""
+
+    def __call__(self, states: jax.Array, /) -> jax.Array:
+        """states [..., dim] -> [..., 2]."""
 
 
 def first_two(states: jax.Array) -> jax.Array:
     """The first two numbers of states: [..., dim] -> [..., 2]."""
     return states[..., :2]
+
+
+class AtomReturns(NamedTuple):
+    """mean, noise [source, reward, outer]; some samples [source, outer, inner, 2] for figures.
+
+    mean: return of each atom. noise: its standard error, because it averages num_inner samples.
+    """
+
+    mean: jax.Array
+    noise: jax.Array
+    samples: jax.Array
 
 
 def evaluate_returns(
@@ -49,82 +76,138 @@ def evaluate_returns(
     *,
     gamma: float,
     rewards: Mapping[str, envs.Reward],
-    act: Callable[[Any, jax.Array, jax.Array], jax.Array] | None = None,
-    coordinates: Callable[[jax.Array], jax.Array] = first_two,
+    act: Act | None = None,
+    coordinates: Coordinates = first_two,
     num_inner: int = 4096,
 ) -> tuple[Scalars, Readout]:
-    """Distributions of the return at data["sources"] against Monte Carlo: `evaluation=` of a task.
+    """Return distributions at data["sources"], compared with Monte Carlo: `evaluation=` of a task.
 
-    An atom's return is the mean reward of its samples over 1 - gamma; over atoms they are compared
-    with data["mc_returns"] [source, reward, rollout] by `distances`. act (data["policy"], state,
-    key) -> action: for rewards that depend on it. coordinates (states) -> [..., 2]: what the
-    figures show.
+    The return of an atom is the mean reward of its samples, divided by 1 - gamma. `distances`
+    compares the atoms' returns with data["mc_returns"] [source, reward, rollout]. act gets
+    data["policy"]; it is needed for rewards that depend on the action. coordinates: for figures.
 
-    Scalars, D each of the three distances, over sources and rewards; the Wasserstein distance is
-    divided by the deviation of the reward's Monte-Carlo returns over all sources:
-    D_mean, D_median, D_min, D_max; gaussian_D_mean and floor_D_mean, controls: as many quantiles of
-    a normal fit of the Monte-Carlo returns, and as many of them drawn at random, both with noise
-    like that which the mean of num_inner samples leaves in an atom's return; sampling_noise, this
-    noise over the same deviation, mean. wasserstein_R of each reward R, not divided, a mean over
-    sources. NaN where data["gamma"] is another.
-    Deviation: the original takes 1024 samples.
+    Scalars, D being each of the three distances, over sources and rewards:
+    D_mean, D_median, D_min, D_max. The Wasserstein distance is divided by the standard deviation of
+    the reward's Monte-Carlo returns over all sources.
+    gaussian_D_mean, floor_D_mean: controls with the same number of atoms, (a) quantiles of a
+    Gaussian fit to the Monte-Carlo returns, (b) random Monte-Carlo returns. Both have noise added
+    that is as large as the sampling noise of an atom's return.
+    sampling_noise: mean of this noise, divided by the same standard deviation.
+    wasserstein_R: Wasserstein distance of each reward R, not divided, mean over sources.
+    All are NaN if data["gamma"] is not gamma.
+    Deviation: the original draws 1024 samples.
     """
     sample_key, action_key, floor_key, noise_key = jax.random.split(key, 4)
-    sources, truth = jnp.asarray(data["sources"]), jnp.asarray(data["mc_returns"])
-
-    def at_source(now: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
-        """Mean and deviation of an atom's rewards [reward, outer]; some samples."""
-        source, sample_key, action_key = now
-        drawn = model.samples(source[None], sample_key, num_inner)[0]  # [outer, inner, dim]
-        actions = jnp.zeros((*drawn.shape[:-1], 1), drawn.dtype)
-        if act is not None:
-            flat = drawn.reshape(-1, drawn.shape[-1])
-            keys = jax.random.split(action_key, len(flat))
-            actions = jax.vmap(act, (None, 0, 0))(data["policy"], flat, keys)
-            actions = actions.reshape(*drawn.shape[:-1], -1)
-        found = jnp.stack([reward(drawn, actions) for reward in rewards.values()])
-        return jnp.mean(found, axis=-1), jnp.std(found, axis=-1), coordinates(drawn[:, :32])
-
-    keys = (jax.random.split(k, len(sources)) for k in (sample_key, action_key))
-    mean, std, shown = jax.lax.map(at_source, (sources, *keys))
-    per_atom = mean / (1 - gamma)  # [source, reward, outer]
-    noise = std / (1 - gamma) / num_inner**0.5
-    num_outer = per_atom.shape[-1]
-    # Some rewards are certain at some sources: the deviation is that over all sources.
-    relative = jnp.maximum(jnp.std(truth, axis=(0, 2), keepdims=True)[..., 0], 1e-6)
-
-    quantiles = jax.scipy.special.ndtri((jnp.arange(num_outer) + 0.5) / num_outer)
-    normal = jnp.mean(truth, axis=-1, keepdims=True) + jnp.std(
-        truth, axis=-1, keepdims=True
-    ) * quantiles.reshape(1, 1, -1)
+    truth = jnp.asarray(data["mc_returns"])
+    atoms = atom_returns(
+        model,
+        data,
+        (sample_key, action_key),
+        gamma=gamma,
+        rewards=rewards,
+        act=act,
+        coordinates=coordinates,
+        num_inner=num_inner,
+    )
+    # Some rewards are certain at some sources, so the standard deviation is that over all sources.
+    scale = jnp.maximum(jnp.std(truth, axis=(0, 2), keepdims=True)[..., 0], 1e-6)
+    # A perfect model's atoms would have this noise.
+    noise = atoms.noise * jax.random.normal(noise_key, atoms.mean.shape, atoms.mean.dtype)
+    num_outer = atoms.mean.shape[-1]
     some = jax.random.choice(floor_key, truth.shape[-1], (num_outer,), replace=False)
-    # The noise of a perfect model is that of atoms as wide as these.
-    same_noise = noise * jax.random.normal(noise_key, per_atom.shape, per_atom.dtype)
-    scalars = {"sampling_noise": jnp.mean(noise / relative[..., None])}
-    compare = jax.vmap(jax.vmap(distances))
-    for prefix, values in (
-        ("", per_atom),
-        ("gaussian_", normal + same_noise),
-        ("floor_", truth[..., some] + same_noise),
-    ):
-        for name, found in compare(values, truth).items():
-            if name == "wasserstein":
-                for number, reward in enumerate(rewards if not prefix else ()):
-                    of_reward = jnp.mean(found[:, number])
-                    scalars[f"wasserstein_{reward.replace(' ', '_')}"] = of_reward
-                found = found / relative
-            scalars[f"{prefix}{name}_mean"] = jnp.mean(found)
-            for statistic in (jnp.median, jnp.min, jnp.max) if not prefix else ():
-                scalars[f"{name}_{statistic.__name__}"] = statistic(found)
+    scalars = {
+        "sampling_noise": jnp.mean(atoms.noise / scale[..., None]),
+        **scalars_of_model(atoms.mean, truth, scale, tuple(rewards)),
+        **scalars_of_control(
+            "gaussian", gaussian_quantiles(truth, num_outer) + noise, truth, scale
+        ),
+        **scalars_of_control("floor", truth[..., some] + noise, truth, scale),
+    }
     same = jnp.abs(data["gamma"] - gamma) < 1e-6
-    scalars = {n: jnp.where(same, v, jnp.nan) for n, v in scalars.items()}
+    scalars = {name: jnp.where(same, value, jnp.nan) for name, value in scalars.items()}
     readout = {
-        "returns": per_atom,
+        "returns": atoms.mean,
         "mc_returns": truth[..., :1000],
-        "shown": shown,
-        "shown_sources": coordinates(sources),
+        "shown": atoms.samples,
+        "shown_sources": coordinates(jnp.asarray(data["sources"])),
     }
     return scalars, readout
+
+
+def atom_returns(
+    model: Predictor,
+    data: Any,
+    keys: tuple[jax.Array, jax.Array],
+    *,
+    gamma: float,
+    rewards: Mapping[str, envs.Reward],
+    act: Act | None,
+    coordinates: Coordinates,
+    num_inner: int,
+) -> AtomReturns:
+    """Return of each atom at each source; keys: of the samples, and of the actions."""
+    sources = jnp.asarray(data["sources"])
+
+    def actions_of(drawn: jax.Array, key: jax.Array) -> jax.Array:
+        if act is None:
+            return jnp.zeros((*drawn.shape[:-1], 1), drawn.dtype)
+        flat = drawn.reshape(-1, drawn.shape[-1])
+        keys = jax.random.split(key, len(flat))
+        actions = jax.vmap(act, (None, 0, 0))(data["policy"], flat, keys)
+        return actions.reshape(*drawn.shape[:-1], -1)
+
+    def at_source(now: tuple[jax.Array, jax.Array, jax.Array]) -> AtomReturns:
+        source, sample_key, action_key = now
+        drawn = model.samples(source[None], sample_key, num_inner)[0]  # [outer, inner, dim]
+        actions = actions_of(drawn, action_key)
+        values = jnp.stack([reward(drawn, actions) for reward in rewards.values()])
+        mean, std = jnp.mean(values, axis=-1), jnp.std(values, axis=-1)
+        return AtomReturns(
+            mean / (1 - gamma), std / (1 - gamma) / num_inner**0.5, coordinates(drawn[:, :32])
+        )
+
+    per_source = (jax.random.split(k, len(sources)) for k in keys)
+    return jax.lax.map(at_source, (sources, *per_source))
+
+
+def gaussian_quantiles(truth: jax.Array, count: int) -> jax.Array:
+    """Even quantiles of a Gaussian fit: [source, reward, rollout] -> [source, reward, count]."""
+    quantiles = jax.scipy.special.ndtri((jnp.arange(count) + 0.5) / count)
+    mean, std = (f(truth, axis=-1, keepdims=True) for f in (jnp.mean, jnp.std))
+    return mean + std * quantiles.reshape(1, 1, -1)
+
+
+def scaled_distances(
+    values: jax.Array, truth: jax.Array, scale: jax.Array
+) -> Iterator[tuple[str, jax.Array]]:
+    """(name, distance [source, reward]); the Wasserstein distance is divided by scale."""
+    for name, distance in jax.vmap(jax.vmap(distances))(values, truth).items():
+        yield name, distance / scale if name == "wasserstein" else distance
+
+
+def scalars_of_model(
+    values: jax.Array, truth: jax.Array, scale: jax.Array, rewards: tuple[str, ...]
+) -> Scalars:
+    """Statistics of each distance over sources and rewards, and wasserstein_R of each reward."""
+    scalars: Scalars = {}
+    for name, distance in scaled_distances(values, truth, scale):
+        for statistic in (jnp.mean, jnp.median, jnp.min, jnp.max):
+            scalars[f"{name}_{statistic.__name__}"] = statistic(distance)
+        if name == "wasserstein":
+            by_reward = jnp.mean(distance * scale, axis=0)
+            for reward, value in zip(rewards, by_reward, strict=True):
+                scalars[f"wasserstein_{reward.replace(' ', '_')}"] = value
+    return scalars
+
+
+def scalars_of_control(
+    control: str, values: jax.Array, truth: jax.Array, scale: jax.Array
+) -> Scalars:
+    """Mean of each distance over sources and rewards, for returns that no model predicted."""
+    return {
+        f"{control}_{name}_mean": jnp.mean(distance)
+        for name, distance in scaled_distances(values, truth, scale)
+    }
 
 
 def pendulum_returns(
@@ -133,7 +216,7 @@ def pendulum_returns(
     key: jax.Array,
     *,
     gamma: float,
-    act: Callable[[Any, jax.Array, jax.Array], jax.Array],
+    act: Act,
     num_inner: int = 4096,
 ) -> tuple[Scalars, Readout]:
     """`evaluate_returns` of envs.PENDULUM_REWARDS."""
@@ -182,7 +265,7 @@ def draw_windy(readout: HostReadout) -> dict[str, Figure]:
 def draw_returns(
     readout: HostReadout, *, rewards: tuple[str, ...], axes: tuple[str, str]
 ) -> dict[str, Figure]:
-    """Distribution functions and histograms of the returns, and samples by atom."""
+    """Distribution functions and histograms of the returns, and the samples of each atom."""
     return {
         "samples": draw_samples(readout, axes),
         "cdf": _draw_returns(readout, rewards, axes, cumulative=True),
@@ -197,7 +280,7 @@ def _draw_returns(
     *,
     cumulative: bool,
 ) -> Figure:
-    """A row a reward, a column a source: returns of the atoms against Monte Carlo."""
+    """Returns of the atoms and of Monte Carlo; a row for each reward, a column for each source."""
     sources = readout["shown_sources"]
     size = (1.7 * len(sources) + 0.8, 1.5 * len(rewards) + 1.2)
     figure = Figure(figsize=size, layout="constrained")
@@ -230,7 +313,7 @@ def _draw_returns(
 
 
 def draw_samples(readout: HostReadout, names: tuple[str, str]) -> Figure:
-    """Samples of the atoms, a colour an atom, after each source.
+    """Samples of the atoms at each source; each atom has a colour.
 
     readout: "shown" [source, outer, inner, 2], "shown_sources" [source, 2].
     """
@@ -238,7 +321,7 @@ def draw_samples(readout: HostReadout, names: tuple[str, str]) -> Figure:
     columns = min(3, len(sources))
     rows = -(-len(sources) // columns)
     figure = Figure(figsize=(2.8 * columns + 0.6, 2.8 * rows + 0.6), layout="constrained")
-    figure.suptitle("Samples of the states to come, a colour an atom; the cross is the source")
+    figure.suptitle("Samples of future states; colour: atom; cross: source")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax in panels[len(sources) :]:
         ax.set_axis_off()

@@ -181,7 +181,7 @@ class HiddenLayers(Protocol):
     def __call__(
         self, states: jax.Array, key: jax.Array, num_inner: int, /
     ) -> tuple[jax.Array, ...]:
-        """states [batch, dim] -> each layer [batch, outer, unit], the mean over num_inner samples."""
+        """states [batch, dim] -> each layer [batch, outer, unit], a mean over num_inner samples."""
 
 
 class Predictor(NamedTuple):

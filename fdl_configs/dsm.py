@@ -1,4 +1,8 @@
-"""The config `dsm`, and fiddlers that the other configs of the successor measure share."""
+"""The config `dsm`, and fiddlers that the other configs of the successor measure share.
+
+Paper: Wiltzer et al. 2024
+Results: experiments/dsm/RESULTS.md
+"""
 
 import fiddle as fdl
 import optax

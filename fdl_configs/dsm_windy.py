@@ -1,4 +1,8 @@
-"""The config `dsm_windy`."""
+"""The config `dsm_windy`.
+
+Paper: Wiltzer et al. 2024
+Results: experiments/dsm/RESULTS.md
+"""
 
 import fiddle as fdl
 

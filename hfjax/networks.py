@@ -13,7 +13,6 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 from hfjax import check
 

@@ -116,7 +116,9 @@ def test_both_know_where_they_were_and_that_they_were_not_elsewhere():
     queries = code(np.concatenate([seen, unseen]))
     for decoded in (
         decoders.gaussian_process(code(positions), positions, queries),
-        jax.jit(decoders.network_ensemble)(code(positions), positions, queries, jax.random.key(0)),
+        jax.jit(lambda rates, key: decoders.network_ensemble(rates, positions, key)(queries))(
+            code(positions), jax.random.key(0)
+        ),
     ):
         distance = np.linalg.norm(decoded.mean[:50] - seen, axis=1)
         assert np.median(distance) < 0.01
@@ -128,13 +130,13 @@ def test_both_know_where_they_were_and_that_they_were_not_elsewhere():
     ("settings", "message"),
     [
         ({"num_networks": 1}, "num_networks must be at least 2"),
-        ({"learning_rate": 0.0}, "learning_rate must be positive"),
+        ({"num_steps": 0}, "num_steps must be at least 1"),
     ],
 )
 def test_impossible_ensembles_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         decoders.network_ensemble(
-            jnp.zeros((3, 2)), jnp.zeros((3, 1)), jnp.zeros((1, 2)), jax.random.key(0), **settings
+            jnp.zeros((3, 2)), jnp.zeros((3, 1)), jax.random.key(0), **settings
         )
 
 

@@ -78,6 +78,11 @@ def pendulum():
     return transitions.pendulum(num_transitions=2_000, num_rollouts=40)
 
 
+@functools.cache
+def windy():
+    return transitions.windy_grid(num_transitions=400, num_rollouts=500)
+
+
 def test_the_pendulum_swings_up_and_stays():
     made = pendulum()
     assert made["states"].shape == (2_000, 3)
@@ -92,11 +97,15 @@ def test_the_pendulum_swings_up_and_stays():
 
 
 def test_a_policys_actions_are_the_tanh_of_a_normal_variable(tmp_path):
-    layer = policies.networks.DenseParams
+    def layer(kernel, bias):
+        return {"kernel": jnp.array(kernel), "bias": jnp.array(bias)}
+
     policy = policies.GaussianPolicy(
-        hidden=(layer(jnp.array([[1.0, -1.0]]), jnp.array([0.0, 0.5])),),
-        mean=layer(jnp.array([[0.3], [0.1]]), jnp.array([0.1])),
-        log_std=layer(jnp.zeros((2, 1)), jnp.array([-1.0])),
+        params={
+            "Dense_0": layer([[1.0, -1.0]], [0.0, 0.5]),
+            "mean": layer([[0.3], [0.1]], [0.1]),
+            "log_std": layer([[0.0], [0.0]], [-1.0]),
+        },
         low=jnp.array([-2.0]),
         high=jnp.array([4.0]),
     )
@@ -137,7 +146,9 @@ def test_the_trained_animal_reaches_its_goal():
 
 @pytest.mark.parametrize("behaviour", transitions.BEHAVIOURS)
 def test_place_cells_along_every_behaviour(behaviour):
-    made = transitions.place_cells(behaviour=behaviour, num_steps=1_000)
+    behave = transitions.BEHAVIOURS[behaviour]
+    track = behave(jax.random.split(jax.random.key(0))[0], 1_000)  # made once, for both gammas
+    made = transitions.place_cells(behaviour=lambda key, num_steps: track, num_steps=1_000)
     assert made["states"].shape == (1_000, 50)
     assert made["states"].min() >= 0
     assert made["states"].max() <= 1
@@ -153,20 +164,22 @@ def test_place_cells_along_every_behaviour(behaviour):
         crossed = (positions[1:, 0] > 0.4) != (positions[:-1, 0] > 0.4)
         assert not np.any(crossed & (positions[1:, 1] < 0.85))
     # What follows, at a gamma of 0: the rates themselves, at the first visit's lattice bin.
-    now = transitions.place_cells(behaviour=behaviour, num_steps=1_000, gamma=0.0)
+    now = transitions.place_cells(
+        behaviour=lambda key, num_steps: track, num_steps=1_000, gamma=0.0
+    )
     bins = np.clip((positions * 20).astype(int), 0, 19) @ (20, 1)
     np.testing.assert_allclose(
         now["empirical"][bins[0]], made["states"][bins == bins[0]].mean(axis=0), rtol=1e-4
     )
 
 
-def test_what_follows_is_discounted_until_the_episode_ends(monkeypatch):
+def test_what_follows_is_discounted_until_the_episode_ends():
     def three_places(key, num_steps):
         positions = np.array([[0.05, 0.05], [0.55, 0.55], [0.95, 0.95], [0.05, 0.55]], np.float32)
-        return transitions.arena.box(1.0), positions, np.array([False, False, True, True])
+        last = np.array([False, False, True, True])
+        return transitions.Track(transitions.arena.box(1.0), positions, last)
 
-    monkeypatch.setitem(transitions.BEHAVIOURS, "three", three_places)
-    made = transitions.place_cells(behaviour="three", num_steps=4, gamma=0.5, lattice=10)
+    made = transitions.place_cells(behaviour=three_places, num_steps=4, gamma=0.5, lattice=10)
     r = made["states"]
     np.testing.assert_allclose(made["empirical"][0], r[0] / 2 + r[1] / 4 + r[2] / 4, rtol=1e-5)
     np.testing.assert_allclose(made["empirical"][99], r[2], rtol=1e-5)
@@ -175,7 +188,7 @@ def test_what_follows_is_discounted_until_the_episode_ends(monkeypatch):
     np.testing.assert_allclose(made["occupancy"][[0, 5, 55, 99]], 0.25)
 
 
-# Files -----------------------------------------------------------------------------------------
+# --- Files ---
 
 
 def test_a_data_set_is_made_once_and_read_again(tmp_path):
@@ -198,7 +211,7 @@ def test_a_data_set_is_made_once_and_read_again(tmp_path):
     windy = functools.partial(transitions.windy_grid, **few)
     with pytest.raises(ValueError, match=r"was made with .*maker=pendulum.*maker=windy_grid"):
         transitions.saved_or_made(path=path, maker=windy)
-    with pytest.raises(ValueError, match="a data set is an npz, but its path is plain"):
+    with pytest.raises(ValueError, match="a data set is an npz file, but its path is plain"):
         transitions.saved_or_made(path="plain", maker=maker)
     del arrays["policy/low"]
     np.savez(tmp_path / "lacks.npz", **arrays)
@@ -232,7 +245,7 @@ def test_a_file_that_is_no_data_set_is_told_in_a_sentence(kind, tmp_path):
 
 def test_impossible_data_sets_are_refused():
     for make, message in (
-        (lambda: transitions.place_cells(behaviour="fly"), "behaviour must be one of random_walk"),
+        (lambda: transitions.place_cells(num_cells=0), "num_cells must be at least 1"),
         (lambda: transitions.pendulum(gamma=1.0), "gamma must be at least 0 and below 1"),
         (lambda: transitions.windy_grid(num_rollouts=0), "num_rollouts must be at least 1"),
     ):
@@ -240,7 +253,7 @@ def test_impossible_data_sets_are_refused():
             make()
 
 
-# Evaluation ------------------------------------------------------------------------------------
+# --- Evaluation ---
 
 
 def test_distances_equal_scipys():
@@ -278,7 +291,7 @@ def test_rewards_of_the_pendulum_worked_by_hand():
 
 def test_a_model_that_knows_the_truth_is_as_near_as_the_floor():
     """Atoms that are Monte-Carlo futures: their returns are the rewards' mean over 1 - gamma."""
-    made = transitions.windy_grid(num_transitions=400, num_rollouts=500)
+    made = windy()
     truth = jnp.asarray(made["mc_returns"])  # of a reward that the first number of a state tells
 
     def samples(sources, key, num_inner):
@@ -314,7 +327,7 @@ def test_a_model_that_knows_the_truth_is_as_near_as_the_floor():
 
 
 def test_the_mean_of_few_samples_is_noisy_and_the_controls_too():
-    made = transitions.windy_grid(num_transitions=400, num_rollouts=50)
+    made = windy()
 
     def samples(sources, key, num_inner):
         return jax.random.normal(key, (len(sources), 30, num_inner, 2))

@@ -18,7 +18,8 @@ def decoding(repeats: int, quick: bool) -> list[Row]:
 
     @jax.jit
     def ensemble(rates: jax.Array, targets: jax.Array, asked: jax.Array) -> decoders.Decoded:
-        return decoders.network_ensemble(rates, targets, asked, keys[3], num_steps=num_steps)
+        predict = decoders.network_ensemble(rates, targets, keys[3], num_steps=num_steps)
+        return predict(asked)
 
     ridge, process = jax.jit(decoders.ridge_decoder), jax.jit(decoders.gaussian_process)
     times = medians_ms(

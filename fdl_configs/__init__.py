@@ -16,6 +16,7 @@ import pkgutil
 import re
 import sys
 import types
+import typing
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -178,4 +179,6 @@ def _is_fiddler(function: Callable) -> bool:
     if len(parameters) != 1:
         return False
     annotation = parameters[0].annotation
-    return annotation is fdl.Config or (isinstance(annotation, str) and "fdl.Config" in annotation)
+    return fdl.Config in (annotation, typing.get_origin(annotation)) or (
+        isinstance(annotation, str) and "fdl.Config" in annotation
+    )

@@ -162,7 +162,7 @@ def _choose(values: flags.FlagValues) -> Chosen:
         module = sys.modules[function.__module__]
         chosen = Chosen(
             name=name.rpartition(".")[2],
-            config=function(),
+            config=_made(function),
             text=inspect.getdoc(function) or "",
             known=configs.fiddlers_of(function),
             fiddlers=(),
@@ -175,6 +175,20 @@ def _choose(values: flags.FlagValues) -> Chosen:
     fiddlers = {n: find_function(n) if "." in n else chosen.known[n] for n in values.fiddler}
     apply_fiddlers(chosen.config, fiddlers)
     return chosen._replace(fiddlers=tuple(n.rpartition(".")[2] for n in fiddlers))
+
+
+def _made(function: Callable) -> "fdl.Config":
+    """What a config function returns. Raises InputError where that is no config."""
+    import fiddle as fdl
+
+    try:
+        config = function()
+    except Exception as error:  # a user's function may raise anything
+        raise InputError(f"{function.__name__}() failed: {one_line(error)}") from error
+    if not isinstance(config, fdl.Config):
+        kind = type(config).__name__
+        raise InputError(f"{function.__name__}() must return an fdl.Config, but returns {kind}.")
+    return config
 
 
 def _check_fiddlers(config: str, fiddlers: Iterable[str], known: Iterable[str]) -> None:

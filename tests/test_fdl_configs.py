@@ -40,9 +40,12 @@ def test_unknown_names_are_refused_with_the_nearest():
         fdl_configs.make("grid_lstm", "lapto")
 
 
-def test_one_config_imports_no_other_model():
+def test_help_and_typos_import_no_jax_and_a_config_no_other_model():
     program = (
-        "import sys, fdl_configs; fdl_configs.sources(); assert 'jax' not in sys.modules;"
+        "import sys, fdl_configs; from hfjax.__main__ import main;"
+        "assert main(['hfjax', '--help']) == 0;"
+        "assert main(['hfjax', '--fdl_config=grid_rnn', '--fiddler=lapto']) == 2;"
+        "assert 'jax' not in sys.modules;"
         "fdl_configs.make('pattern_formation');"
         "assert not {'hfjax.models.dsm', 'hfjax.models.biohsic'} & {*sys.modules}"
     )

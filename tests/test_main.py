@@ -56,6 +56,8 @@ def toy_config(tmp_path_factory):
         (["--fdl_config_file=nowhere"], "nowhere"),
         (["--fdl_config=nowhere.to_be_seen"], "the module 'nowhere' cannot be imported"),
         (["--fdl_config=tests.toy.confg"], "did you mean 'config'"),
+        (["--fdl_config=tests.toy.task"], "task() must return an fdl.Config, but returns Task."),
+        (["--fdl_config=tests.small.transitions"], "transitions() failed: transitions() missing"),
         (["TOY", "stray"], "unexpected argument 'stray'"),
         (["TOY", "--init_from=nowhere"], "nowhere holds no run"),
         (["--seed=1"], "--fdl_config is missing"),

@@ -529,7 +529,7 @@ def test_impossible_values_raise():
         ratemaps.grid_scores(np.zeros((1, 20, 16)))
     with pytest.raises(ValueError, match="at least 8 bins"):
         ratemaps.moser_grid_scores(np.zeros((1, 6, 6)))
-    with pytest.raises(ValueError, match="each ring must hold a bin"):
+    with pytest.raises(ValueError, match="each ring must contain a bin"):
         ratemaps.grid_scores(np.zeros((1, 20, 20)), ring_inner=0.5)
     with pytest.raises(AssertionError):
         ratemaps.rate_maps(x, np.zeros((4, 1)), num_bins=2, extent=EXTENT)

@@ -1,9 +1,9 @@
-"""Rate maps of many units at once, and the scores that the field reads from them.
+"""Rate maps of many units, and the scores of the field: grid, border, information, direction.
 
-A rate map is an array [x, y], a population's maps are [unit, x, y]; a bin that was never visited is
-NaN. All functions are pure, work on every unit in one program, and leave `jax.jit` to the caller.
-Those with large intermediate results walk over blocks of units, so that 4096 maps of 32 x 32 bins
-need little memory beyond the maps themselves.
+A rate map is an array [x, y], and the maps of a population are [unit, x, y]. A bin that was never
+visited is NaN. All functions are pure, work on all units in one program, and leave `jax.jit` to the
+caller. Those with large intermediate results loop over blocks of units, so that 4096 maps of
+32 x 32 bins need little memory beyond the maps themselves.
 """
 
 from hfjax.ratemaps.autocorrelogram import autocorrelograms, masked_autocorrelograms

@@ -1,24 +1,26 @@
-"""Array operations that the scores share: blocks of units, full-precision products, dtypes."""
+"""What the scores share: blocks of units, products in full precision, checks of shape and dtype."""
 
 from collections.abc import Callable
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 BLOCK = 64  # units per block: a row of 64 numbers keeps gathers and vector units busy
+OfBlock = Callable[[jax.Array], Any]  # maps [block, ...] -> pytree of [block, ...]
 
 
-def over_blocks(f: Callable[[jax.Array], Any], maps: jax.Array) -> Any:
-    """f over blocks of units, [unit, ...] -> pytree of [unit, ...], to bound the memory."""
+def over_blocks(function: OfBlock, maps: jax.Array) -> Any:
+    """A function of blocks applied to [unit, ...] -> pytree of [unit, ...], in bounded memory."""
     num_units = maps.shape[0]
     if num_units <= BLOCK:
-        return f(maps)
+        return function(maps)
     num_blocks = -(-num_units // BLOCK)
     padding = [(0, num_blocks * BLOCK - num_units)] + [(0, 0)] * (maps.ndim - 1)
     blocks = jnp.pad(maps, padding).reshape(num_blocks, BLOCK, *maps.shape[1:])
-    out = lax.map(f, blocks)
+    out = lax.map(function, blocks)
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:num_units], out)
 
 
@@ -38,11 +40,27 @@ def floating(maps: jax.Array) -> jax.Array:
     return maps.astype(jnp.promote_types(maps.dtype, jnp.float32))
 
 
-def wide_range(maps: jax.Array) -> jax.Array:
-    """Maps shifted and scaled to [0, 2^50], unit by unit; correlations do not change by this.
+def floating_maps(maps: jax.Array) -> jax.Array:
+    """`floating`, with an AssertionError where maps are not [unit, x, y]."""
+    maps = floating(maps)
+    chex.assert_rank(maps, 3)
+    return maps
 
-    An offset would cost the variances their digits. The wide range keeps squares of the faintest
-    flanks of a place field (1e-34 of its peak) above the smallest float32.
+
+def square_maps(maps: jax.Array, *, min_bins: int = 1) -> jax.Array:
+    """`floating_maps`, with a ValueError where maps are not square or have too few bins."""
+    maps = floating_maps(maps)
+    if maps.shape[1] != maps.shape[2] or maps.shape[1] < min_bins:
+        size = f" with at least {min_bins} bins along each axis" if min_bins > 1 else ""
+        raise ValueError(f"maps must be square{size}, but have shape {maps.shape[1:]}")
+    return maps
+
+
+def wide_range(maps: jax.Array) -> jax.Array:
+    """Maps shifted and scaled to [0, 2^50], for each unit; this does not change correlations.
+
+    An offset would cost the variances their precision. The wide range keeps the squares of the
+    faintest flanks of a place field (1e-34 of its peak) above the smallest float32.
     """
     low = jnp.min(maps, axis=(1, 2), keepdims=True)
     high = jnp.max(maps, axis=(1, 2), keepdims=True)

@@ -2,44 +2,44 @@
 
 from collections.abc import Callable, Sequence
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from hfjax.ratemaps.arrays import both_axes, floating, over_blocks, wide_range
+from hfjax.ratemaps.arrays import both_axes, floating_maps, over_blocks, wide_range
+
+Autocorrelogram = Callable[[jax.Array], jax.Array]  # maps [unit, x, y] -> [unit, 2x-1, 2y-1]
+Kernel = Callable[[np.ndarray], np.ndarray]  # fraction of a bin [pixel] -> weights [pixel, bin]
 
 
 def autocorrelograms(maps: jax.Array) -> jax.Array:
     """Spatial autocorrelogram: Pearson's correlation of a map with itself at every shift.
 
-    r(d) = [<f(x) f(x+d)> - <f(x)> <f(x+d)>] / [std f(x) std f(x+d)], averages over the bins x at
-    which both f(x) and f(x+d) lie in the map. Unvisited (NaN) bins count as 0, as in the scorers of
-    DeepMind, Ganguli's group and opexebo; `masked_autocorrelograms` leaves them out instead.
+    r(d) = [<f(x) f(x+d)> - <f(x)> <f(x+d)>] / [std f(x) std f(x+d)], with averages over the bins x
+    for which both x and x + d are in the map. Unvisited (NaN) bins count as 0, as in the scorers of
+    DeepMind, Ganguli's group and opexebo; `masked_autocorrelograms` leaves them out.
 
-    maps [unit, x, y] -> [unit, 2x-1, 2y-1], shift 0 in the middle, r(-d) = r(d). Where an
-    overlap has no variance beyond rounding r is 0 (the originals have 0 or rounding noise there).
+    maps [unit, x, y] -> [unit, 2x-1, 2y-1], shift 0 in the middle, r(-d) = r(d). r is 0 where an
+    overlap has no variance beyond rounding (the originals have 0 or rounding noise there).
     """
-    chex.assert_rank(maps, 3)
-    return over_blocks(block_autocorrelograms, floating(maps))
+    return over_blocks(block_autocorrelograms, floating_maps(maps))
 
 
 def masked_autocorrelograms(maps: jax.Array) -> jax.Array:
-    """As `autocorrelograms`, with averages over the pairs of bins that were both visited.
+    """`autocorrelograms`, with averages over the pairs of bins that were both visited.
 
     maps [unit, x, y], NaN where unvisited -> [unit, 2x-1, 2y-1]. Eight times the work.
     Source: Hafting et al. 2005, methods (the sum runs over visited bins).
     """
-    chex.assert_rank(maps, 3)
-    return over_blocks(masked_block_autocorrelograms, floating(maps))
+    return over_blocks(masked_block_autocorrelograms, floating_maps(maps))
 
 
 def block_autocorrelograms(maps: jax.Array, faintest: float = 0.0) -> jax.Array:
     """`autocorrelograms` of one block; `faintest` as in `_autocorrelation`."""
     num_x, num_y = maps.shape[1:]
     f = wide_range(jnp.nan_to_num(maps))
-    # Row d of a window matrix marks the bins x for which x - d lies in the map too.
+    # Row d of a window matrix marks the bins x for which x - d is in the map too.
     windows = []
     for size in (num_x, num_y):
         shift = np.arange(1 - size, size)[:, None]
@@ -118,18 +118,28 @@ def _correlate_forward(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.sum(skew.reshape(num_units, num_x, 2 * num_x - 1, num_y), axis=1)
 
 
+def half_plane(edge: int) -> tuple[np.ndarray, np.ndarray]:
+    """Bins of an array of 2 edge + 1 along each axis: whether in one half, distance to the centre.
+
+    The half has one bin of each pair at d and -d, without the centre. On the host.
+    """
+    lag = np.arange(-edge, edge + 1)
+    half = (lag[:, None] > 0) | ((lag[:, None] == 0) & (lag[None, :] > 0))
+    return half, np.hypot(lag[:, None], lag[None, :])
+
+
 def rotation_taps(
     pixels: np.ndarray,
     size: int,
     angles: Sequence[float],
-    kernel: Callable[[np.ndarray], np.ndarray],
+    kernel: Kernel,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where a rotation about the centre reads, and with what weights; made on the host in float64.
+    """The bins that a rotation about the centre reads, and their weights; on the host in float64.
 
-    pixels [pixel, 2] of an array [size, size] -> flat indices [angle, pixel, tap] and weights of
-    that shape. kernel: fractional position t [pixel] -> weights [pixel, k] of the k bins around it.
-    Beyond the edge the array goes on by reflection about its outermost bin; a pixel that comes from
-    outside the array reads 0.
+    pixels [pixel, 2] of an array [size, size], angles (degrees)
+    -> flat indices [angle, pixel, tap] and weights of that shape. kernel: `linear_weights` or
+    `cubic_weights`. Taps beyond the edge are reflected about the outermost bin. A pixel that is
+    rotated in from outside the array has weights 0.
     """
     centre = (size - 1) / 2
     x, y = (pixels - centre).T

@@ -8,22 +8,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from hfjax import check
-from hfjax.ratemaps.arrays import both_axes, floating
+from hfjax.ratemaps.arrays import both_axes, floating_maps
 
 Extent = tuple[tuple[float, float], tuple[float, float]]
 
 
 class RateMapSums(NamedTuple):
-    """What a rate map is made of: samples per bin [x, y] and summed activity [x, y, unit]."""
+    """Sums behind a rate map: samples per bin [x, y] and summed activity [x, y, unit]."""
 
     occupancy: jax.Array
     activity: jax.Array
 
 
 def rate_map_sums(*, num_units: int, num_bins: int, dtype: Any = jnp.float32) -> RateMapSums:
-    """Empty sums, to be filled by `add_samples` and read by `mean_maps`.
+    """Zero sums, for `add_samples` and `mean_maps`.
 
-    -> occupancy [x, y], activity [x, y, unit], both zero.
+    -> occupancy [x, y], activity [x, y, unit].
     Raises ValueError if num_units or num_bins is below 1.
     """
     check.at_least(1, num_units=num_units, num_bins=num_bins)
@@ -36,14 +36,14 @@ def rate_map_sums(*, num_units: int, num_bins: int, dtype: Any = jnp.float32) ->
 def add_samples(
     sums: RateMapSums, positions: jax.Array, activity: jax.Array, *, extent: Extent
 ) -> RateMapSums:
-    """Adds samples to the sums of a rate map; made for use inside a scan over a long walk.
+    """Adds samples to the sums of a rate map. Use it inside a scan over a long walk.
 
     positions [sample, 2] (in the units of extent), activity [sample, unit].
-    extent ((x_min, x_max), (y_min, y_max)): a bin holds its lower edge, the last bin both its edges
+    extent ((x_min, x_max), (y_min, y_max)): a bin includes its lower edge, the last bin both edges
     (as `numpy.histogram2d`). Samples outside, or at a NaN position, are left out.
 
-    Samples are added by rows (`segment_sum`); on a CPU this is 10 to 30 times as quick as a product
-    with a one-hot matrix, and a NaN in the activity spoils only its own bin.
+    Uses `segment_sum`: on a CPU it is 10 to 30 times as fast as a product with a one-hot matrix,
+    and a NaN in the activity affects only its own bin.
     """
     chex.assert_rank([positions, activity], 2)
     num_bins, num_units = sums.occupancy.shape[0], sums.activity.shape[-1]
@@ -77,8 +77,8 @@ def rate_maps(
     never visited. Samples outside the extent are left out.
 
     Raises ValueError if num_bins is below 1 or the extent is empty.
-    Source: GridScorer.calculate_ratemap (DeepMind), of which it is the mean statistic; the loop of
-    Sorscher et al.'s compute_ratemaps puts 0 where this function puts NaN.
+    Source: GridScorer.calculate_ratemap (DeepMind), the statistic "mean". Deviation from
+    compute_ratemaps of Sorscher et al., which has 0 where this function has NaN.
     """
     positions, activity = jnp.asarray(positions), jnp.asarray(activity)
     chex.assert_rank([positions, activity], 2)
@@ -91,7 +91,7 @@ def rate_maps(
 
 
 def _bin_index(positions: jax.Array, num_bins: int, extent: Extent) -> jax.Array:
-    """Flat bin number [sample] of positions [sample, 2]; num_bins**2 for a position outside."""
+    """Flat index of the bin [sample] of positions [sample, 2]; num_bins**2 for those outside."""
     index, inside = [], []
     for axis, (low, high) in enumerate(extent):
         if not high > low:
@@ -104,22 +104,20 @@ def _bin_index(positions: jax.Array, num_bins: int, extent: Extent) -> jax.Array
 
 
 def smooth(maps: jax.Array, sigma_bins: float) -> jax.Array:
-    """Gaussian smoothing that neither spreads nor fills unvisited bins.
+    """Gaussian smoothing over the visited bins; unvisited (NaN) bins stay NaN.
 
     out(x) = sum_v g(x - v) f(v) / sum_v g(x - v) over the visited bins v, with g a Gaussian of
-    standard deviation sigma_bins. Space beyond the walls is unvisited too; NaN bins stay NaN.
+    standard deviation sigma_bins. Space outside the map counts as unvisited.
 
     maps [unit, x, y] -> [unit, x, y]. Raises ValueError if sigma_bins is not above 0.
     """
-    chex.assert_rank(maps, 3)
+    maps = floating_maps(maps)
     check.positive(sigma_bins=sigma_bins)
-    maps = floating(maps)
-    kernels = []
-    for size in maps.shape[1:]:
-        i = np.arange(size)
-        kernels.append(
-            jnp.asarray(np.exp(-((i[:, None] - i) ** 2) / (2 * sigma_bins**2)), maps.dtype)
-        )
+    bins = [np.arange(size) for size in maps.shape[1:]]
+    kernels = [
+        jnp.asarray(np.exp(-((i[:, None] - i) ** 2) / (2 * sigma_bins**2)), maps.dtype)
+        for i in bins
+    ]
     visited = jnp.isfinite(maps)
     total = both_axes(kernels[0], jnp.where(visited, maps, 0), kernels[1])
     weight = both_axes(kernels[0], visited.astype(maps.dtype), kernels[1])

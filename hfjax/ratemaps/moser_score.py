@@ -1,16 +1,21 @@
 """Grid scores by expanding circles around the central field of the autocorrelogram."""
 
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from hfjax.ratemaps.arrays import floating, matmul, over_blocks
-from hfjax.ratemaps.autocorrelogram import block_autocorrelograms, linear_weights, rotation_taps
-from hfjax.ratemaps.morphology import flood, grown, over_neighbours
+from hfjax.ratemaps.arrays import matmul, over_blocks, square_maps
+from hfjax.ratemaps.autocorrelogram import (
+    block_autocorrelograms,
+    half_plane,
+    linear_weights,
+    rotation_taps,
+)
+from hfjax.ratemaps.morphology import dilated, over_neighbours, until_stable
 
 FAINTEST = 2e-13  # opexebo's normxcorr2_general: 1000 roundings of float64
 MOSER_ANGLES = (30, 60, 90, 120, 150)
@@ -31,124 +36,170 @@ def moser_grid_scores(maps: jax.Array) -> MoserScores:
 
     The autocorrelogram is cut to shifts of 0.9 of the map. With c(a) the Pearson correlation, over
     the annulus between the central field's radius R and a radius r, of the autocorrelogram with
-    itself turned by a degrees (linear interpolation),
+    itself rotated by a degrees (linear interpolation),
 
         g(r) = min[c(60), c(120)] - max[c(30), c(90), c(150)],    r = R+1 ... edge,
 
     and the score is the greatest mean of three neighbouring g(r). R = floor(sqrt(area/pi)) of the
-    central field: the region around the centre above a threshold that sinks from 0.95 of the peak
-    to 0.2 and stops before the region leaps in size, gets a hole, or stops growing.
+    central field: the region around the centre above a threshold. The threshold is lowered from
+    0.95 of the peak to 0.2, and stops before the region jumps in size, gets a hole, or stops
+    growing.
 
     maps [unit, x, y], square, NaN (counted as 0) where unvisited -> MoserScores of [unit] arrays;
-    score NaN and radius 0 where no central field of five bins is found.
+    score NaN and radius 0 where there is no central field of at least five bins.
 
-    Raises ValueError if the maps are not square or have fewer than 8 bins along a side.
+    Raises ValueError if the maps are not square or have fewer than 8 bins along each axis.
     Source: Sargolini et al. 2006; opexebo, analysis.autocorrelation, place_field and grid_score, of
-    which the windowing of the mean (it leaves out the last window) is kept on purpose. No ellipse
+    which the windowing of the mean (it omits the last window) is kept on purpose. No ellipse
     correction is made: opexebo reports the ellipse beside a score that does not use it. One rare
     case differs: where every starting threshold gives a field with a hole, opexebo may still return
     a score, and this function returns NaN.
     """
-    maps = floating(maps)
-    chex.assert_rank(maps, 3)
-    if maps.shape[1] != maps.shape[2] or maps.shape[1] < 8:
-        raise ValueError(f"maps must be square with at least 8 bins, but are {maps.shape[1:]}")
-    num_bins = maps.shape[1]
+    maps = square_maps(maps, min_bins=8)
+    return over_blocks(partial(_block_scores, circles=_circles(maps.shape[1])), maps)
+
+
+class _Circles(NamedTuple):
+    """Constants of the expanding circles, on the host.
+
+    edge: the largest radius; the cut autocorrelogram has 2 edge + 1 bins along each axis.
+    cut: its bins in the whole autocorrelogram. bins [pixel]: flat indices of half of the disc,
+    which is enough as the autocorrelogram is symmetric.
+    masks [2 (edge + 1), pixel]: bins nearer than each whole radius, then bins not farther.
+    radii [central radius, step]: outer radii of the annuli, 0 after the last step.
+    taps, weights [angle, pixel, tap]: reads of the rotations, see `rotation_taps`.
+    """
+
+    edge: int
+    cut: slice
+    bins: np.ndarray
+    masks: np.ndarray
+    radii: np.ndarray
+    taps: np.ndarray
+    weights: np.ndarray
+
+
+def _circles(num_bins: int) -> _Circles:
+    """Tables for maps of num_bins along each axis."""
     size = 2 * (round(1.8 * num_bins) // 2) + 1
     size = size - 2 if size > round(1.8 * num_bins) else size
-    edge = size // 2  # the largest radius, and the index of the centre
-    cut = slice(num_bins - 1 - edge, num_bins + edge)
-
-    pixels, inside, upto, radii = _circles(edge)
-    taps, weights = rotation_taps(pixels, size, MOSER_ANGLES, linear_weights)
-    weights_t = jnp.asarray(weights[..., None], maps.dtype)
-    masks = jnp.asarray(np.concatenate([inside, upto]), maps.dtype)
-    num_radii = radii.shape[1]
-
-    def score(block: jax.Array) -> MoserScores:
-        sac = jnp.moveaxis(block_autocorrelograms(block, FAINTEST)[:, cut, cut], 0, -1)
-        central = _central_radius(sac)
-        flat = sac.reshape(size**2, -1)
-        straight = flat[pixels[:, 0] * size + pixels[:, 1]]
-        turned = jnp.sum(flat[taps] * weights_t, axis=2)  # [angle, pixel, unit]
-        spread = jnp.broadcast_to(straight[None], turned.shape)
-        sums = matmul(
-            masks,
-            jnp.stack(
-                [jnp.ones_like(turned), spread, turned, spread**2, turned**2, spread * turned]
-            ),
-        )  # [sum, angle, circle, unit]
-        r = jnp.asarray(radii)[central].T  # [step, unit], 0 beyond the last step
-        outer = jnp.take_along_axis(sums[:, :, : edge + 1], r[None, None], axis=2)
-        inner = jnp.take_along_axis(sums[:, :, edge + 1 :], central[None, None, None], axis=2)
-        n, s, t, ss, tt, st = outer - inner
-        n = jnp.maximum(n, 1)
-        power = (ss / n - (s / n) ** 2) * (tt / n - (t / n) ** 2)
-        c = (st / n - (s / n) * (t / n)) / jnp.sqrt(jnp.where(power > 0, power, jnp.nan))
-        g = jnp.minimum(c[1], c[3]) - jnp.maximum(jnp.maximum(c[0], c[2]), c[4])  # [step, unit]
-
-        step = jnp.arange(num_radii)[:, None]
-        num_steps = jnp.where(central > 0, edge - central, 0)[None]
-        g = jnp.where(step < num_steps, g, jnp.nan)
-        three = jnp.concatenate([g, jnp.full_like(g[:2], jnp.nan)])
-        three = jnp.stack([three[:-2], three[1:-1], three[2:]])
-        windows = jnp.where(step < num_steps - 3, jnp.nanmean(three, axis=0), jnp.nan)
-        few = jnp.mean(g, axis=0, where=step < jnp.maximum(num_steps, 1))
-        best = jnp.nanmax(jnp.where(jnp.isnan(windows), -jnp.inf, windows), axis=0)
-        best = jnp.where(num_steps[0] <= 4, few, best)
-        return MoserScores(jnp.where(jnp.isfinite(best), best, jnp.nan), central)
-
-    return over_blocks(score, maps)
-
-
-def _circles(edge: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Host tables of the expanding circles about the centre of an array of 2 edge + 1 bins.
-
-    -> pixels [pixel, 2] (half of the disc, as the autocorrelogram is symmetric); masks [radius,
-    pixel] of the bins nearer than each whole radius, and of those not farther; and the outer radii
-    [central radius, step], 0 beyond the last step.
-    """
-    lag = np.arange(-edge, edge + 1)
-    distance = np.hypot(lag[:, None], lag[None, :])
-    half = (lag[:, None] > 0) | ((lag[:, None] == 0) & (lag[None, :] > 0))
+    edge = size // 2
+    half, distance = half_plane(edge)
     used = half & (distance < edge)
     whole = np.arange(edge + 1)[:, None]
     radii = np.zeros((edge + 1, edge), np.int32)
     for central in range(1, edge):
         steps = np.linspace(max(3, central + 1), edge, edge - central).astype(int)
         radii[central, : len(steps)] = steps
-    return np.argwhere(used), distance[used] < whole, distance[used] <= whole, radii
+    pixels = np.argwhere(used)
+    taps, weights = rotation_taps(pixels, size, MOSER_ANGLES, linear_weights)
+    return _Circles(
+        edge=edge,
+        cut=slice(num_bins - 1 - edge, num_bins + edge),
+        bins=pixels[:, 0] * size + pixels[:, 1],
+        masks=np.concatenate([distance[used] < whole, distance[used] <= whole]),
+        radii=radii,
+        taps=taps,
+        weights=weights,
+    )
 
 
-def _central_radius(sac: jax.Array) -> jax.Array:
-    """Radius in whole bins of the field around the centre, [x, y, unit] -> [unit]; 0 if none.
+def _block_scores(maps: jax.Array, *, circles: _Circles) -> MoserScores:
+    """`moser_grid_scores` of one block."""
+    sac = block_autocorrelograms(maps, FAINTEST)[:, circles.cut, circles.cut]
+    sac = jnp.moveaxis(sac, 0, -1)
+    central = _central_radius(sac)
+    c = _annulus_correlations(sac, central, circles)
+    g = jnp.minimum(c[1], c[3]) - jnp.maximum(jnp.maximum(c[0], c[2]), c[4])  # [step, unit]
+    num_steps = jnp.where(central > 0, circles.edge - central, 0)
+    return MoserScores(_best_window(g, num_steps), central)
 
-    All thresholds are served by two floods. With p(x) the highest level at which x is still
-    connected to the centre, the field at threshold q is {p >= q}; with b(x) the lowest level that
-    separates x from the edge of the array, it has a hole where p < q <= b.
+
+def _annulus_correlations(sac: jax.Array, central: jax.Array, circles: _Circles) -> jax.Array:
+    """Correlations over annuli with the rotated annuli -> [angle, step, unit].
+
+    sac [x, y, unit], central radius [unit]. Sums over annuli are differences of sums over discs.
     """
+    weights = jnp.asarray(circles.weights[..., None], sac.dtype)
+    masks = jnp.asarray(circles.masks, sac.dtype)
+    flat = sac.reshape(-1, sac.shape[-1])
+    straight = flat[circles.bins]
+    rotated = jnp.sum(flat[circles.taps] * weights, axis=2)  # [angle, pixel, unit]
+    same = jnp.broadcast_to(straight[None], rotated.shape)
+    sums = matmul(
+        masks,
+        jnp.stack([jnp.ones_like(rotated), same, rotated, same**2, rotated**2, same * rotated]),
+    )  # [sum, angle, circle, unit]
+    r = jnp.asarray(circles.radii)[central].T  # [step, unit]
+    num_radii = circles.edge + 1
+    outer = jnp.take_along_axis(sums[:, :, :num_radii], r[None, None], axis=2)
+    inner = jnp.take_along_axis(sums[:, :, num_radii:], central[None, None, None], axis=2)
+    n, s, t, ss, tt, st = outer - inner
+    n = jnp.maximum(n, 1)
+    power = (ss / n - (s / n) ** 2) * (tt / n - (t / n) ** 2)
+    return (st / n - (s / n) * (t / n)) / jnp.sqrt(jnp.where(power > 0, power, jnp.nan))
+
+
+def _best_window(g: jax.Array, num_steps: jax.Array) -> jax.Array:
+    """The greatest mean of three neighbouring g [step, unit] -> [unit]; NaN where there is none.
+
+    Only the first num_steps [unit] count; up to four of them are averaged as a whole.
+    """
+    step = jnp.arange(len(g))[:, None]
+    g = jnp.where(step < num_steps[None], g, jnp.nan)
+    three = jnp.concatenate([g, jnp.full_like(g[:2], jnp.nan)])
+    three = jnp.stack([three[:-2], three[1:-1], three[2:]])
+    windows = jnp.where(step < num_steps[None] - 3, jnp.nanmean(three, axis=0), jnp.nan)
+    few = jnp.mean(g, axis=0, where=step < jnp.maximum(num_steps[None], 1))
+    best = jnp.nanmax(jnp.where(jnp.isnan(windows), -jnp.inf, windows), axis=0)
+    best = jnp.where(num_steps <= 4, few, best)
+    return jnp.where(jnp.isfinite(best), best, jnp.nan)
+
+
+# --- The central field ---
+
+
+class _Levels(NamedTuple):
+    """Two levels of each bin [x, y, unit] that give the central field at every threshold q.
+
+    reach: the highest level at which the bin is connected to the centre; the field is {reach >= q}.
+    enclosed: the lowest level that separates the bin from the edge of the array; the field has a
+    hole where reach < q <= enclosed.
+    """
+
+    reach: jax.Array
+    enclosed: jax.Array
+
+
+def _central_levels(sac: jax.Array) -> _Levels:
+    """Levels relative to the central peak, after an opening that removes narrow peaks."""
     edge = sac.shape[0] // 2
     # Opening by reconstruction: peaks narrower than a cross of five bins are cut down.
     eroded = jnp.minimum(sac, over_neighbours(jnp.minimum, sac, jnp.inf))
-    level = flood(eroded, lambda x: jnp.minimum(grown(x, diagonal=True), sac))
+    level = until_stable(eroded, lambda x: jnp.minimum(dilated(x, diagonal=True), sac))
     peak = level[edge, edge]
     level = level / jnp.where(peak > 0, peak, 1)[None, None]
-    low = jnp.where(level >= 0.19, level, -1)  # below the last threshold nothing counts
-    marker = jnp.full_like(low, -1).at[edge, edge].set(1)
-    reach = flood(marker, lambda x: jnp.minimum(grown(x), low))
+    low = jnp.where(level >= 0.19, level, -1)  # the lowest threshold is 0.2
+    centre = jnp.full_like(low, -1).at[edge, edge].set(1)
+    reach = until_stable(centre, lambda x: jnp.minimum(dilated(x), low))
     frame = jnp.full_like(reach, 2).at[1:-1, 1:-1].set(0)
     frame = jnp.where(frame > 0, reach, 2)
-    ring = flood(
+    enclosed = until_stable(
         frame,
         lambda x: jnp.maximum(jnp.minimum(x, over_neighbours(jnp.minimum, x, 2.0)), reach),
     )
+    return _Levels(reach, enclosed)
 
-    def area(threshold: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Bins of the field [unit] at a threshold [unit], and whether it is free of holes."""
-        q = threshold[None, None]
-        hole = jnp.any((reach < q) & (ring >= q), axis=(0, 1))
-        return jnp.sum(reach >= q, axis=(0, 1)).astype(sac.dtype), ~hole
 
+def _field_area(threshold: jax.Array, levels: _Levels) -> tuple[jax.Array, jax.Array]:
+    """Area of the field in bins [unit] at a threshold [unit], and whether it is free of holes."""
+    q = threshold[None, None]
+    hole = jnp.any((levels.reach < q) & (levels.enclosed >= q), axis=(0, 1))
+    return jnp.sum(levels.reach >= q, axis=(0, 1)).astype(q.dtype), ~hole
+
+
+def _threshold_lists() -> np.ndarray:
+    """Falling thresholds [start, step] for each of FIELD_STARTS, NaN after the end of a list."""
     lists = []
     for start, _ in FIELD_STARTS:
         first = start if start == 0.95 else start - 0.01
@@ -156,36 +207,73 @@ def _central_radius(sac: jax.Array) -> jax.Array:
     thresholds = np.full((len(lists), max(map(len, lists))), np.nan)
     for row, values in zip(thresholds, lists, strict=True):
         row[: len(values)] = values
+    return thresholds
 
-    units = sac.shape[-1:]
-    starts = jnp.asarray(FIELD_STARTS, sac.dtype)[..., None]
+
+class _FieldStart(NamedTuple):
+    """Where the search for each unit's central field starts, all [unit].
+
+    exists: whether any start gives a field without a hole; number: of that start, in FIELD_STARTS.
+    area: bins at its lower threshold; growth: that over the bins at its higher threshold.
+    """
+
+    exists: jax.Array
+    number: jax.Array
+    area: jax.Array
+    growth: jax.Array
+
+
+def _field_start(levels: _Levels) -> _FieldStart:
+    """The first of FIELD_STARTS that gives a field without a hole at both of its thresholds."""
+    units = levels.reach.shape[-1:]
+    starts = jnp.asarray(FIELD_STARTS, levels.reach.dtype)[..., None]
     areas, whole = lax.map(
-        area, jnp.broadcast_to(starts, (*starts.shape[:2], *units)).reshape(-1, *units)
+        partial(_field_area, levels=levels),
+        jnp.broadcast_to(starts, (*starts.shape[:2], *units)).reshape(-1, *units),
     )
-    (high, low_area), whole = (
-        jnp.moveaxis(areas.reshape(-1, 2, *units), 1, 0),
-        jnp.all(whole.reshape(-1, 2, *units), axis=1),
+    high, low = jnp.moveaxis(areas.reshape(-1, 2, *units), 1, 0)
+    usable = jnp.all(whole.reshape(-1, 2, *units), axis=1) & (high > 0)  # [start, unit]
+    exists = jnp.any(usable, axis=0)
+    number = jnp.argmax(usable, axis=0)
+    area, first = (jnp.take_along_axis(a, number[None], axis=0)[0] for a in (low, high))
+    area = jnp.where(exists, area, 1)
+    return _FieldStart(exists, number, area, area / jnp.where(exists, first, 1))
+
+
+class _Search(NamedTuple):
+    """State of the search while the threshold falls, all [unit]."""
+
+    area: jax.Array
+    accepted: jax.Array  # the area of the field that counts
+    num_shrinking: jax.Array
+    num_still: jax.Array
+    going: jax.Array
+
+
+def _lower_threshold(
+    search: _Search, threshold: jax.Array, *, levels: _Levels, growth: jax.Array
+) -> tuple[_Search, None]:
+    """One step of the search: accept the field at a lower threshold [unit], or stop."""
+    area, whole = _field_area(threshold, levels)
+    num_shrinking = jnp.where(area < search.area, search.num_shrinking + 1, 0)
+    good = whole & (jnp.floor(area / search.area / growth) <= 2) & (num_shrinking < 3)
+    num_still = jnp.where(area == search.area, search.num_still + 1, 0)
+    # The last condition is False after the end of the list of thresholds, which is NaN.
+    going = search.going & good & (num_still < 10) & (threshold > 0)
+    kept, accepted = (jnp.where(going, area, x) for x in (search.area, search.accepted))
+    return _Search(kept, accepted, num_shrinking, num_still, going), None
+
+
+def _central_radius(sac: jax.Array) -> jax.Array:
+    """Radius in whole bins of the field around the centre, [x, y, unit] -> [unit]; 0 if none."""
+    levels = _central_levels(sac)
+    start = _field_start(levels)
+    units = sac.shape[-1:]
+    zero = jnp.zeros(units, jnp.int32)
+    search = _Search(start.area, jnp.zeros(units, sac.dtype), zero, zero, start.exists)
+    thresholds = jnp.asarray(_threshold_lists(), sac.dtype)[start.number].T
+    search, _ = lax.scan(
+        partial(_lower_threshold, levels=levels, growth=start.growth), search, thresholds
     )
-    usable = whole & (high > 0)  # [start, unit]
-    found = jnp.any(usable, axis=0)
-    start = jnp.argmax(usable, axis=0)
-    last, first = (jnp.take_along_axis(a, start[None], axis=0)[0] for a in (low_area, high))
-    last = jnp.where(found, last, 1)
-    growth = last / jnp.where(found, first, 1)
-
-    def sink(carry: Any, threshold: jax.Array) -> tuple[Any, None]:
-        last, accepted, shrinking, still, going = carry
-        now, whole = area(threshold)
-        shrinking = jnp.where(now < last, shrinking + 1, 0)
-        good = whole & (jnp.floor(now / last / growth) <= 2) & (shrinking < 3)
-        still = jnp.where(now == last, still + 1, 0)
-        going = going & good & (still < 10) & (threshold > 0)  # False beyond the list's end
-        last, accepted = jnp.where(going, now, last), jnp.where(going, now, accepted)
-        return (last, accepted, shrinking, still, going), None
-
-    nothing = jnp.zeros(units, jnp.int32)
-    carry = (last, jnp.zeros(units, sac.dtype), nothing, nothing, found)
-    steps = jnp.asarray(thresholds, sac.dtype)[start].T
-    (_, accepted, *_), _ = lax.scan(sink, carry, steps)
-    radius = jnp.floor(jnp.sqrt(accepted / np.pi)).astype(jnp.int32)
-    return jnp.where(accepted >= 5, jnp.minimum(radius, edge), 0)
+    radius = jnp.floor(jnp.sqrt(search.accepted / np.pi)).astype(jnp.int32)
+    return jnp.where(search.accepted >= 5, jnp.minimum(radius, sac.shape[0] // 2), 0)

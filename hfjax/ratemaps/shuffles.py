@@ -1,4 +1,4 @@
-"""Controls: maps without spatial structure, and scores beside theirs."""
+"""Controls for grid scores: low-pass noise maps, and the share of them above a threshold."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,11 +15,11 @@ from hfjax.ratemaps.ring_score import GRID_SCORE_THRESHOLDS, GridScores, grid_sc
 def low_pass_noise_maps(
     key: jax.Array, *, num_units: int, num_bins: int, sigma_bins: float = 2.0
 ) -> jax.Array:
-    """Maps without structure but smoothness: white Gaussian noise under a Gaussian low-pass filter.
+    """Maps without structure except smoothness: low-pass filtered white Gaussian noise.
 
-    The control for every count of grid cells: such maps have grid scores well above 0 by chance.
-    The noise is drawn on a larger field and cut, so that edges do not differ from the middle; each
-    bin has mean 0 and variance 1.
+    The control for every count of grid cells: many such maps have a high grid score by chance. The
+    filter is a Gaussian. The noise is drawn on a larger field and cut, so that the edges have the
+    same statistics as the middle. Each bin has mean 0 and variance 1.
 
     -> [num_units, num_bins, num_bins]. Raises ValueError if a size is below 1 or sigma_bins is not
     above 0.
@@ -37,7 +37,7 @@ def low_pass_noise_maps(
 
 
 class NoiseControl(NamedTuple):
-    """Grid scores of maps beside those of low-pass noise, see `noise_control`."""
+    """Grid scores of maps [unit] and of noise maps [noise map], and shares of them by name."""
 
     scores: GridScores
     noise_scores: GridScores
@@ -52,11 +52,14 @@ def noise_control(
     sigma_bins: float = 2.0,
     thresholds: Sequence[float] = GRID_SCORE_THRESHOLDS,
 ) -> NoiseControl:
-    """Grid scores of maps, and of as many low-pass noise maps as wanted, with the shares above.
+    """Grid scores of maps beside those of low-pass noise maps of the same size.
 
-    maps [unit, x, y], square. -> NoiseControl: the `grid_scores` of the maps [unit] and of the
-    noise maps [noise map]; shares: for each threshold t the share of maps ("grid_share_above_t")
-    and of noise maps ("noise_share_above_t") whose score_60 is above it.
+    For each threshold t, `shares` has the share of maps ("grid_share_above_t") and of noise maps
+    ("noise_share_above_t") with a score_60 above t.
+
+    maps [unit, x, y], square; sigma_bins as in `low_pass_noise_maps` -> NoiseControl.
+    Raises ValueError if maps are not square, num_noise_maps is below 1 or sigma_bins is not above
+    0.
     """
     num_units, num_bins = maps.shape[:2]
     noise = low_pass_noise_maps(

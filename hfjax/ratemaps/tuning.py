@@ -1,5 +1,6 @@
 """Border scores, spatial information, and tuning to head direction."""
 
+from functools import partial
 from typing import NamedTuple
 
 import chex
@@ -8,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from hfjax import check
-from hfjax.ratemaps.arrays import floating, matmul, over_blocks
-from hfjax.ratemaps.morphology import flood, grown
+from hfjax.ratemaps.arrays import floating, floating_maps, matmul, over_blocks
+from hfjax.ratemaps.morphology import dilated, until_stable
 
 
 class BorderScores(NamedTuple):
@@ -29,55 +30,75 @@ def border_scores(
 ) -> BorderScores:
     """Border score b = (c - d)/(c + d), from -1 (central fields) towards 1 (fields along a wall).
 
-    Firing fields are regions connected through edges of bins, above field_threshold of the map's
-    peak, and larger than min_field_m2. c is the greatest share of one wall that one field covers; d
-    is the distance to the nearest wall averaged over the bins of all fields, weighted by rate, and
+    Firing fields are regions of bins connected through their edges, above field_threshold of the
+    peak and larger than min_field_m2. c is the largest share of one wall that one field covers. d
+    is the mean distance to the nearest wall over the bins of all fields, weighted by rate and
     divided by half the shorter side of the arena.
 
-    maps [unit, x, y], rates of 0 or more; bin_width_m in metres -> BorderScores of [unit] arrays;
-    a unit without a field has score -1, coverage 0 and distance 1. Unvisited (NaN) bins belong to
-    no field, and do not count as wall.
+    maps [unit, x, y], rates of 0 or more; bin_width_m in metres -> BorderScores of [unit] arrays.
+    A unit without a field has score -1, coverage 0 and distance 1. Unvisited (NaN) bins belong to
+    no field and do not count as wall.
 
     Source: Solstad et al. 2008, supplement. As in the originals (opexebo's border_score, and
-    Ganguli's scores.border_score) a bin at the wall has distance 1, not 1/2, so that the best score
-    on 20 bins is 9/11. The latter's code measures the coverage of its first field only, and
-    averages d field by field; the paper's definition stands here.
+    scores.border_score of Ganguli's group) a bin at the wall has distance 1, not 1/2, so that the
+    best score on 20 bins is 9/11. The code of Ganguli's group measures the coverage of its first
+    field only, and averages d field by field; this function follows the paper.
     """
-    maps = floating(maps)
-    chex.assert_rank(maps, 3)
-    num_x, num_y = maps.shape[1:]
-    near = [np.minimum(np.arange(n) + 1, n - np.arange(n)) for n in (num_x, num_y)]
-    distance = np.minimum(near[0][:, None], near[1][None, :]) / (min(num_x, num_y) / 2)
-    walls = [np.s_[0, :], np.s_[-1, :], np.s_[:, 0], np.s_[:, -1]]
-    num_labels = num_x * num_y + 1
-    min_bins = min_field_m2 / bin_width_m**2
-
-    def score(block: jax.Array) -> BorderScores:
-        visited = jnp.isfinite(block)
-        f = jnp.where(visited, block, 0)
-        above = f > field_threshold * jnp.max(f, axis=(1, 2), keepdims=True)
-        number = jnp.arange(1, num_labels).reshape(1, num_x, num_y)
-        first = jnp.moveaxis(jnp.where(above, number, 0), 0, -1)
-        label = flood(first, lambda x: jnp.where(first > 0, grown(x), 0))
-        label = jnp.moveaxis(label, -1, 0)
-
-        def one(f: jax.Array, visited: jax.Array, label: jax.Array) -> BorderScores:
-            sizes = jnp.zeros(num_labels, jnp.int32).at[label].add(1)
-            large = (sizes > min_bins).at[0].set(False)  # label 0 is the ground
-            coverage = jnp.zeros((), f.dtype)
-            for wall in walls:
-                covered = jnp.zeros(num_labels, f.dtype).at[label[wall]].add(1)
-                share = jnp.where(large, covered, 0) / jnp.maximum(jnp.sum(visited[wall]), 1)
-                coverage = jnp.maximum(coverage, jnp.max(share))
-            rate = jnp.where(large[label], f, 0)
-            total = jnp.sum(rate)
-            mean = jnp.sum(rate * jnp.asarray(distance, f.dtype)) / jnp.where(total > 0, total, 1)
-            mean = jnp.where(total > 0, mean, 1)
-            return BorderScores((coverage - mean) / (coverage + mean), coverage, mean)
-
-        return jax.vmap(one)(f, visited, label)
-
+    maps = floating_maps(maps)
+    score = partial(
+        _block_border_scores,
+        field_threshold=field_threshold,
+        min_bins=min_field_m2 / bin_width_m**2,
+    )
     return over_blocks(score, maps)
+
+
+def _block_border_scores(
+    maps: jax.Array, *, field_threshold: float, min_bins: float
+) -> BorderScores:
+    """`border_scores` of one block."""
+    visited = jnp.isfinite(maps)
+    rates = jnp.where(visited, maps, 0)
+    fields = _labelled_fields(rates, field_threshold)
+    return jax.vmap(partial(_border_score, min_bins=min_bins))(rates, visited, fields)
+
+
+def _labelled_fields(rates: jax.Array, threshold: float) -> jax.Array:
+    """Connected regions above a share of the peak: [unit, x, y] -> labels, 0 outside of fields."""
+    above = rates > threshold * jnp.max(rates, axis=(1, 2), keepdims=True)
+    number = jnp.arange(1, rates[0].size + 1).reshape(1, *rates.shape[1:])
+    first = jnp.moveaxis(jnp.where(above, number, 0), 0, -1)
+    label = until_stable(first, lambda x: jnp.where(first > 0, dilated(x), 0))
+    return jnp.moveaxis(label, -1, 0)
+
+
+def _wall_distance(shape: tuple[int, ...]) -> np.ndarray:
+    """Distance of each bin to the nearest wall over half the shorter side, on the host [x, y].
+
+    1 bin for a bin at the wall.
+    """
+    near = [np.minimum(np.arange(n) + 1, n - np.arange(n)) for n in shape]
+    return np.minimum(near[0][:, None], near[1][None, :]) / (min(shape) / 2)
+
+
+def _border_score(
+    rate: jax.Array, visited: jax.Array, label: jax.Array, *, min_bins: float
+) -> BorderScores:
+    """The scalars of one map [x, y], with the labels of `_labelled_fields`."""
+    num_labels = label.size + 1
+    sizes = jnp.zeros(num_labels, jnp.int32).at[label].add(1)
+    large = (sizes > min_bins).at[0].set(False)  # label 0 is the background
+    coverage = jnp.zeros((), rate.dtype)
+    for wall in (np.s_[0, :], np.s_[-1, :], np.s_[:, 0], np.s_[:, -1]):
+        covered = jnp.zeros(num_labels, rate.dtype).at[label[wall]].add(1)
+        share = jnp.where(large, covered, 0) / jnp.maximum(jnp.sum(visited[wall]), 1)
+        coverage = jnp.maximum(coverage, jnp.max(share))
+    rate = jnp.where(large[label], rate, 0)
+    total = jnp.sum(rate)
+    distance = jnp.asarray(_wall_distance(rate.shape), rate.dtype)
+    mean = jnp.sum(rate * distance) / jnp.where(total > 0, total, 1)
+    mean = jnp.where(total > 0, mean, 1)
+    return BorderScores((coverage - mean) / (coverage + mean), coverage, mean)
 
 
 class SpatialInformation(NamedTuple):
@@ -94,10 +115,10 @@ def spatial_information(maps: jax.Array, occupancy: jax.Array) -> SpatialInforma
     bits/s = sum_x p l log2(l / sum_x p l); bits/spike is this divided by the mean rate sum_x p l.
 
     maps [unit, x, y] of rates of 0 or more (1/s for bits/s), occupancy [x, y] (any unit)
-    -> SpatialInformation; a silent unit has 0 bits/s and NaN bits/spike, a unit with a negative
-    rate NaN.
-    Source: Skaggs et al. 1993, eq. 1 and 2. opexebo's rate_map_stats sets the logarithm to 0 where
-    the rate is below the mean, which makes the value larger; this is not done here.
+    -> SpatialInformation. A silent unit has 0 bits/s and NaN bits/spike, a unit with a negative
+    rate NaN for both.
+    Source: Skaggs et al. 1993, eq. 1 and 2. Deviation from opexebo's rate_map_stats, which sets the
+    logarithm to 0 where the rate is below the mean and so gets larger values.
     """
     maps = floating(maps)
     chex.assert_rank([maps, occupancy], [3, 2])
@@ -117,7 +138,7 @@ def head_direction_curves(
 ) -> jax.Array:
     """Mean activity of each unit in each bin of heading.
 
-    headings [sample] (rad, any turn), activity [sample, unit] -> [unit, direction]; bin k is
+    headings [sample] (rad, of any range), activity [sample, unit] -> [unit, direction]. Bin k is
     centred on 2 pi (k + 1/2)/num_bins; NaN where a direction never occurred.
     Raises ValueError if num_bins is below 3.
     """
@@ -145,9 +166,10 @@ def head_direction_length(curves: jax.Array) -> DirectionTuning:
     """Mean vector of directional tuning curves: R exp(i mu) = sum_k l_k exp(i theta_k) / sum_k l_k.
 
     curves [unit, direction] of rates of 0 or more, as from `head_direction_curves` (NaN is left
-    out) -> DirectionTuning. Averaging rates, not spikes, takes off the animal's own preference for
-    directions. Source: Zar, Biostatistical Analysis, eq. 26.13-14; opexebo's tuning_curve_stats
-    (hd_mvl). The correction for the width of bins (0.05 % at 60 bins) is left out, as there.
+    out) -> DirectionTuning. The mean of rates, not of spikes, corrects for the animal's preference
+    for some directions. Source: Zar, Biostatistical Analysis, eq. 26.13-14; opexebo's
+    tuning_curve_stats (hd_mvl). As there, the result is not corrected for the width of bins
+    (0.05 % at 60 bins).
     """
     curves = floating(curves)
     chex.assert_rank(curves, 2)

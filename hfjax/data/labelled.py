@@ -1,4 +1,4 @@
-"""Labelled samples for the models that classify: images, digits, a line, XOR."""
+"""Labelled samples for classification: images, digits, a line, XOR."""
 
 import gzip
 import pathlib
@@ -23,12 +23,12 @@ def from_arrays(
     *,
     num_classes: int,
 ) -> dict[str, np.ndarray]:
-    """Two sets of samples with their classes, as `models.biohsic` and `models.reservoir` take them.
+    """A training set and a test set for `models.biohsic` and `models.reservoir`.
 
     inputs [sample, ...], labels [sample], whole numbers in 0 .. num_classes - 1.
-    -> {"train_inputs", "train_targets", "test_inputs", "test_targets"}, the targets [sample, class]
-    one-hot, float32. Raises ValueError for labels out of range, a set without samples, inputs and
-    labels of different number, or inputs of different shape in the two sets.
+    -> {"train_inputs", "train_targets", "test_inputs", "test_targets"}, targets [sample, class]
+    one-hot, float32. Raises ValueError where a label is out of range, a set is empty, the numbers
+    of inputs and labels differ, or the shapes of inputs differ between the two sets.
     """
     check.at_least(2, num_classes=num_classes)
     if train_inputs.shape[1:] != test_inputs.shape[1:]:
@@ -55,8 +55,10 @@ def from_arrays(
     return sets
 
 
-def _split(inputs: np.ndarray, labels: np.ndarray, *, num_train: int, num_classes: int):
-    """`from_arrays`, with the first num_train samples for training."""
+def _split(
+    inputs: np.ndarray, labels: np.ndarray, *, num_train: int, num_classes: int
+) -> dict[str, np.ndarray]:
+    """`from_arrays` with the first num_train samples as the training set."""
     if not 1 <= num_train < len(inputs):
         raise ValueError(f"num_train must be from 1 to {len(inputs) - 1}, but is {num_train}")
     cut = slice(num_train), slice(num_train, None)
@@ -65,12 +67,15 @@ def _split(inputs: np.ndarray, labels: np.ndarray, *, num_train: int, num_classe
     )
 
 
+# --- Points ---
+
+
 def linear(
     *, num_samples: int = 1000, num_train: int = 900, seed: int = 42, line_seed: int = 24
 ) -> dict[str, np.ndarray]:
     """Points in [-1, 1]^2 on either side of a random line through 0: y = [w.x > 0].
 
-    -> as `from_arrays`, inputs [sample, 2], float32. Raises ValueError for impossible numbers.
+    -> as `from_arrays`, inputs [sample, 2], float32. Raises ValueError for a number out of range.
     Source: `load_dataset("linear")` of biological-hsic, with its seeds.
     """
     check.at_least(2, num_samples=num_samples)
@@ -84,7 +89,7 @@ def xor(
 ) -> dict[str, np.ndarray]:
     """The corners of the unit square with Gaussian noise; class 1 where one coordinate is 1.
 
-    -> as `from_arrays`, inputs [sample, 2], float32. Raises ValueError for impossible numbers.
+    -> as `from_arrays`, inputs [sample, 2], float32. Raises ValueError for a number out of range.
     Source: `load_dataset("xor")` of biological-hsic, with its seed.
     """
     check.at_least(2, num_samples=num_samples)
@@ -98,20 +103,20 @@ def xor(
     return _split(np.asarray(x), y, num_train=num_train, num_classes=2)
 
 
-# Images ----------------------------------------------------------------------------------------
+# --- Images ---
 
 
 def _shuffled(inputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """In an order that is always the same, so that a cut gives two sets of one kind."""
+    """Samples in a random order, always the same, so that two parts have the same distribution."""
     order = np.random.default_rng(0).permutation(len(inputs))
     return inputs[order], labels[order]
 
 
 def digits(*, num_train: int = 1500) -> dict[str, np.ndarray]:
-    """1797 handwritten digits of 8 x 8 pixels, which come with scikit-learn: nothing to download.
+    """1797 handwritten digits of 8 x 8 pixels, part of scikit-learn: nothing to download.
 
     -> as `from_arrays`, inputs [sample, row, column, 1], bytes; shuffled, the first num_train for
-    training. Source: Alpaydin & Kaynak 1998, the test set of the UCI repository's optical digits.
+    training. Source: Alpaydin & Kaynak 1998, the test set of optical digits of the UCI repository.
     """
     from sklearn.datasets import load_digits
 
@@ -134,7 +139,7 @@ _FASHION_MD5 = {
     "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
     "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
 }
-# The file names are the same: the first labels tell which data set it is.
+# The two data sets share their file names; the first labels identify them.
 _FIRST_LABELS = {
     "mnist": {"train": [5, 0, 4, 1, 9, 2, 1, 3, 1, 4], "t10k": [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]},
     "fashion_mnist": {
@@ -152,16 +157,16 @@ _CIFAR_RECORDS, _CIFAR_BYTES = 10_000, 1 + 3 * 32 * 32  # in a file, and in a re
 def mnist(*, data_dir: str | None = None) -> dict[str, np.ndarray]:
     """MNIST: 60,000 handwritten digits of 28 x 28 pixels for training, 10,000 for testing.
 
-    The four IDX files, packed or not, are looked for in data_dir, then in the user's cache, into
-    which they are downloaded otherwise. -> as `from_arrays`, inputs [sample, row, column, 1],
-    bytes. Raises DataFileError where data_dir is no folder, or a file is missing, cut short or
-    another one. Source: LeCun, Bottou, Bengio & Haffner 1998.
+    The four IDX files, packed or not, are looked for in data_dir, then in the user's cache, and
+    otherwise downloaded to the cache. -> as `from_arrays`, inputs [sample, row, column, 1], bytes.
+    Raises DataFileError where data_dir is not a folder, or a file is missing, damaged or of another
+    data set. Source: LeCun, Bottou, Bengio & Haffner 1998.
     """
     return _idx_sets(data_dir, "mnist", _MNIST_URL, _MNIST_MD5)
 
 
 def fashion_mnist(*, data_dir: str | None = None) -> dict[str, np.ndarray]:
-    """Fashion-MNIST: clothes in ten classes, otherwise as `mnist`, whose file names it shares.
+    """Fashion-MNIST: clothes in ten classes, with the file names of `mnist` and otherwise like it.
 
     Source: Xiao, Rasul & Vollgraf 2017.
     """
@@ -171,7 +176,7 @@ def fashion_mnist(*, data_dir: str | None = None) -> dict[str, np.ndarray]:
 def mnist_10k(*, data_dir: str | None = None, num_train: int = 8500) -> dict[str, np.ndarray]:
     """The 10,000 test images of MNIST, shuffled, the first num_train of them for training.
 
-    For machines that have only those. Otherwise as `mnist`.
+    For machines without the other files. Otherwise like `mnist`.
     """
     images, labels = _shuffled(*_idx_pair("t10k", data_dir, "mnist", _MNIST_URL, _MNIST_MD5))
     return _split(images, labels, num_train=num_train, num_classes=10)
@@ -180,7 +185,7 @@ def mnist_10k(*, data_dir: str | None = None, num_train: int = 8500) -> dict[str
 def cifar10(*, data_dir: str | None = None) -> dict[str, np.ndarray]:
     """CIFAR-10: 50,000 colour photographs of 32 x 32 pixels for training, 10,000 for testing.
 
-    Of the binary version; its archive, or the folder cifar-10-batches-bin that is in it, is looked
+    The binary version: its archive, or the folder cifar-10-batches-bin of the archive, is looked
     for as in `mnist`. -> as `from_arrays`, inputs [sample, row, column, 3], bytes.
     Raises DataFileError as `mnist` does. Source: Krizhevsky 2009.
     """
@@ -194,8 +199,8 @@ def cifar10(*, data_dir: str | None = None) -> dict[str, np.ndarray]:
         for name in (*_CIFAR_TRAIN, "test_batch.bin"):
             if not (folder / name).is_file():
                 raise DataFileError(
-                    f"{name} is not in {folder}; delete the folder, so that the archive is fetched "
-                    "again, or put the file there"
+                    f"{name} is not in {folder}; put it there, or delete the folder to download "
+                    "the archive again"
                 )
             contents[name] = _read(folder / name)
     where = folder or archive
@@ -205,7 +210,7 @@ def cifar10(*, data_dir: str | None = None) -> dict[str, np.ndarray]:
 
 
 def _places(data_dir: str | None, name: str) -> list[pathlib.Path]:
-    """Where files of a data set may lie; the last place is the cache."""
+    """Folders where files of a data set are looked for; the last one is the cache."""
     given = [pathlib.Path(data_dir).expanduser()] if data_dir else []
     for folder in given:
         if not folder.is_dir():
@@ -216,7 +221,7 @@ def _places(data_dir: str | None, name: str) -> list[pathlib.Path]:
 def _locate(
     names: Sequence[str], places: Sequence[pathlib.Path], url: str, md5: str
 ) -> pathlib.Path:
-    """The first file of one of the names in one of the places, or names[0] downloaded."""
+    """The first file of one of these names in one of the folders, or names[0] downloaded."""
     for place in places:
         for name in names:
             if (place / name).is_file():
@@ -236,19 +241,21 @@ def _locate(
 
 
 def _missing(name: str, places: Sequence[pathlib.Path], source: str) -> DataFileError:
-    looked = " and ".join(map(str, places))
+    """The error for a file that is neither in the folders nor at its source."""
+    folders = " and ".join(map(str, places))
     return DataFileError(
-        f"{name} is not in {looked}, and could not be had from {source}; put the file there, or "
-        "name its folder by --data_dir=FOLDER, or take --fiddler=laptop, which needs "
-        "no file"
+        f"{name} is not in {folders}, and the download failed: {source}; put the file there, give "
+        "its folder by --data_dir=FOLDER, or use --fiddler=laptop, which needs no file"
     )
 
 
 def _wrong(path: pathlib.Path | str, what: str) -> DataFileError:
-    return DataFileError(f"{path} {what}; delete it, so that it is fetched again, or replace it")
+    """The error for a file that is damaged or not the one expected."""
+    return DataFileError(f"{path} {what}; replace it, or delete it to download it again")
 
 
 def _read(path: pathlib.Path) -> bytes:
+    """The content of a file, unpacked where it is a gzip."""
     try:
         return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -256,7 +263,7 @@ def _read(path: pathlib.Path) -> bytes:
 
 
 def _idx(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray:
-    """The bytes of an IDX file as an array [item, *shape]: 0 0 8 rank, big-endian sizes, values."""
+    """The values of an IDX file [item, *shape]. Format: 0 0 8 rank, big-endian sizes, values."""
     content = _read(path)
     rank = 1 + len(shape)
     if content[:4] != bytes((0, 0, 8, rank)):
@@ -267,7 +274,7 @@ def _idx(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray:
         raise _wrong(path, f"is cut short ({len(content)} bytes, within its header)")
     sizes = tuple(np.frombuffer(content, ">u4", rank, offset=4).tolist())
     if sizes[1:] != shape:
-        raise _wrong(path, f"holds images of {sizes[1:]} pixels, not of {shape}")
+        raise _wrong(path, f"contains images of {sizes[1:]} pixels, not of {shape}")
     expected = 4 + 4 * rank + int(np.prod(sizes))
     if len(content) != expected:
         raise _wrong(path, f"is cut short or too long ({len(content)} bytes, not {expected})")
@@ -285,28 +292,31 @@ def _idx_pair(
         path = _locate(names, _places(data_dir, name), url, md5[packed])
         arrays.append(_idx(path, shape))
         if len(arrays[-1]) != len(arrays[0]):
-            raise _wrong(path, f"holds {len(arrays[1])} labels for {len(arrays[0])} images")
+            raise _wrong(path, f"contains {len(arrays[1])} labels for {len(arrays[0])} images")
     for other, first in _FIRST_LABELS.items():
         if other != name and arrays[1][:10].tolist() == first[prefix]:
-            raise _wrong(path, f"is that of {other}, whose file names {name} shares")
+            raise _wrong(path, f"belongs to {other}, which has the same file names as {name}")
     _check_ten_classes(path, arrays[1])
     return arrays[0][..., None], arrays[1]
 
 
 def _check_ten_classes(path: pathlib.Path | str, labels: np.ndarray) -> None:
-    """Raise DataFileError where a label as it stands in a file is not one of ten classes."""
+    """Raises DataFileError where a label in a file is not one of ten classes."""
     bad = np.flatnonzero(labels > 9)
     if len(bad):
-        raise _wrong(path, f"holds {labels[bad[0]]} as label {bad[0]}, where 0 to 9 are allowed")
+        raise _wrong(path, f"contains {labels[bad[0]]} as label {bad[0]}, where 0 to 9 are allowed")
 
 
-def _idx_sets(data_dir: str | None, name: str, url: str, md5: dict[str, str]):
+def _idx_sets(
+    data_dir: str | None, name: str, url: str, md5: dict[str, str]
+) -> dict[str, np.ndarray]:
+    """Both sets of the MNIST family."""
     sets = [_idx_pair(prefix, data_dir, name, url, md5) for prefix in ("train", "t10k")]
     return from_arrays(*sets[0], *sets[1], num_classes=10)
 
 
 def _archived(archive: pathlib.Path, names: Sequence[str]) -> dict[str, bytes]:
-    """The named files of CIFAR's archive."""
+    """Files of the archive of CIFAR-10, by name."""
     contents = {}
     try:
         with tarfile.open(archive) as tar:
@@ -319,7 +329,7 @@ def _archived(archive: pathlib.Path, names: Sequence[str]) -> dict[str, bytes]:
 
 
 def _cifar_records(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images [record, row, column, colour] and labels: a record is a label and three planes."""
+    """Images [record, row, column, colour] and labels [record] of a binary file of CIFAR-10."""
     expected = _CIFAR_RECORDS * _CIFAR_BYTES
     if len(content) != expected:
         raise _wrong(where, f"is cut short or another file ({len(content)} bytes, not {expected})")

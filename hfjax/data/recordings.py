@@ -1,4 +1,4 @@
-"""Recorded paths as pytrees of NumPy arrays, read on the host before training."""
+"""Recorded trajectories as NumPy arrays, read on the host before training."""
 
 import importlib.util
 import pathlib
@@ -14,12 +14,12 @@ from hfjax.files import UNREADABLE
 def sargolini(
     *, num_steps: int = 500, dt_s: float = 0.02, max_gap_s: float = 0.1
 ) -> dict[str, np.ndarray]:
-    """A real rat's path through a square arena, cut into pieces of equal length.
+    """The trajectory of a rat in a square arena, cut into pieces of equal length.
 
-    Ten minutes of foraging in a box of 1 m x 1 m, tracked at 50 Hz. Otherwise as `trajectory`.
+    Ten minutes of foraging in a box of 1 m x 1 m, tracked at 50 Hz. Otherwise like `trajectory`.
     Source: Sargolini et al. 2006 (doi:10.1126/science.1125572), as shipped with RatInABox.
     """
-    # The arena was 1 m wide, so that metres are widths.
+    # The arena was 1 m wide: metres are widths.
     times_s, positions = _recording(_shipped("sargolini"))
     return _pieces(times_s, positions - 0.5, num_steps, dt_s, max_gap_s)
 
@@ -31,10 +31,10 @@ def tanni(
     max_gap_s: float = 0.1,
     length_s: float = 1200.0,
 ) -> dict[str, np.ndarray]:
-    """A real rat's path through an arena of 3.5 m x 2.5 m, tracked at 30 Hz.
+    """The trajectory of a rat in an arena of 3.5 m x 2.5 m, tracked at 30 Hz.
 
-    The first length_s of two hours. Both coordinates are in widths of 3.5 m, so that the path keeps
-    its shape and fills five sevenths of a square. Otherwise as `trajectory`.
+    The first length_s of two hours. Both coordinates are in widths of 3.5 m, so that the trajectory
+    keeps its shape and covers five sevenths of a square. Otherwise like `trajectory`.
     Source: Tanni et al. 2022 (doi:10.1016/j.cub.2022.06.046), as shipped with RatInABox.
     """
     check.positive(length_s=length_s)
@@ -52,60 +52,66 @@ def trajectory(
     dt_s: float = 0.02,
     max_gap_s: float | None = None,
 ) -> dict[str, np.ndarray]:
-    """A recorded path from a file, cut into pieces of equal length.
+    """A recorded trajectory from a file, cut into pieces of equal length.
 
-    The file is an npz with the times "t" [sample] (s) and the positions "pos" [sample, 2] (m), as
-    RatInABox has them, or "d", as pynapple saves a TsdFrame. Missing samples (NaN) are left out,
-    and positions interpolated to one every dt_s; where two samples that are left lie more than
-    max_gap_s apart the path is cut. Without max_gap_s no sample may be missing and no interval be
-    longer than five times the median one. Each stretch between cuts is divided into pieces of
-    num_steps steps, and its remainder dropped. width_m: of the arena, by default the larger extent
-    of the path.
+    The file is an npz with times "t" [sample] (s) and positions "pos" [sample, 2] (m), as in
+    RatInABox, or "d", as pynapple saves a TsdFrame. Samples with a NaN are left out, and positions
+    are interpolated to one every dt_s. The trajectory is cut where two remaining samples are more
+    than max_gap_s apart. Without max_gap_s there must be no NaN, and no interval above five times
+    the median interval. Each stretch between cuts is divided into pieces of num_steps steps; the
+    remainder is dropped. width_m: width of the arena, by default the larger extent of the
+    trajectory.
 
     -> {"rat_positions": [piece, num_steps + 1, 2]}, float32, in widths of the arena and centred on
-    the path's extent, so in [-1/2, 1/2]. A model scales them to the width of its own box. The first
-    position of a piece is its start.
-    Raises ValueError where times are not finite or do not increase, positions are missing or an
-    interval is too long and max_gap_s is not given, the path never moves and width_m is not given,
-    a number is not positive, or no stretch is long enough for one piece; DataFileError where the
-    file cannot be read as one.
+    the extent of the trajectory: in [-1/2, 1/2]. A model scales them to its box. The first position
+    of a piece is its start.
+    Raises ValueError where times are not finite or do not increase; a position is NaN or an
+    interval too long, and max_gap_s is not given; the animal never moves, and width_m is not given;
+    a number is not positive; or no stretch is long enough for one piece. Raises DataFileError where
+    the file is not such an npz.
     """
     if path is None:
-        raise ValueError("name the file of the trajectory by --fdl_set=\"data.path='FILE'\"")
+        raise ValueError("give the file of the trajectory: --fdl_set=\"data.path='FILE'\"")
     times_s, positions = _recording(pathlib.Path(path).expanduser())
     missing = ~np.isfinite(positions).all(axis=1)
     if max_gap_s is None:
-        if missing.any():
-            raise ValueError(
-                f"{missing.sum()} of {len(missing)} positions in {path} are NaN, the first in row "
-                f"{np.flatnonzero(missing)[0]}; give max_gap_s to cut the path there"
-            )
-        intervals = np.diff(times_s)
-        longest = np.argmax(intervals)
-        max_gap_s = 5 * float(np.median(intervals))
-        if intervals[longest] > max_gap_s:
-            raise ValueError(
-                f"between rows {longest} and {longest + 1} of {path} lie {intervals[longest]:g} s, "
-                f"more than five times the median interval, {max_gap_s / 5:g} s; give max_gap_s to "
-                "cut the path at such gaps"
-            )
-    seen = positions[~missing]
-    if not len(seen):
-        raise ValueError(f"{path} holds no position that is not NaN")
-    low, high = seen.min(axis=0), seen.max(axis=0)
+        max_gap_s = _usual_gap_s(path, times_s, missing)
+    tracked = positions[~missing]
+    if not len(tracked):
+        raise ValueError(f"all positions in {path} are NaN")
+    low, high = tracked.min(axis=0), tracked.max(axis=0)
     if width_m is None and np.array_equal(low, high):
-        raise ValueError(f"the path in {path} never moves; give width_m, the width of its arena")
+        raise ValueError(f"the animal in {path} never moves; give width_m, the width of its arena")
     width_m = float((high - low).max()) if width_m is None else width_m
     check.positive(width_m=width_m)
     return _pieces(times_s, (positions - (low + high) / 2) / width_m, num_steps, dt_s, max_gap_s)
 
 
+def _usual_gap_s(path: str, times_s: np.ndarray, missing: np.ndarray) -> float:
+    """Five times the median interval; ValueError for a longer interval or a missing position."""
+    if missing.any():
+        raise ValueError(
+            f"{missing.sum()} of {len(missing)} positions in {path} are NaN, the first in row "
+            f"{np.flatnonzero(missing)[0]}; give max_gap_s to cut the trajectory there"
+        )
+    intervals = np.diff(times_s)
+    longest = np.argmax(intervals)
+    max_gap_s = 5 * float(np.median(intervals))
+    if intervals[longest] > max_gap_s:
+        raise ValueError(
+            f"rows {longest} and {longest + 1} of {path} are {intervals[longest]:g} s apart, more "
+            f"than five times the median interval, {max_gap_s / 5:g} s; give max_gap_s to cut the "
+            "trajectory at such gaps"
+        )
+    return max_gap_s
+
+
 def _shipped(name: str) -> pathlib.Path:
-    """A recording that comes with RatInABox."""
-    # Found, not imported: the file is all that is needed, and the import takes seconds.
+    """The file of a recording that RatInABox ships."""
+    # The package is located, not imported: its import takes seconds.
     package = importlib.util.find_spec("ratinabox")
     if package is None or package.origin is None:
-        raise ModuleNotFoundError("the rats' paths come with the package ratinabox: install it")
+        raise ModuleNotFoundError("the recordings are part of the package ratinabox: install it")
     return pathlib.Path(package.origin).parent / "data" / f"{name}.npz"
 
 
@@ -121,20 +127,20 @@ def _recording(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     positions = arrays.get("pos", arrays.get("d"))
     if "t" not in arrays or positions is None:
         raise DataFileError(
-            f'{path} must hold "t" and "pos" (or "d"), but holds {", ".join(sorted(arrays))}'
+            f'{path} must contain "t" and "pos" (or "d"), but contains {", ".join(sorted(arrays))}'
         )
     times_s = arrays["t"]
     if times_s.ndim != 1 or positions.shape != (len(times_s), 2):
         raise DataFileError(
-            f"{path} must hold t [sample] and positions [sample, 2], but they are {times_s.shape} "
-            f"and {positions.shape}"
+            f"{path} must contain t [sample] and positions [sample, 2], but their shapes are "
+            f"{times_s.shape} and {positions.shape}"
         )
     if len(times_s) < 2:
-        raise DataFileError(f"{path} must hold two samples or more, but holds {len(times_s)}")
+        raise DataFileError(f"{path} must contain at least two samples, not {len(times_s)}")
     try:
         times_s, positions = times_s.astype(float), positions.astype(float)
     except (TypeError, ValueError) as error:
-        raise DataFileError(f"{path} must hold numbers, but holds other things too") from error
+        raise DataFileError(f"{path} must contain numbers only") from error
     fine = np.isfinite(times_s) & np.append(True, np.diff(times_s) > 0)  # later than before
     if not fine.all():
         raise ValueError(
@@ -147,7 +153,7 @@ def _recording(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
 def _pieces(
     times_s: np.ndarray, positions: np.ndarray, num_steps: int, dt_s: float, max_gap_s: float
 ) -> dict[str, np.ndarray]:
-    """Stretches of a path, in widths of the arena, cut into pieces; see `trajectory`."""
+    """A trajectory, in widths of the arena, cut into pieces; see `trajectory`."""
     check.at_least(1, num_steps=num_steps)
     stretches = arena.resample_trajectory(times_s, positions, dt_s=dt_s, max_gap_s=max_gap_s)
     pieces = [
@@ -167,13 +173,12 @@ def _pieces(
 def save_series(
     path: str | pathlib.Path, times_s: np.ndarray, values: np.ndarray, *, columns: Sequence[str]
 ) -> None:
-    """Write positions, velocities or rates over time as an npz that pynapple opens as a TsdFrame.
+    """Writes positions, velocities or rates over time as an npz that pynapple opens as a TsdFrame.
 
-    times_s [time] (s), values [time, column], columns: their names, as ("x", "y").
-    `pynapple.load_file(path)` gives it back; without pynapple: "t", "d" and "columns" are these
-    arrays, "start" and "end" [1] the ends of the recording, "type" says TsdFrame. `trajectory`
-    reads it too. Raises ValueError where shapes do not fit, or times are not finite or do not
-    increase.
+    times_s [time] (s), values [time, column], columns: their names, e.g. ("x", "y").
+    `pynapple.load_file(path)` reads it, and so does `trajectory`. The npz contains "t", "d" and
+    "columns" (these arrays), "start" and "end" [1] of the recording, and "type" (TsdFrame).
+    Raises ValueError where shapes do not match, or times are not finite or do not increase.
     """
     times_s, values = np.asarray(times_s, float), np.asarray(values)
     if values.shape != (len(times_s), len(columns)):

@@ -116,13 +116,13 @@ def test_ten_thousand_digits_are_cut_into_two_sets(tmp_path):
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_files_of_the_other_data_set_are_told_by_their_labels(tmp_path, packed):
+def test_files_of_the_other_data_set_are_recognised_by_their_labels(tmp_path, packed):
     write_mnist(tmp_path / "files", packed=packed)
     path = tmp_path / "files" / (NAMES["test_labels"] + (".gz" if packed else ""))
     theirs = np.resize(labelled._FIRST_LABELS["mnist"]["t10k"], 20)
     path.write_bytes(gzip.compress(idx(theirs)) if packed else idx(theirs))
     labelled.mnist(data_dir=str(tmp_path / "files"))
-    with pytest.raises(DataFileError, match="is that of mnist, whose file names fashion_mnist"):
+    with pytest.raises(DataFileError, match=r"belongs to mnist, which has .* as fashion_mnist"):
         labelled.fashion_mnist(data_dir=str(tmp_path / "files"))
 
 
@@ -132,7 +132,7 @@ REAL = pathlib.Path(__file__).parents[2] / "shared" / "data" / "mnist"
 @pytest.mark.skipif(not REAL.is_dir(), reason="the files of MNIST lie beside the repository or not")
 def test_the_real_test_digits_of_mnist():
     got = labelled.mnist_10k(data_dir=str(REAL))
-    with pytest.raises(DataFileError, match="is that of mnist, whose file names fashion"):
+    with pytest.raises(DataFileError, match=r"belongs to mnist, which has .* as fashion"):
         labelled._idx_pair("t10k", str(REAL), "fashion_mnist", "", labelled._FASHION_MD5)
     counts = got["train_targets"].sum(axis=0) + got["test_targets"].sum(axis=0)
     # As published with the data set.
@@ -162,25 +162,25 @@ def repacked(change):
     [
         (
             lambda folder: (folder / (NAMES["test_labels"] + ".gz")).unlink(),
-            r"t10k-labels-idx1-ubyte.gz is not in .*files and .*cache.*, and could not be had from "
-            r"https://.* \(no network for .*\); put the file there, or name its folder",
+            r"t10k-labels-idx1-ubyte.gz is not in .*files and .*cache.*, and the download failed: "
+            r"https://.* \(no network for .*\); put the file there, give its folder",
         ),
         (spoil(NAMES["test_images"], lambda c: c[:100]), "t10k-images.*gz is cut short or damaged"),
         (
             spoil(NAMES["train_images"], repacked(lambda c: c[:-1])),
-            r"train-images.*gz is cut short or too long \(23535 bytes, not 23536\); delete it",
+            r"train-images.*gz is cut short or too long \(23535 bytes, not 23536\); replace it",
         ),
         (
             spoil(NAMES["train_images"], repacked(lambda c: c + b"0")),
-            r"train-images.*gz is cut short or too long \(23537 bytes, not 23536\); delete it",
+            r"train-images.*gz is cut short or too long \(23537 bytes, not 23536\); replace it",
         ),
         (
             spoil(NAMES["train_labels"], repacked(lambda c: b"")),
-            r"train-labels.*gz is not an IDX file of labels \(it is empty\); delete it",
+            r"train-labels.*gz is not an IDX file of labels \(it is empty\); replace it",
         ),
         (
             spoil(NAMES["train_images"], repacked(lambda c: idx(np.zeros((9, 8, 8))))),
-            r"train-images.* holds images of \(8, 8\) pixels, not of \(28, 28\)",
+            r"train-images.* contains images of \(8, 8\) pixels, not of \(28, 28\)",
         ),
         (
             spoil(NAMES["train_images"], repacked(lambda c: c[:9])),
@@ -192,16 +192,16 @@ def repacked(change):
         ),
         (
             spoil(NAMES["train_labels"], repacked(lambda c: idx(np.zeros(9)))),
-            r"train-labels.* holds 9 labels for 30 images",
+            r"train-labels.* contains 9 labels for 30 images",
         ),
         (
             spoil(NAMES["train_labels"], repacked(lambda c: c[:-2] + bytes((10, 9)))),
-            r"train-labels.*gz holds 10 as label 28, where 0 to 9 are allowed; delete it",
+            r"train-labels.*gz contains 10 as label 28, where 0 to 9 are allowed; replace it",
         ),
         (spoil(NAMES["test_labels"], lambda c: b"<html>"), "t10k-labels.* is cut short or damaged"),
     ],
 )
-def test_a_bad_file_is_named_in_a_sentence(tmp_path, act, message):
+def test_a_bad_file_raises_one_sentence(tmp_path, act, message):
     write_mnist(tmp_path / "files")
     act(tmp_path / "files")
     with pytest.raises((OSError, ValueError), match=message) as caught:
@@ -213,11 +213,11 @@ def test_a_bad_label_is_named_by_its_place_in_the_file(tmp_path):
     """Also where the set is shuffled afterwards."""
     write_mnist(tmp_path / "files")
     spoil(NAMES["test_labels"], repacked(lambda c: c[:-2] + bytes((17, 9))))(tmp_path / "files")
-    with pytest.raises(DataFileError, match=r"t10k-labels.*gz holds 17 as label 18, where"):
+    with pytest.raises(DataFileError, match=r"t10k-labels.*gz contains 17 as label 18, where"):
         labelled.mnist_10k(data_dir=str(tmp_path / "files"), num_train=15)
 
 
-def test_a_download_with_another_hash_is_told(monkeypatch):
+def test_a_download_with_another_hash_is_refused(monkeypatch):
     def retrieve(url, **_):
         raise ValueError(f"MD5 hash of downloaded file ({url}) does not match the known hash")
 
@@ -227,7 +227,7 @@ def test_a_download_with_another_hash_is_told(monkeypatch):
 
 
 @pytest.mark.parametrize("loader", [labelled.mnist, labelled.mnist_10k, labelled.cifar10])
-def test_a_folder_that_is_none_is_refused(tmp_path, loader):
+def test_a_folder_that_does_not_exist_is_refused(tmp_path, loader):
     (tmp_path / "file").touch()
     for name in ("nowhere", "file"):
         with pytest.raises(DataFileError, match=f"must be a folder, but there is none at .*{name}"):
@@ -243,7 +243,7 @@ def test_without_files_a_run_ends_in_one_sentence():
     assert train.build(config).data["train_inputs"].shape == (1500, 8, 8, 1)
 
 
-# CIFAR-10 --------------------------------------------------------------------------------------
+# --- CIFAR-10 ---
 
 
 def write_cifar(folder, num=7):
@@ -285,8 +285,10 @@ def test_cifar_files_are_read_as_they_were_written(tmp_path, seven_records, pack
     np.testing.assert_array_equal(got["test_inputs"], sets["test_batch.bin"][0])
 
 
-def test_bad_cifar_files_are_named_in_a_sentence(tmp_path, seven_records):
-    with pytest.raises(DataFileError, match=r"cifar-10-binary.tar.gz is not in .* and could"):
+def test_bad_cifar_files_raise_one_sentence(tmp_path, seven_records):
+    with pytest.raises(
+        DataFileError, match=r"cifar-10-binary.tar.gz is not in .* the download failed"
+    ):
         labelled.cifar10()
     write_cifar(tmp_path)
     batch = tmp_path / "cifar-10-batches-bin" / "data_batch_2.bin"
@@ -296,7 +298,7 @@ def test_bad_cifar_files_are_named_in_a_sentence(tmp_path, seven_records):
     content = bytearray(7 * labelled._CIFAR_BYTES)
     content[3 * labelled._CIFAR_BYTES] = 12
     batch.write_bytes(content)
-    with pytest.raises(DataFileError, match=r"data_batch_2.bin holds 12 as label 3, where"):
+    with pytest.raises(DataFileError, match=r"data_batch_2.bin contains 12 as label 3, where"):
         labelled.cifar10(data_dir=str(tmp_path))
     batch.unlink()
     with pytest.raises(DataFileError, match=r"data_batch_2.bin is not in .*batches-bin"):
@@ -308,7 +310,7 @@ def test_bad_cifar_files_are_named_in_a_sentence(tmp_path, seven_records):
         labelled.cifar10(data_dir=str(bad))
 
 
-# Made points -----------------------------------------------------------------------------------
+# --- Points ---
 
 
 def test_linear_points_lie_on_either_side_of_a_line():

@@ -45,7 +45,7 @@ def test_gaps_cut_the_path_and_short_stretches_are_dropped(monkeypatch):
         recordings.sargolini(num_steps=7, dt_s=0.04)
 
 
-def test_impossible_length():
+def test_a_piece_has_at_least_one_step():
     with pytest.raises(ValueError, match="num_steps must be at least 1, but is 0"):
         recordings.sargolini(num_steps=0)
 
@@ -68,7 +68,7 @@ TIMES_S = 0.1 * np.arange(21)
 POSITIONS = np.stack([TIMES_S, 5 + TIMES_S**2], axis=1)  # 2 m and 4 m wide
 
 
-def test_a_file_of_ones_own(tmp_path):
+def test_a_trajectory_from_a_file(tmp_path):
     path = write(tmp_path / "rat.npz", TIMES_S, POSITIONS)
     paths = recordings.trajectory(path=path, num_steps=10, dt_s=0.1)["rat_positions"]
     expected = (POSITIONS - (1, 7)) / 4
@@ -94,22 +94,26 @@ def test_a_file_of_ones_own(tmp_path):
         (TIMES_S[::-1], POSITIONS, "must be finite and increase, but do not at row 1"),
         (np.where(TIMES_S[5] == TIMES_S, np.nan, TIMES_S), POSITIONS, "but do not at row 5"),
         (np.where(TIMES_S == 0, np.nan, TIMES_S), POSITIONS, "but do not at row 0"),
-        (np.where(TIMES_S > 0.75, TIMES_S + 0.5, TIMES_S), POSITIONS, "rows 7 and 8 .* lie 0.6 s"),
+        (
+            np.where(TIMES_S > 0.75, TIMES_S + 0.5, TIMES_S),
+            POSITIONS,
+            "rows 7 and 8 .* 0.6 s apart",
+        ),
         (TIMES_S, np.ones((21, 2)), "never moves; give width_m"),
-        (np.char.add(TIMES_S.astype(str), " s"), POSITIONS, "must hold numbers"),
-        (TIMES_S[:1], POSITIONS[:1], "must hold two samples or more, but holds 1"),
-        (TIMES_S, POSITIONS[:5], r"they are \(21,\) and \(5, 2\)"),
+        (np.char.add(TIMES_S.astype(str), " s"), POSITIONS, "must contain numbers only"),
+        (TIMES_S[:1], POSITIONS[:1], "must contain at least two samples, not 1"),
+        (TIMES_S, POSITIONS[:5], r"their shapes are \(21,\) and \(5, 2\)"),
         (TIMES_S, np.full((21, 2), np.nan), "21 of 21 positions"),
     ],
 )
-def test_a_bad_trajectory_is_told_in_a_sentence(tmp_path, times_s, positions, message):
+def test_a_bad_trajectory_raises_one_sentence(tmp_path, times_s, positions, message):
     path = write(tmp_path / "rat.npz", times_s, positions)
     with pytest.raises((ValueError, OSError), match=message) as caught:
         recordings.trajectory(path=path, num_steps=3, dt_s=0.1)
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_no_trajectory_is_told_in_a_sentence(tmp_path):
+def test_a_file_that_is_not_a_trajectory_raises_one_sentence(tmp_path):
     (tmp_path / "text.npz").write_text("t,x,y")
     np.save(tmp_path / "bare.npy", POSITIONS)
     other = write(tmp_path / "other.npz", TIMES_S, POSITIONS, pos="position")
@@ -117,15 +121,15 @@ def test_what_is_no_trajectory_is_told_in_a_sentence(tmp_path):
         (tmp_path / "none.npz", "there is no file"),
         (tmp_path / "text.npz", "is not an npz of arrays"),
         (tmp_path / "bare.npy", "is not an npz of arrays"),
-        (other, re.escape('must hold "t" and "pos" (or "d"), but holds position, t')),
+        (other, re.escape('must contain "t" and "pos" (or "d"), but contains position, t')),
     ):
         with pytest.raises(DataFileError, match=message):
             recordings.trajectory(path=str(path))
-    with pytest.raises(ValueError, match="name the file"):
+    with pytest.raises(ValueError, match="give the file"):
         recordings.trajectory()
 
 
-def test_a_series_is_laid_out_as_pynapples_frames_are_and_read_again(tmp_path):
+def test_a_series_has_the_layout_of_pynapples_frames_and_is_read_again(tmp_path):
     recordings.save_series(tmp_path / "series.npz", TIMES_S, POSITIONS, columns=("x", "y"))
     with np.load(tmp_path / "series.npz") as file:
         # The names that pynapple 0.11 looks for: EXPECTED_ENTRIES["TsdFrame"] of its interface_npz.
@@ -147,7 +151,7 @@ def test_a_series_is_laid_out_as_pynapples_frames_are_and_read_again(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no more"])
-def test_an_empty_or_cut_trajectory_is_told_in_a_sentence(content, tmp_path):
+def test_an_empty_or_cut_trajectory_raises_one_sentence(content, tmp_path):
     (tmp_path / "rat.npz").write_bytes(content)
     with pytest.raises(DataFileError, match=r"rat.npz is not an npz of arrays"):
         recordings.trajectory(path=str(tmp_path / "rat.npz"))

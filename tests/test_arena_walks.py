@@ -1,4 +1,6 @@
-import warnings
+"""Walks in a square box, on a ring or torus, along given paths."""
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hfjax import arena, figures
+from hfjax import arena
+from tests.against_ratinabox import RatInABoxAgent, RatInABoxEnvironment
 
 SPEED_MPS = 0.13 * 2 * np.pi
 
@@ -57,7 +60,7 @@ def test_wall_avoidance_worked_by_hand(position, heading, turn, factor):
     assert slowed[0] == factor
 
 
-def test_wrap_around_worked_by_hand():
+def test_periodic_boundaries_worked_by_hand():
     folded, turn, factor = arena.wrap_around(
         jnp.array([[1.2, -1.15], [0.5, 0.0]]), jnp.zeros(2), width_m=2.2, border_m=0.03
     )
@@ -76,7 +79,7 @@ def test_a_walk_adds_up(walled):
     assert walled.headings.max() < np.pi
 
 
-def test_a_periodic_walk_adds_up_around_the_seam(periodic):
+def test_a_periodic_walk_adds_up_across_the_boundary(periodic):
     assert np.abs(periodic.positions).max() <= 1.1 + 1e-6
     path = periodic.start[:, None] + np.cumsum(periodic.displacements, axis=1)
     laps = (path - periodic.positions) / 2.2
@@ -133,7 +136,7 @@ def test_walls_turn_and_slow_the_next_step():
     off = np.abs(np.exp(1j * following) - np.exp(1j * expected))[clear]
     assert off.max() < 1e-4
     assert blocked.sum() > 1000
-    # Whoever walks along a wall is blocked or free by a rounding error: not counted.
+    # An animal that walks along a wall is blocked or free by a rounding error: not counted.
     along_a_wall = (gap.min(axis=0) < 0.031) & (np.abs(np.cos(a)) < 1e-3)
     slow, free = step_m[blocked & ~along_a_wall], step_m[~blocked & ~along_a_wall]
     np.testing.assert_allclose(slow.mean() / free.mean(), 0.25, rtol=0.04)
@@ -253,13 +256,10 @@ def test_a_periodic_walk_has_ratinaboxs_statistics(num_dims):
 
 def test_a_periodic_walk_agrees_with_ratinabox_step_by_step():
     """RatInABox 1.15 draws the velocity before it moves: its positions come one step later."""
-    with warnings.catch_warnings():  # a string in its source
-        warnings.simplefilter("ignore")
-        from ratinabox.Agent import Agent
-        from ratinabox.Environment import Environment
-
-    box = Environment({"dimensionality": "1D", "boundary_conditions": "periodic", "scale": 1})
-    agent = Agent(box, {"dt": 0.025, "speed_mean": 0.1, "speed_std": 0.0})
+    ring = {"dimensionality": "1D", "boundary_conditions": "periodic", "scale": 1}
+    agent = RatInABoxAgent(
+        RatInABoxEnvironment(ring), {"dt": 0.025, "speed_mean": 0.1, "speed_std": 0.0}
+    )
     agent.pos, agent.velocity = np.array([0.9]), np.array([0.8])
     walk = arena.PeriodicWalk(jnp.array([0.4]), jnp.array([0.8]))  # centred on 0
     _, path = arena.periodic_walk(
@@ -288,218 +288,30 @@ def test_an_impossible_periodic_walk_is_refused():
             arena.periodic_walk(walk, jax.random.key(0), **{"num_steps": 1, **settings})
 
 
-def one_step(environment, positions, velocities, **constants):
-    """Animals [batch] after a step without noise from places [batch, dim] at velocities."""
-    noise = jnp.zeros(environment.num_dims)
-    motion = arena.motion(**constants)
-
-    def step(position, velocity):
-        agent = arena.Agent(position, velocity, jnp.zeros(()), velocity, velocity)
-        return arena.step(agent, noise, environment=environment, motion=motion)
-
-    step = jax.jit(jax.vmap(step), compiler_options={"xla_backend_optimization_level": 0})
-    return step(jnp.array(positions, float), jnp.array(velocities, float))
-
-
-SQUARE_HOLE = [[0.4, 0.4], [0.6, 0.4], [0.6, 0.6], [0.4, 0.6]]
-
-
-def test_ratinaboxs_environments_go_over_and_back():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from ratinabox import Environment
-    theirs = Environment({"scale": 2.0, "aspect": 1.5, "holes": [SQUARE_HOLE]})
-    theirs.add_wall([[1.0, 0.0], [1.0, 1.5]])
-    ours = arena.from_ratinabox(theirs)
-    assert ours.extent == ((0, 3), (0, 2))
-    assert ours.inner_walls.tolist() == [[[1.0, 0.0], [1.0, 1.5]]]
-    again = arena.to_ratinabox(ours)
-    assert again.is_rectangular
-    assert {w.tobytes() for w in again.walls} == {w.tobytes() for w in theirs.walls}
-    np.testing.assert_array_equal(ours.walls, again.walls)
-    triangle = arena.polygon([[-1, 0], [1, 0], [0, 1]])
-    np.testing.assert_array_equal(
-        arena.from_ratinabox(arena.to_ratinabox(triangle)).boundary, triangle.boundary
-    )
-    ring = arena.from_ratinabox(arena.to_ratinabox(arena.track(0.7, periodic=True)))
-    assert ring.extent == ((0, 0.7),)
-    assert ring.periodic
-    with pytest.raises(ValueError, match="start at the origin"):
-        arena.to_ratinabox(arena.box(1.0, periodic=True, centred=True))
-
-
-def test_walls_from_side_to_side_go_over_and_back_in_boxes_of_any_size():
-    """RatInABox's width is scale times aspect, which rounds."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import ratinabox  # noqa: F401 (a string in its source)
-    sizes = np.random.default_rng(0).uniform(0.3, 3, (20, 2))
-    assert 1.74 / 1.5 * 1.5 < 1.74
-    for width, height in [(1.74, 1.5), (1.9, 1.21), (1.74, 1.1), *sizes.tolist()]:
-        walls = [[[0.0, height / 3], [width, height / 3]], [[width / 3, 0.0], [width / 3, height]]]
-        ours = arena.box(width, height, inner_walls=walls)
-        again = arena.from_ratinabox(arena.to_ratinabox(ours))
-        np.testing.assert_allclose(again.walls, ours.walls, rtol=1e-15)
-
-
-def test_positions_are_uniform_over_the_free_area():
-    environment = arena.polygon(
-        [[0, 0], [2, 0], [2, 1], [1, 1], [1, 2], [0, 2]], holes=[SQUARE_HOLE]
-    )
-    positions = arena.uniform_positions(jax.random.key(0), environment, 20_000)
-    assert bool(arena.contains(environment, positions).all())
-    lattice = jnp.stack(jnp.meshgrid(*[jnp.linspace(0.0125, 1.9875, 80)] * 2), axis=-1)
-    # The L has an area of 3, the hole one of 0.04; a cell of the lattice 0.025 squared.
-    assert float(arena.contains(environment, lattice).sum()) * 0.025**2 == pytest.approx(2.96)
-    share = np.mean((np.asarray(positions) < 1).all(axis=-1))
-    assert share == pytest.approx(0.96 / 2.96, abs=5 * np.sqrt(0.22 / 20_000))
-    assert np.mean(np.asarray(positions)[:, 0]) == pytest.approx(
-        (3 * 2.5 / 3 - 0.04 * 0.5) / 2.96, abs=0.02
-    )
-
-
-@pytest.mark.parametrize(
-    ("make", "sentence"),
-    [
-        (lambda: arena.box(1.0, inner_walls=[[[0.5, 0.5], [1.5, 0.5]]]), "outside"),
-        (lambda: arena.box(1.0, inner_walls=[[[0.5, np.nan], [0.6, 0.5]]]), "outside"),
-        (lambda: arena.box(1.0, inner_walls=[[[0.5, 0.5], [1 + 1e-8, 0.5]]]), "outside"),
-        (lambda: arena.box(1.0, inner_walls=[[[0.5, 0.5], [0.5, 0.5]]]), "has no length"),
-        (lambda: arena.box(holes=[SQUARE_HOLE, [[0.5, 0.5], [0.8, 0.5], [0.8, 0.8]]]), "overlap"),
-        (lambda: arena.polygon([[0, 0], [1, 1], [1, 0], [0, 1]]), "cross itself"),
-        (lambda: arena.polygon([[0, 0], [1, 1]]), "three corners"),
-        (lambda: arena.box(1.0, holes=[[[0.5, 0.5], [2, 0.5], [1, 1]]]), "inside"),
-        (lambda: arena.polygon([[0, 0], [1, 0], [0, 1]], periodic=True), "rectangle"),
-        (lambda: arena.box(-1.0), "width_m must be positive"),
-        (lambda: arena.motion(dt_s=0.2), "twice rotation_coherence_s"),
-        (lambda: arena.motion(thigmotaxis=1.1), "thigmotaxis"),
-        (lambda: arena.motion(wall_distance_m=0), "wall_distance_m"),
-        (
-            lambda: figures.arenas(
-                {"line": (arena.track(), np.zeros((2, 1)))}, dt_s=0.1, title="Paths"
-            ),
-            "arenas have two dimensions, but line is a track",
-        ),
-        (
-            lambda: one_step(arena.box(), [[0.5, 0.5]], [[1, 0]], speed_mean_mps=-0.1),
-            "speed_mean_mps",
-        ),
-        (
-            lambda: arena.start(
-                jax.random.key(0),
-                environment=arena.box(),
-                motion=arena.motion(speed_mean_mps=-0.1),
-            ),
-            "speed_mean_mps must not be negative",
-        ),
-    ],
-)
-def test_impossible_environments_and_motions_are_refused(make, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        make()
-
-
-def test_a_drift_leads_to_its_goal_and_thigmotaxis_to_the_walls():
-    environment = arena.box(1.0)
-
-    def run(key, thigmotaxis, drift):
-        motion = arena.motion(thigmotaxis=thigmotaxis)
-        start_key, walk_key = jax.random.split(key)
-        agent = arena.start(start_key, environment=environment, motion=motion)
-        return arena.walk(
-            agent,
-            walk_key,
-            environment=environment,
-            motion=motion,
-            num_steps=600,
-            drift=drift,
-            drift_ratio=5.0,
-        )[1].position
-
-    keys = jax.random.split(jax.random.key(0), 100)
-    goal = jnp.array([0.7, 0.3])
-    led = jax.vmap(lambda k: run(k, 0.5, arena.towards(goal, speed_mps=0.1)))(keys)
-    assert float(jnp.median(jnp.linalg.norm(led[:, -1] - goal[None], axis=-1))) < 0.05
-
-    def near(thigmotaxis):
-        positions = jax.vmap(lambda k: run(k, thigmotaxis, None))(keys)
-        return float(jnp.mean(jnp.min(jnp.minimum(positions, 1 - positions), axis=-1) < 0.1))
-
-    assert near(1.0) > 1.5 * near(0.2)
+def random_walk(environment, motion, *, batch_size, num_steps):
+    """`arena.random_walk`, which takes longer to compile than to run."""
+    settings = {"batch_size": batch_size, "num_steps": num_steps}
+    draw = partial(arena.random_walk, environment=environment, motion=motion, **settings)
+    draw = jax.jit(draw, compiler_options={"xla_backend_optimization_level": 0})
+    return jax.tree.map(np.asarray, draw(jax.random.key(0)))
 
 
 def test_random_walk_is_a_walk_around_the_centre():
     motion = arena.motion(dt_s=0.02, speed_mean_mps=1.02, speed_coherence_s=0.5)
-    environment = arena.box(2.2)
-    walks = arena.random_walk(
-        jax.random.key(0), batch_size=300, num_steps=20, environment=environment, motion=motion
-    )
+    walks = random_walk(arena.box(2.2), motion, batch_size=300, num_steps=20)
     assert walks.positions.shape == (300, 20, 2)
-    assert float(jnp.abs(jnp.mean(walks.positions))) < 0.1
-    assert float(jnp.max(jnp.abs(walks.positions))) < 1.1
-    steps = jnp.diff(walks.positions, axis=1, prepend=walks.start[:, None])
+    assert abs(walks.positions.mean()) < 0.1
+    assert np.abs(walks.positions).max() < 1.1
+    steps = np.diff(walks.positions, axis=1, prepend=walks.start[:, None])
     np.testing.assert_allclose(steps, walks.displacements, atol=1e-6)
-    direction = jnp.stack([jnp.cos(walks.headings), jnp.sin(walks.headings)], axis=-1)
-    along = jnp.sum(direction * walks.displacements, axis=-1)
-    np.testing.assert_allclose(along, jnp.linalg.norm(walks.displacements, axis=-1), atol=1e-6)
-    folded = arena.random_walk(
-        jax.random.key(0),
-        batch_size=50,
-        num_steps=200,
-        environment=arena.box(0.5, periodic=True),
-        motion=motion,
-    )
-    assert float(jnp.max(jnp.abs(folded.positions))) <= 0.25
-    assert float(jnp.max(jnp.linalg.norm(folded.displacements, axis=-1))) < 0.2
+    direction = np.stack([np.cos(walks.headings), np.sin(walks.headings)], axis=-1)
+    along = np.sum(direction * walks.displacements, axis=-1)
+    np.testing.assert_allclose(along, np.linalg.norm(walks.displacements, axis=-1), atol=1e-6)
+    wrapped = random_walk(arena.box(0.5, periodic=True), motion, batch_size=50, num_steps=200)
+    assert np.abs(wrapped.positions).max() <= 0.25
+    assert np.linalg.norm(wrapped.displacements, axis=-1).max() < 0.2
     with pytest.raises(ValueError, match="two dimensions"):
-        arena.random_walk(
-            jax.random.key(0),
-            batch_size=1,
-            num_steps=1,
-            environment=arena.track(),
-            motion=motion,
-        )
-
-
-def test_periodic_boxes_need_not_start_at_the_origin():
-    at_origin, centred = (arena.box(0.8, 0.5, periodic=True, centred=c) for c in (False, True))
-    positions = np.array([[0.79, 0.2], [0.3, 0.01], [0.5, 0.3]])
-    velocities = np.tile([0.7, -0.9], (3, 1))  # 3.5 and 4.5 cm a step, over two of the sides
-    one = one_step(at_origin, positions, velocities, speed_mean_mps=1.0)
-    other = one_step(centred, positions - (0.4, 0.25), velocities, speed_mean_mps=1.0)
-    np.testing.assert_allclose(other.position, one.position - np.array([[0.4, 0.25]]), atol=1e-6)
-    np.testing.assert_allclose(other.measured_velocity, one.measured_velocity, atol=1e-5)
-    assert np.all(np.abs(other.position) <= [[0.4, 0.25]])
-    assert float(one.position[0, 0]) < 0.1
-    assert float(one.position[1, 1]) > 0.4
-    walks = [
-        arena.random_walk(
-            jax.random.key(0),
-            batch_size=4,
-            num_steps=30,
-            environment=environment,
-            motion=arena.motion(speed_mean_mps=1.0),
-        )
-        for environment in (at_origin, centred)
-    ]
-    assert np.abs(np.diff(walks[0].positions, axis=1)).max() > 0.3  # some went round
-    np.testing.assert_allclose(walks[1].start, walks[0].start, atol=1e-6)
-    np.testing.assert_allclose(walks[1].positions, walks[0].positions, atol=1e-4)
-
-
-def test_walls_stand_also_beyond_the_seam_of_a_periodic_box():
-    """Just past the left side and on the upper side itself: to be met from the other side too."""
-    environment = arena.box(
-        1.0, periodic=True, inner_walls=[[[0.02, 0.1], [0.02, 0.9]], [[0.1, 1.0], [0.9, 1.0]]]
-    )
-    positions = np.array([[0.99, 0.5], [0.05, 0.5], [0.5, 0.97], [0.5, 0.03], [0.99, 0.95]])
-    velocities = np.array([[2.0, 0.4], [-2.0, 0.4], [0.4, 2.0], [0.4, -2.0], [2.0, 0.0]])
-    after = one_step(environment, positions, velocities, speed_mean_mps=1.0, wall_strength=0)
-    back = velocities * [[-1, 1], [-1, 1], [1, -1], [1, -1], [1, 1]] / np.hypot(2, 0.4)
-    np.testing.assert_allclose(after.velocity[:4], 0.5 * back[:4], atol=1e-6)
-    np.testing.assert_allclose(after.position[:4], (positions + 0.025 * back)[:4], atol=1e-6)
-    # The last meets no wall, and goes 9 to 10 cm over the seam.
-    assert 0.07 < float(after.position[4, 0]) < 0.1
+        random_walk(arena.track(), motion, batch_size=1, num_steps=1)
 
 
 def test_led_along_positions_velocities_and_head_follow():
@@ -529,10 +341,9 @@ def test_led_around_a_periodic_box_or_a_ring_by_the_shortest_way():
 
 def test_teleport_goes_straight_between_uniform_places():
     environment = arena.box(1.0)
-    positions = arena.teleport(
-        jax.random.key(1), environment=environment, num_steps=4000, num_places=2001
-    )
+    teleport = partial(arena.teleport, environment=environment, num_steps=4000, num_places=2001)
+    positions = np.asarray(jax.jit(teleport)(jax.random.key(1)))
     assert positions.shape == (4001, 2)
     assert bool(arena.contains(environment, positions).all())
     np.testing.assert_allclose(positions[1::2], (positions[:-1:2] + positions[2::2]) / 2, atol=1e-5)
-    np.testing.assert_allclose(jnp.var(positions[::2], axis=0), 1 / 12, rtol=0.1)
+    np.testing.assert_allclose(positions[::2].var(axis=0), 1 / 12, rtol=0.1)

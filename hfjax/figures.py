@@ -1,18 +1,38 @@
-"""Arrays -> matplotlib figures, for people who have not seen such figures before.
+"""Generic panels: NumPy arrays -> Matplotlib figures. The figures of one model are in its file.
 
-Each function takes NumPy arrays and returns a `matplotlib.figure.Figure` of its own: nothing is
-shown, nothing is global, so that figures can be drawn on a machine without a screen.
+Nothing is shown and nothing is global, so figures can be drawn on a machine without a screen.
+
+A function that draws a single panel takes `ax`: it draws there and leaves the rest of that figure
+alone; by default it makes a figure. It returns the figure in either case. Functions that draw many
+panels always make a figure.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hfjax.arena import Environment
+if TYPE_CHECKING:
+    from hfjax.arena import Environment
 
 SIMULATED, RAT, GREY = "#2a6fbb", "#d1603d", "#8a8a8a"
 COLOURS = (SIMULATED, RAT, "#3c9d6d", "#8b5fbf")
+
+
+def _panel(ax: Axes | None, size_inches: tuple[float, float]) -> Axes:
+    """The given axes, or those of a new figure."""
+    if ax is not None:
+        return ax
+    return Figure(figsize=size_inches, layout="constrained").subplots()
+
+
+def _figure_of(ax: Axes) -> Figure:
+    """The figure of axes, also where they are in a subfigure."""
+    figure = ax.figure
+    assert figure is not None
+    return figure if isinstance(figure, Figure) else figure.figure
 
 
 def _tiles(
@@ -122,14 +142,19 @@ def autocorrelograms(
 
 
 def score_histogram(
-    scores: np.ndarray, noise_scores: np.ndarray, *, thresholds: Sequence[float], what: str
+    scores: np.ndarray,
+    noise_scores: np.ndarray,
+    *,
+    thresholds: Sequence[float],
+    what: str,
+    ax: Axes | None = None,
 ) -> Figure:
-    """Distribution of grid scores [unit] beside that of noise maps [map], with the thresholds.
+    """Histograms of grid scores [unit] and of the scores of noise maps [map], with thresholds.
 
-    what: the plural by which the scored maps are called, as "units".
+    The text beside each threshold gives the shares above it. what: the plural for the scored maps,
+    such as "units".
     """
-    figure = Figure(figsize=(7.5, 4.4), layout="constrained")
-    ax = figure.subplots()
+    ax = _panel(ax, (7.5, 4.4))
     low = min(-0.6, *(np.floor(10 * s.min()) / 10 for s in (scores, noise_scores)))
     high = max(1.4, *(np.ceil(10 * s.max()) / 10 for s in (scores, noise_scores)))
     bins = np.arange(low, high + 0.05, 0.1).tolist()
@@ -158,8 +183,8 @@ def score_histogram(
     ax.set_xlabel("grid score (60 degrees): how hexagonal a rate map is")
     ax.set_ylabel("share of maps (%)")
     ax.set_title(f"Grid scores of all {what}, and of noise that is only smooth", fontsize=11)
-    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
-    return figure
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, fontsize=9)
+    return _figure_of(ax)
 
 
 def trajectories(
@@ -216,13 +241,14 @@ def _broken_at_jumps(path: np.ndarray, longest: float) -> tuple[np.ndarray, np.n
     return x, y
 
 
-def error_over_time(errors: Mapping[str, tuple[np.ndarray, np.ndarray]], *, dt_s: float) -> Figure:
+def error_over_time(
+    errors: Mapping[str, tuple[np.ndarray, np.ndarray]], *, dt_s: float, ax: Axes | None = None
+) -> Figure:
     """Decoding error over time with the decoder's floor; median lines, bands between quartiles.
 
     errors {label: (error, floor)}, both [quartile, time] (cm), quartiles 25, 50 and 75 %.
     """
-    figure = Figure(figsize=(7.5, 4.2), layout="constrained")
-    ax = figure.subplots()
+    ax = _panel(ax, (7.5, 4.2))
     for colour, (label, (error, floor)) in zip(COLOURS, errors.items(), strict=False):
         time_s = dt_s * np.arange(1, error.shape[1] + 1)
         ax.fill_between(time_s, error[0], error[2], color=colour, alpha=0.2, linewidth=0)
@@ -241,15 +267,19 @@ def error_over_time(errors: Mapping[str, tuple[np.ndarray, np.ndarray]], *, dt_s
     ax.set_ylabel("distance to the true position (cm)")
     ax.set_title("Path integration error: median over walks, band from 25 to 75 %", fontsize=11)
     ax.legend(fontsize=8)
-    return figure
+    return _figure_of(ax)
 
 
 def curves_with_spread(
-    curves: Mapping[str, np.ndarray], *, x_label: str, y_label: str, title: str
+    curves: Mapping[str, np.ndarray],
+    *,
+    x_label: str,
+    y_label: str,
+    title: str,
+    ax: Axes | None = None,
 ) -> Figure:
     """Mean over seeds of curves {label: [x, seed]}, x from 0, in a band of a standard deviation."""
-    figure = Figure(figsize=(7.5, 4.6), layout="constrained")
-    ax = figure.subplots()
+    ax = _panel(ax, (7.5, 4.6))
     for number, (label, values) in enumerate(curves.items()):
         colour, dashed = COLOURS[number % len(COLOURS)], number >= len(COLOURS)
         x, mean, std = np.arange(len(values)), values.mean(axis=1), values.std(axis=1)
@@ -259,15 +289,19 @@ def curves_with_spread(
     ax.set_ylabel(y_label)
     ax.set_title(title, fontsize=11)
     ax.legend(fontsize=8)
-    return figure
+    return _figure_of(ax)
 
 
 def points_with_spread(
-    values: Mapping[int, np.ndarray], *, x_label: str, y_label: str, title: str
+    values: Mapping[int, np.ndarray],
+    *,
+    x_label: str,
+    y_label: str,
+    title: str,
+    ax: Axes | None = None,
 ) -> Figure:
     """Values {x: [seed]} on a logarithmic axis: every seed a dot, their means joined."""
-    figure = Figure(figsize=(6.0, 4.2), layout="constrained")
-    ax = figure.subplots()
+    ax = _panel(ax, (6.0, 4.2))
     for x, seeds in values.items():
         ax.plot(np.full(len(seeds), x), seeds, ".", color=GREY, markersize=4, alpha=0.6)
     means = [seeds.mean() for seeds in values.values()]
@@ -279,11 +313,11 @@ def points_with_spread(
     ax.set_ylabel(y_label)
     ax.set_title(title, fontsize=11)
     ax.legend(fontsize=8)
-    return figure
+    return _figure_of(ax)
 
 
 def arenas(
-    walks: Mapping[str, tuple[Environment, np.ndarray]],
+    walks: Mapping[str, tuple["Environment", np.ndarray]],
     *,
     dt_s: float,
     centres: np.ndarray | None = None,

@@ -1,4 +1,8 @@
+import subprocess
+import sys
+
 import numpy as np
+import pytest
 from matplotlib.figure import Figure
 
 from hfjax import arena, figures
@@ -44,7 +48,7 @@ def test_autocorrelograms(tmp_path):
     assert image.get_extent() == [-2.2, 2.2, -2.2, 2.2]
 
 
-def test_histogram_tells_both_shares_at_each_threshold(tmp_path):
+def test_histogram_shows_both_shares_at_each_threshold(tmp_path):
     scores, noise = np.array([-0.2, 0.1, 0.5, 0.9]), np.array([-0.3, 0.0, 0.1, 0.2, 0.9])
     figure = drawn(
         figures.score_histogram(scores, noise, thresholds=(0.3, 0.8), what="units"), tmp_path
@@ -100,3 +104,47 @@ def test_arenas_show_paths_walls_and_how_long_the_animal_was_where(tmp_path):
     np.testing.assert_allclose([occupancy[0, 0], occupancy[4, 9]], [45, 5])  # 10 samples, 50 bins
     assert "x (m)" in texts(figure)
     assert "centres of fields" in texts(figure)
+
+
+ONE_TO_SIX = np.arange(1.0, 7.0).reshape(3, 2)
+LABELS = {"x_label": "x", "y_label": "y", "title": "t"}
+PANELS = {
+    "score_histogram": lambda ax: figures.score_histogram(
+        ONE_TO_SIX[0], ONE_TO_SIX[1], thresholds=(0.3,), what="units", ax=ax
+    ),
+    "error_over_time": lambda ax: figures.error_over_time(
+        {"rat": (ONE_TO_SIX, ONE_TO_SIX)}, dt_s=0.1, ax=ax
+    ),
+    "curves_with_spread": lambda ax: figures.curves_with_spread(
+        {"rule": ONE_TO_SIX}, **LABELS, ax=ax
+    ),
+    "points_with_spread": lambda ax: figures.points_with_spread(
+        {2: ONE_TO_SIX[0], 4: ONE_TO_SIX[1]}, **LABELS, ax=ax
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PANELS)
+def test_a_panel_draws_into_the_given_axes_and_leaves_the_others_alone(name, tmp_path):
+    figure = Figure(layout="constrained")
+    left, right = figure.subfigures(1, 2)
+    given, other = left.subplots(), right.subplots()
+    before = len(other.findobj())
+    assert PANELS[name](given) is figure
+    assert given.has_data()
+    assert given.get_title()
+    assert len(other.findobj()) == before
+    assert not other.has_data()
+    assert not figure.legends
+    assert len(drawn(figure, tmp_path).axes) == 2
+
+
+@pytest.mark.parametrize("name", PANELS)
+def test_a_panel_without_axes_makes_a_figure_of_its_own(name, tmp_path):
+    (ax,) = drawn(PANELS[name](None), tmp_path).axes
+    assert ax.has_data()
+
+
+def test_figures_need_no_jax():
+    code = "import sys, hfjax.figures; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -8,6 +8,7 @@ import fiddle as fdl
 
 from hfjax import plasticity, theta
 from hfjax.models.helmholtz import autoencoder as model
+from hfjax.models.helmholtz.machine import Modes
 from hfjax.training.run import Experiment
 
 
@@ -40,6 +41,7 @@ def helmholtz() -> fdl.Config:
             num_latents=5,
             time_scale_s=1.0,
             gate=fdl.Partial(theta.square, frequency_hz=5.0, fraction=0.5, offset=0.0),
+            modes=fdl.Config(Modes, mode_s=60.0, between_s=6.0, num_shown=5),
             dt_s=0.025,
             block_s=10.0,
         ),

@@ -10,6 +10,7 @@ from fdl_configs.helmholtz import sine_gate
 from hfjax import decoders, plasticity, theta
 from hfjax.models.helmholtz import path_integration as model
 from hfjax.models.helmholtz import remapping
+from hfjax.models.helmholtz.machine import Modes
 from hfjax.models.helmholtz.track import Track
 from hfjax.training.run import Experiment
 
@@ -55,6 +56,7 @@ def helmholtz_path_integration() -> fdl.Config:
                 rule=plasticity.dendritic_prediction,
             ),
             gate=fdl.Partial(theta.square, frequency_hz=5.0, fraction=0.5, offset=0.0),
+            modes=fdl.Config(Modes, mode_s=60.0, between_s=6.0, num_shown=5),
             protocol=fdl.Config(
                 model.Protocol,
                 decoders=(decoders.gaussian_process_decoder, decoders.ridge_decoder),
@@ -87,6 +89,7 @@ def helmholtz_remapping() -> fdl.Config:
     Fiddlers: sine_gate, ridge_only, torus, laptop.
     """
     cfg = helmholtz_path_integration()
+    del cfg.task.modes
     fdl.update_callable(cfg.task, remapping.task)
     cfg.task.pretraining_s = 1800.0
     cfg.task.relearning_speed_mean_mps = 0.2

@@ -1,26 +1,46 @@
-"""Local learning rules: how a synapse changes from what is present at its two ends.
+"""Local learning rules: a synapse changes by the activity on its two sides.
 
-A rule gives the drive on the synapses of one dendrite, [post, pre]. A circuit low-passes the drive
-into a plasticity trace and adds the trace to the weights:
+A rule computes the drive on the synapses of one dendrite, [post, pre]. A circuit low-passes the
+drive into a plasticity trace and adds the trace to the weights:
 
     drive = rule(weights, x, soma, dendrite, slope)
     trace = low_pass(trace, drive, kappa=dt / tau)
     weights = change(weights, trace, learning_rate=eta, l1=0, l2=0)
 
-Rules share one signature, so that a circuit can take any of them: weights [post, pre]; x [pre], the
-input's rates; soma and dendrite [post], the rates of both; slope [post], f'(V) of the dendrite.
+All rules have the signature of `Rule`, so a circuit can use any of them.
 """
+
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 
 
+class Rule(Protocol):
+    """(weights, x, soma, dendrite, slope) -> drive."""
+
+    def __call__(
+        self,
+        weights: jax.Array,
+        x: jax.Array,
+        soma: jax.Array,
+        dendrite: jax.Array,
+        slope: jax.Array,
+        /,
+    ) -> jax.Array:
+        """The drive on the synapses of one dendrite.
+
+        weights [post, pre]; x [pre], rates of the input; soma [post] and dendrite [post], rates of
+        both; slope [post], f'(V) of the dendrite -> [post, pre].
+        """
+
+
 def dendritic_prediction(
     weights: jax.Array, x: jax.Array, soma: jax.Array, dendrite: jax.Array, slope: jax.Array
 ) -> jax.Array:
-    """A dendrite learns to predict its soma: delta x^T, delta = (soma - dendrite) f'(V).
+    """The dendrite learns to predict the soma: delta x^T, delta = (soma - dendrite) f'(V).
 
-    Shapes as in the module's docstring -> [post, pre].
+    Shapes: see `Rule`.
     Source: George et al. 2023, sec. 2, after Urbanczik & Senn 2014; HelmholtzHippocampus
     `update_weights`.
     """
@@ -31,9 +51,9 @@ def dendritic_prediction(
 def hebb(
     weights: jax.Array, x: jax.Array, soma: jax.Array, dendrite: jax.Array, slope: jax.Array
 ) -> jax.Array:
-    """Plain Hebb: y x^T, y the soma's rate. Weights grow without bound unless l2 holds them.
+    """Hebb's rule: y x^T, y the rate of the soma. Weights grow without bound unless l2 > 0.
 
-    Shapes as in the module's docstring -> [post, pre]. Source: Hebb 1949.
+    Shapes: see `Rule`. Source: Hebb 1949.
     """
     del weights, dendrite, slope
     return jnp.outer(soma, x)
@@ -42,9 +62,9 @@ def hebb(
 def oja(
     weights: jax.Array, x: jax.Array, soma: jax.Array, dendrite: jax.Array, slope: jax.Array
 ) -> jax.Array:
-    """Oja's rule: y x^T - y^2 W, row by row; each row tends to unit length.
+    """Oja's rule: y x^T - y^2 W, row by row. Each row of W tends to unit length.
 
-    Shapes as in the module's docstring -> [post, pre]. Source: Oja 1982, eq. 3.
+    Shapes: see `Rule`. Source: Oja 1982, eq. 3.
     """
     del dendrite, slope
     return jnp.outer(soma, x) - jnp.square(soma)[:, None] * weights
@@ -62,7 +82,7 @@ def low_pass(trace: jax.Array, drive: jax.Array, *, kappa: float) -> jax.Array:
 def change(
     weights: jax.Array, trace: jax.Array, *, learning_rate: float, l1: float = 0.0, l2: float = 0.0
 ) -> jax.Array:
-    """New weights: W + eta (P - L2 W - L1 sign W). There is no dt in front of eta, as published.
+    """New weights: W + eta (P - L2 W - L1 sign W). As published, eta is not multiplied by dt.
 
     weights, trace [post, pre] -> [post, pre]. Source: HelmholtzHippocampus `update_weights`.
     """
@@ -74,9 +94,9 @@ def change(
 
 
 def dales_law(weights: jax.Array, *, sign: int) -> jax.Array:
-    """Weights of one sign: those of the other become 0. sign is +1 (excitatory) or -1 (inhibitory).
+    """Dale's law: weights of the wrong sign become 0. sign: 1 (excitatory) or -1 (inhibitory).
 
-    weights [post, pre] -> [post, pre]. Raises ValueError for another sign.
+    weights [post, pre] -> [post, pre]. Raises ValueError unless sign is 1 or -1.
     Source: HelmholtzHippocampus `update_weights`.
     """
     if sign not in (1, -1):

@@ -61,6 +61,12 @@ class Figures(Protocol):
         """Every figure of a readout, each a Matplotlib figure of its own."""
 
 
+def no_batch(data: Any, key: jax.Array, /) -> tuple[()]:
+    """The `sample` of a task whose state is its own data."""
+    del data, key
+    return ()
+
+
 class Task(NamedTuple):
     """A model and its training problem.
 

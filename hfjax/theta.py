@@ -1,12 +1,11 @@
-"""Theta gating: how much of a soma's drive comes from above, as a function of time.
+"""Theta gates: which dendrite drives the soma, as a function of time.
 
-A gate is a function of time (s) to theta in [0, 1]: at 1 the apical dendrites drive the somata
-(top-down, generation), at 0 the basal dendrites (bottom-up, inference). Set the keyword arguments
-with `functools.partial`; what is left is a function of time alone.
+A gate maps a time (s) to theta in [0, 1]. At theta = 1 the apical dendrites drive the somata
+(top-down, generation); at theta = 0 the basal dendrites do (bottom-up, inference). Bind the keyword
+arguments with `functools.partial`; the result is a function of time alone.
 """
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -14,26 +13,30 @@ import numpy as np
 
 from hfjax import check
 
-Gate = Callable[[Any], Any]
+WRAP_S = 1000  # length of `tabulate`'s table: whole cycles for every multiple of 0.001 Hz
 
-# `tabulate` wraps here: a whole number of cycles for every multiple of 0.001 Hz.
-WRAP_S = 1000
+
+class Gate(Protocol):
+    """(t_s) -> theta."""
+
+    def __call__(self, t_s: Any, /) -> Any:
+        """Theta in [0, 1] at times t_s (s), a NumPy or JAX array; the same shape."""
 
 
 def _numpy_of(values: Any) -> Any:
-    """The NumPy that values belong to: JAX's for a JAX array, else NumPy itself."""
+    """jax.numpy for a JAX array, numpy for everything else."""
     return jnp if isinstance(values, jax.Array) else np
 
 
-def _fraction(value: float) -> None:
+def _check_fraction(value: float) -> None:
     if not 0 <= value <= 1:
         raise ValueError(f"the gate's fraction must be between 0 and 1, but is {value}")
 
 
 def _wrapped(cycles: Any) -> Any:
-    """A time in cycles as a phase in [0, 1).
+    """Phase in [0, 1) of a time in cycles.
 
-    Rounded, so that a step that falls on a phase boundary does not land just before it.
+    Rounded to 1e-9 cycles: a step on a phase boundary must not fall just before it.
     """
     numpy = _numpy_of(cycles)
     return numpy.mod(numpy.round(numpy.mod(cycles, 1.0), 9), 1.0)
@@ -48,20 +51,20 @@ def square(
     Raises ValueError where fraction is outside [0, 1] or frequency_hz is not positive.
     Source: George et al. 2023, sec. 2; HelmholtzHippocampus `theta_gating`, "square".
     """
-    _fraction(fraction)
+    _check_fraction(fraction)
     check.positive(frequency_hz=frequency_hz)
     return 1.0 * (_wrapped(t_s * frequency_hz + offset) < round(fraction, 9))
 
 
 def sine(t_s: Any, *, frequency_hz: float = 5.0, fraction: float = 0.5, offset: float = 0.0) -> Any:
-    """A sine between 0 and 1 that spends `fraction` of each cycle above one half.
+    """A sine between 0 and 1, above one half for `fraction` of each cycle.
 
     theta = (1 + sin 2 pi phase) / 2, phase = ((t f mod 1)^n + offset) mod 1, n = ln 0.5 / ln
-    fraction, so that the sine's first half ends at `fraction`. t_s any shape -> the same shape.
+    fraction: the first half of the sine ends at `fraction`. t_s any shape -> the same shape.
     Raises ValueError where fraction is not inside (0, 1) or frequency_hz is not positive.
     Source: HelmholtzHippocampus `theta_gating`, "sine".
     """
-    _fraction(fraction)
+    _check_fraction(fraction)
     if fraction in (0, 1):
         raise ValueError(f"a sine gate needs a fraction inside (0, 1), but it is {fraction}")
     check.positive(frequency_hz=frequency_hz)
@@ -71,7 +74,7 @@ def sine(t_s: Any, *, frequency_hz: float = 5.0, fraction: float = 0.5, offset: 
 
 
 def constant(t_s: Any, *, theta: float) -> Any:
-    """The same theta at all times: 0 holds a circuit in inference, 1 in generation.
+    """The same theta at all times: 0 for inference, 1 for generation.
 
     t_s any shape -> the same shape. Raises ValueError where theta is outside [0, 1].
     """
@@ -82,13 +85,13 @@ def constant(t_s: Any, *, theta: float) -> Any:
 
 
 def tabulate(gate: Gate, *, dt_s: float) -> np.ndarray:
-    """The gate at steps 0, dt, 2 dt, ... of 1000 s, found on the host in float64: [step].
+    """Theta at the steps 0, dt, 2 dt, ... of 1000 s, computed on the host in float64: [step].
 
-    A simulation reads step k at index k mod the table's length. Time in float32 would blur the
-    edges of a square gate after some minutes; the table repeats without a seam for every frequency
-    that is a multiple of 0.001 Hz. A fraction of a cycle is kept to whole steps.
-    Raises ValueError where dt_s is not positive or does not divide 1000 s, where the gate gives
-    anything but one number a time, or where it leaves [0, 1].
+    Step k of a simulation reads index k mod len(table). Time in float32 would blur the edges of a
+    square gate after some minutes. The table repeats without a seam for every frequency that is a
+    multiple of 0.001 Hz. A fraction of a cycle is rounded to whole steps.
+    Raises ValueError where dt_s is not positive or does not divide 1000 s, and where the gate does
+    not return one number in [0, 1] for each time.
     """
     check.positive(dt_s=dt_s)
     num_steps = round(WRAP_S / dt_s)
@@ -97,7 +100,8 @@ def tabulate(gate: Gate, *, dt_s: float) -> np.ndarray:
     table = np.asarray(gate(np.arange(num_steps) * dt_s), np.float64)
     if table.shape != (num_steps,):
         raise ValueError(
-            f"a theta gate must give one value a time, but gives {table.shape} for {(num_steps,)}"
+            f"a theta gate must return one value for each time: {(num_steps,)} values, but it "
+            f"returned {table.shape}"
         )
     if not ((table >= 0) & (table <= 1)).all():
         raise ValueError("a theta gate must stay between 0 and 1")

@@ -1,47 +1,64 @@
 """Pattern formation without an RNN: grids from the covariance of the place code alone.
 
-A linear decoder from grid to place cells is at its best when the grid cells' maps G [map, x, y]
-span the strongest eigenvectors of the place cells' spatial covariance Sigma. Translation symmetry
-makes these Fourier modes; they lie on a ring, where the spectrum of Sigma peaks, and a nonlinearity
-without the symmetry g -> -g picks three of them 60 degrees apart: hexagons (Sorscher et al. 2019,
-sec. 3, and Neuron 2023). Here G climbs that objective directly, with no network in between.
+A linear decoder from grid to place cells is best when the maps G [map, x, y] of the grid cells span
+the strongest eigenvectors of the place cells' spatial covariance Sigma. By translation symmetry
+these are Fourier modes, on the ring where the spectrum of Sigma peaks. A nonlinearity without the
+symmetry g -> -g picks three of them, 60 degrees apart: hexagons (Sorscher et al. 2019, sec. 3, and
+Neuron 2023). Here G climbs that objective directly, with no network in between.
 
 Source of both recurrences and their constants: `pattern_formation.ipynb` of the repository
 grid-pattern-formation, and `PlaceCells.compute_covariance` there.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from matplotlib.figure import Figure
 
 from hfjax import cells, check, figures, ratemaps
 from hfjax.networks import Nonlinearity, relu
-from hfjax.task import HostReadout, Readout, Scalars, Task
+from hfjax.task import HostReadout, Readout, Scalars, Task, no_batch
 
 
 class PatternState(NamedTuple):
-    """The maps and the linear operator that they grow under.
+    """The maps, the linear operator under which they grow, and the optimizer.
 
-    maps      [map, x, y], the activity of each unit in each bin of the box.
-    spectrum  [kx, ky], the eigenvalues of Sigma (its Fourier transform, in the order of fftfreq).
+    maps       [map, x, y], the activity of each unit in each bin of the box.
+    spectrum   [kx, ky], the eigenvalues of Sigma (its Fourier transform, in the order of fftfreq).
+    opt_state  state of the optimizer.
     """
 
     maps: jax.Array
     spectrum: jax.Array
+    opt_state: optax.OptState
 
 
-# Covariance of the place code ------------------------------------------------------------------
+# --- Covariance of the place code ---
+
+
+class PlaceCode(Protocol):
+    """(positions, centres, sigma_m) -> rates."""
+
+    def __call__(self, positions: jax.Array, centres: jax.Array, /, *, sigma_m: float) -> jax.Array:
+        """positions [..., 2], centres [place, 2] (m) -> rates [..., place]."""
+
+
+class Covariance(Protocol):
+    """(key, num_bins, width_m) -> spectrum."""
+
+    def __call__(self, key: jax.Array, /, *, num_bins: int, width_m: float) -> jax.Array:
+        """Eigenvalues [kx, ky] of Sigma."""
 
 
 def bin_centres(*, num_bins: int, width_m: float) -> jax.Array:
-    """Positions [x, y, 2] (m) of the map's bins: both walls of the centred box are bins.
+    """Positions [x, y, 2] (m) of the bins of a map: the first and last bins lie on the walls.
 
-    The published grid. The period of the Fourier modes is thus width * num_bins / (num_bins - 1).
+    As published. The period of the Fourier modes is width * num_bins / (num_bins - 1).
     """
     axis = jnp.linspace(-width_m / 2, width_m / 2, num_bins)
     return jnp.stack(jnp.meshgrid(axis, axis, indexing="ij"), axis=-1)
@@ -54,17 +71,17 @@ def place_code_spectrum(
     width_m: float,
     num_place: int = 512,
     sigma_m: float = 0.12,
-    place_code: Callable[..., jax.Array] = cells.softmax_surround,
+    place_code: PlaceCode = cells.softmax_surround,
 ) -> jax.Array:
     """Eigenvalues [kx, ky] of the place code's covariance, made translation invariant.
 
     Sigma(s) = sum_x sum_i p_i(x) p_i(x + s) over all cyclic shifts s, for num_place centres drawn
-    uniformly; by the Wiener-Khinchin theorem its eigenvalues are sum_i |FFT(p_i)|^2. The zero mode,
-    the part of the mean activity, is removed.
+    uniformly. By the Wiener-Khinchin theorem its eigenvalues are sum_i |FFT(p_i)|^2. The zero mode
+    (the mean activity) is removed.
 
-    The sum over the bins x is not divided by their number: the published learning rates presume
+    The sum over the bins x is not divided by their number: the published learning rates are for
     this scale. Source: `PlaceCells.compute_covariance`, which shifts and adds the full matrix of
-    [x, y, x, y] to the same end. Deviation: the centres come from `key`, not from seed 0.
+    [x, y, x, y], with the same result. Deviation: the centres come from `key`, not from seed 0.
 
     Raises ValueError if num_place is below 1 or sigma_m is not positive.
     """
@@ -97,7 +114,7 @@ def gaussian_spectrum(
     return jnp.fft.fft2(jnp.fft.ifftshift(covariance)).real
 
 
-# Dynamics --------------------------------------------------------------------------------------
+# --- Dynamics ---
 
 
 def convolve(maps: jax.Array, spectrum: jax.Array) -> jax.Array:
@@ -117,55 +134,109 @@ def unit_peak(maps: jax.Array) -> jax.Array:
     return maps / jnp.maximum(peak, jnp.finfo(maps.dtype).tiny)
 
 
+class Update(Protocol):
+    """(maps, opt_state, spectrum, optimizer, nonlinearity) -> (maps, opt_state)."""
+
+    def __call__(
+        self,
+        maps: jax.Array,
+        opt_state: optax.OptState,
+        spectrum: jax.Array,
+        /,
+        *,
+        optimizer: optax.GradientTransformation,
+        nonlinearity: Nonlinearity,
+    ) -> tuple[jax.Array, optax.OptState]:
+        """One iteration of the maps [map, x, y]."""
+
+
+def ascend(
+    maps: jax.Array,
+    direction: jax.Array,
+    opt_state: optax.OptState,
+    optimizer: optax.GradientTransformation,
+) -> tuple[jax.Array, optax.OptState]:
+    """G + lr D for optax.sgd(lr): a step of the optimizer along the direction D [map, x, y]."""
+    updates, opt_state = optimizer.update(-direction, opt_state, maps)
+    return maps + updates, opt_state
+
+
 def independent_maps(
-    maps: jax.Array, spectrum: jax.Array, *, learning_rate: float, nonlinearity: Nonlinearity
-) -> jax.Array:
-    """One iteration for maps [map, x, y] that do not see each other.
+    maps: jax.Array,
+    opt_state: optax.OptState,
+    spectrum: jax.Array,
+    *,
+    optimizer: optax.GradientTransformation,
+    nonlinearity: Nonlinearity,
+) -> tuple[jax.Array, optax.OptState]:
+    """One iteration for maps [map, x, y] that do not interact.
 
     G <- phi(G + lr (-G + Sigma * G)). Source: notebook, single-cell dynamics.
     """
-    return nonlinearity(maps + learning_rate * (convolve(maps, spectrum) - maps))
+    direction = convolve(maps, spectrum) - maps
+    maps, opt_state = ascend(maps, direction, opt_state, optimizer)
+    return nonlinearity(maps), opt_state
 
 
 def independent_unit_maps(
-    maps: jax.Array, spectrum: jax.Array, *, learning_rate: float, nonlinearity: Nonlinearity
-) -> jax.Array:
-    """`independent_maps`, each map then divided by its peak; for a positively homogeneous phi.
+    maps: jax.Array,
+    opt_state: optax.OptState,
+    spectrum: jax.Array,
+    *,
+    optimizer: optax.GradientTransformation,
+    nonlinearity: Nonlinearity,
+) -> tuple[jax.Array, optax.OptState]:
+    """`independent_maps`, then each map divided by its peak.
 
-    The published relu recurrence grows without bound, to 1e75 in its 1000 iterations, which float32
-    cannot hold. With phi(a g) = a phi(g) for every a > 0 (relu), the whole iteration F has
-    F(a G) = a F(G), so a positive factor per map, whenever it is applied, changes no later pattern:
-    the maps are the published ones, each divided by its peak. This does not hold for tanh, whose
-    saturation sets the scale: take `independent_maps` there.
+    The published relu recurrence diverges to 1e75 in its 1000 iterations, which float32 cannot
+    hold. If phi(a g) = a phi(g) for every a > 0 (relu) and the step is linear (optax.sgd), the
+    whole iteration F has F(a G) = a F(G): a positive factor on a map, at any time, leaves all later
+    patterns the same. The maps are the published ones, each divided by its peak. For tanh, whose
+    saturation sets the scale, use `independent_maps`.
+
+    Raises ValueError for a nonlinearity that is not positively homogeneous.
     """
-    return unit_peak(
-        independent_maps(maps, spectrum, learning_rate=learning_rate, nonlinearity=nonlinearity)
+    check_homogeneous(nonlinearity)
+    maps, opt_state = independent_maps(
+        maps, opt_state, spectrum, optimizer=optimizer, nonlinearity=nonlinearity
     )
+    return unit_peak(maps), opt_state
 
 
 def competing_maps(
-    maps: jax.Array, spectrum: jax.Array, *, learning_rate: float, nonlinearity: Nonlinearity
-) -> jax.Array:
-    """One iteration for maps [map, x, y] of which each avoids those before it.
+    maps: jax.Array,
+    opt_state: optax.OptState,
+    spectrum: jax.Array,
+    *,
+    optimizer: optax.GradientTransformation,
+    nonlinearity: Nonlinearity,
+) -> tuple[jax.Array, optax.OptState]:
+    """One iteration for maps [map, x, y] that compete: each avoids those before it.
 
     G <- G + lr (H - tril(H G^T) G + phi(G)), H = Sigma * G: Sanger's rule (Oja's for one map) with
-    a nonlinear term. Map i is deflated by maps 0..i, so that the maps come out in the order of
-    their eigenvalues. Source: notebook, multi-grid dynamics. Deviation: there the last map is the
-    first of the hierarchy (and the figure is flipped); here map 0 is.
+    a nonlinear term. Map i is deflated by maps 0..i, so the maps are in the order of their
+    eigenvalues. Source: notebook, multi-grid dynamics. Deviation: map 0 is the first of the
+    hierarchy; in the notebook it is the last (and the figure is flipped).
     """
     H = convolve(maps, spectrum)
     overlap = jnp.tril(jnp.einsum("ixy,jxy->ij", H, maps))
-    return maps + learning_rate * (
-        H - jnp.einsum("ij,jxy->ixy", overlap, maps) + nonlinearity(maps)
-    )
+    direction = H - jnp.einsum("ij,jxy->ixy", overlap, maps) + nonlinearity(maps)
+    return ascend(maps, direction, opt_state, optimizer)
 
 
-def _is_homogeneous(nonlinearity: Nonlinearity) -> bool:
+def check_homogeneous(nonlinearity: Nonlinearity) -> None:
+    """Raise ValueError unless f(4 x) = 4 f(x) for x = -2, -1, 0, 1, 2, as for relu."""
     x = np.linspace(-2.0, 2.0, 5, dtype=np.float32)
-    return bool(np.allclose(nonlinearity(jnp.asarray(4 * x)), 4 * nonlinearity(jnp.asarray(x))))
+    with jax.ensure_compile_time_eval():  # numbers, also while a caller is traced
+        values, of_four_x = (np.asarray(nonlinearity(jnp.asarray(y))) for y in (x, 4 * x))
+    if not np.allclose(of_four_x, 4 * values):
+        raise ValueError(
+            "independent_unit_maps needs a nonlinearity with f(a x) = a f(x) for a > 0, such as "
+            "relu; use independent_maps with this one"
+        )
 
 
-# What the maps are -----------------------------------------------------------------------------
+# --- What the maps are ---
 
 
 def wave_vectors(*, num_bins: int, width_m: float) -> jax.Array:
@@ -181,12 +252,20 @@ def objective(maps: jax.Array, spectrum: jax.Array) -> jax.Array:
     return jnp.sum(power * spectrum[None], axis=(1, 2)) / total / jnp.max(spectrum)
 
 
+def power_shares(maps: jax.Array) -> jax.Array:
+    """Share of each Fourier mode [map, kx, ky] in the variance of each map; 0 for a uniform map."""
+    centred = maps - jnp.mean(maps, axis=(1, 2), keepdims=True)
+    power = jnp.abs(jnp.fft.fft2(centred)) ** 2
+    total = jnp.sum(power, axis=(1, 2), keepdims=True)
+    return power / jnp.where(total > 0, total, 1)
+
+
 def scale_and_orientation(maps: jax.Array, *, width_m: float) -> tuple[jax.Array, jax.Array]:
     """Grid spacing (m) and orientation (degrees in [0, 60)) of each map [map], from its spectrum.
 
     With k the strongest Fourier mode other than zero, a hexagonal grid has the spacing
-    2 / (sqrt(3) |k|), and its fields lie in the directions 30 degrees off k. The modes of the box
-    are discrete, and so are these two. A uniform map has neither: NaN.
+    2 / (sqrt(3) |k|), and its fields lie in the directions 30 degrees off k. Both are discrete, as
+    the modes of the box are. NaN for a uniform map.
     """
     num_maps, num_bins, _ = maps.shape
     power = jnp.abs(jnp.fft.fft2(unit_peak(maps))) ** 2
@@ -194,13 +273,13 @@ def scale_and_orientation(maps: jax.Array, *, width_m: float) -> tuple[jax.Array
     k = wave_vectors(num_bins=num_bins, width_m=width_m).reshape(-1, 2)[strongest]
     spacing_m = 2 / (np.sqrt(3) * jnp.linalg.norm(k, axis=-1))
     angle_deg = jnp.rad2deg(jnp.arctan2(k[:, 1], k[:, 0])) + 30
-    # Rounded first, so that k and -k, which are the same wave, cannot come out as 0 and 60.
+    # Rounded first: k and -k are the same wave and must not give 0 and 60.
     orientation_deg = jnp.mod(jnp.round(angle_deg, 3), 60)
     varies = jnp.max(maps, axis=(1, 2)) > jnp.min(maps, axis=(1, 2))
     return jnp.where(varies, spacing_m, jnp.nan), jnp.where(varies, orientation_deg, jnp.nan)
 
 
-# The task --------------------------------------------------------------------------------------
+# --- The task ---
 
 
 def task(
@@ -208,42 +287,36 @@ def task(
     num_maps: int = 32,
     num_bins: int = 55,
     width_m: float = 2.2,
-    covariance: Callable[..., jax.Array] = place_code_spectrum,
-    update: Callable[..., jax.Array] = independent_unit_maps,
+    covariance: Covariance = place_code_spectrum,
+    update: Update = independent_unit_maps,
     nonlinearity: Nonlinearity = relu,
-    learning_rate: float = 5e-3,
+    optimizer: optax.GradientTransformation | None = None,
     initial_std: float = 1e-8,
     iterations_per_step: int = 10,
     num_noise_maps: int = 256,
 ) -> Task:
-    """Maps that grow under the covariance of the place code; the defaults give single hexagons.
+    """Maps that grow under the covariance of the place code. The defaults give single hexagons.
 
-    covariance    (key, num_bins, width_m) -> eigenvalues of Sigma [kx, ky].
-    update        (maps, spectrum, learning_rate, nonlinearity) -> maps, one iteration:
-                  `independent_unit_maps`, `independent_maps` or `competing_maps`.
-    initial_std   the maps start as white noise of this standard deviation, as published.
-    iterations_per_step   a `step` of the task is a scan over so many iterations.
-    num_noise_maps   size of the control, low-pass filtered noise (sigma a tenth of the box).
+    covariance    eigenvalues of Sigma: `place_code_spectrum` or `gaussian_spectrum`.
+    update        one iteration: `independent_unit_maps`, `independent_maps` or `competing_maps`.
+    optimizer     the step along the update's direction; None for the published optax.sgd(5e-3).
+    initial_std   standard deviation of the white noise with which the maps start, as published.
+    iterations_per_step   iterations in one `step`.
+    num_noise_maps   size of the control: low-pass filtered noise (sigma a tenth of the box).
 
-    The state is its own data: `sample` gives (), `step` ignores its batch and key.
-    Step scalars: `objective` (mean over maps; at most 1, which a linear map would reach) and
-    `change`, the mean distance that a map, taken as a unit vector, went in the step.
-    Evaluation: shares of maps (and of noise maps) above the grid scores .3, .37, .8, the medians of
-    score and spacing; the readout holds maps, scores, spectra, spacings and orientations.
+    The state is its own data: `sample` returns (), `step` ignores its batch and key.
+    Step scalars: see `step`. Evaluation: see `evaluate`.
 
-    Raises ValueError for impossible numbers, and where `independent_unit_maps` meets a nonlinearity
-    that is not positively homogeneous.
+    Raises ValueError for impossible numbers; `init` raises it where `independent_unit_maps` is
+    combined with a nonlinearity that is not positively homogeneous.
     """
     check.at_least(
         1, num_maps=num_maps, iterations_per_step=iterations_per_step, num_noise_maps=num_noise_maps
     )
-    check.at_least(10, num_bins=num_bins)  # to score the maps
-    check.positive(width_m=width_m, learning_rate=learning_rate, initial_std=initial_std)
-    if update is independent_unit_maps and not _is_homogeneous(nonlinearity):
-        raise ValueError(
-            "independent_unit_maps needs a nonlinearity with f(a x) = a f(x) for a > 0, as relu "
-            "has it; use independent_maps with this one"
-        )
+    check.at_least(10, num_bins=num_bins)  # needed by the grid scores
+    check.positive(width_m=width_m, initial_std=initial_std)
+    optimizer = optax.sgd(5e-3) if optimizer is None else optimizer
+    iterate = partial(update, optimizer=optimizer, nonlinearity=nonlinearity)
 
     def init(key: jax.Array, data: Any) -> PatternState:
         del data
@@ -251,54 +324,88 @@ def task(
         spectrum = covariance(covariance_key, num_bins=num_bins, width_m=width_m)
         chex.assert_shape(spectrum, (num_bins, num_bins))
         maps = initial_std * jax.random.normal(map_key, (num_maps, num_bins, num_bins))
-        return PatternState(maps, spectrum)
+        state = PatternState(maps, spectrum, optimizer.init(maps))
+        jax.eval_shape(iterate, state.maps, state.opt_state, spectrum)  # the checks of `update`
+        return state
 
-    def sample(data: Any, key: jax.Array) -> tuple[()]:
-        del data, key
-        return ()
+    return Task(
+        init=init,
+        sample=no_batch,
+        step=partial(step, iterate=iterate, num_iterations=iterations_per_step),
+        evaluate=partial(evaluate, width_m=width_m, num_noise_maps=num_noise_maps),
+        figures=draw,
+    )
 
-    def step(
-        state: PatternState, batch: tuple[()], key: jax.Array
-    ) -> tuple[PatternState, dict[str, jax.Array]]:
-        del batch, key
 
-        def iteration(maps, _):
-            maps = update(
-                maps, state.spectrum, learning_rate=learning_rate, nonlinearity=nonlinearity
-            )
-            return maps, None
+class Iterate(Protocol):
+    """(maps, opt_state, spectrum) -> (maps, opt_state): an `Update` with its settings bound."""
 
-        maps, _ = jax.lax.scan(iteration, state.maps, length=iterations_per_step)
-        scalars = {
-            "objective": jnp.mean(objective(maps, state.spectrum)),
-            "change": jnp.mean(_distance(_unit_length(maps), _unit_length(state.maps))),
-        }
-        return state._replace(maps=maps), scalars
+    def __call__(
+        self, maps: jax.Array, opt_state: optax.OptState, spectrum: jax.Array, /
+    ) -> tuple[jax.Array, optax.OptState]:
+        """One iteration of the maps [map, x, y]."""
 
-    def evaluate(state: PatternState, data: Any, key: jax.Array) -> tuple[Scalars, Readout]:
-        del data
-        # Rounded, so that the first map of a hierarchy, which is uniform, has no ripples to score.
-        maps = jnp.round(unit_peak(state.maps), 5)
-        control = ratemaps.noise_control(
-            maps, key, num_noise_maps=num_noise_maps, sigma_bins=num_bins / 10
-        )
-        scores = control.scores.score_60
-        spacing_m, orientation_deg = scale_and_orientation(maps, width_m=width_m)
-        scalars = dict(control.shares)
-        scalars["median_grid_score"] = jnp.median(scores)
-        scalars["median_spacing_m"] = jnp.nanmedian(spacing_m)
-        readout = {
-            "maps": maps,
-            "grid_scores": scores,
-            "noise_scores": control.noise_scores.score_60,
-            "spacing_m": spacing_m,
-            "orientation_deg": orientation_deg,
-            "spectrum": state.spectrum,
-            "wave_vectors": wave_vectors(num_bins=num_bins, width_m=width_m),
-        }
-        return scalars, readout
 
-    return Task(init, sample, step, evaluate, draw)
+def step(
+    state: PatternState, batch: tuple[()], key: jax.Array, *, iterate: Iterate, num_iterations: int
+) -> tuple[PatternState, Scalars]:
+    """num_iterations of the maps.
+
+    Scalars: `objective`, the mean over maps (at most 1, which a linear map would reach); `change`,
+    the mean distance between a map before and after the step, both at unit length.
+    """
+    del batch, key
+
+    def iteration(
+        carry: tuple[jax.Array, optax.OptState], _: None
+    ) -> tuple[tuple[jax.Array, optax.OptState], None]:
+        return iterate(*carry, state.spectrum), None
+
+    (maps, opt_state), _ = jax.lax.scan(
+        iteration, (state.maps, state.opt_state), length=num_iterations
+    )
+    scalars = {
+        "objective": jnp.mean(objective(maps, state.spectrum)),
+        "change": jnp.mean(_distance(_unit_length(maps), _unit_length(state.maps))),
+    }
+    return PatternState(maps, state.spectrum, opt_state), scalars
+
+
+def evaluate(
+    state: PatternState, data: Any, key: jax.Array, *, width_m: float, num_noise_maps: int
+) -> tuple[Scalars, Readout]:
+    """Grid scores with their control, scales and spectra of the maps.
+
+    Scalars: shares of maps, and of noise maps, above the grid scores .3, .37, .8; median score and
+    spacing. Readout: rate_maps [map, x, y], extent_m, grid_score_60 [map], noise_grid_score_60
+    [noise map], spacing_m, orientation_deg [map], power [map, kx, ky] (share of each mode in the
+    variance), spectrum and wave_vectors [kx, ky, ...] of Sigma, covariance [x, y], Sigma itself.
+    """
+    del data
+    num_bins = state.maps.shape[1]
+    # Rounded: the first map of a hierarchy is uniform, and its ripples must not be scored.
+    maps = jnp.round(unit_peak(state.maps), 5)
+    control = ratemaps.noise_control(
+        maps, key, num_noise_maps=num_noise_maps, sigma_bins=num_bins / 10
+    )
+    scores = control.scores.score_60
+    spacing_m, orientation_deg = scale_and_orientation(maps, width_m=width_m)
+    scalars = dict(control.shares)
+    scalars["median_grid_score"] = jnp.median(scores)
+    scalars["median_spacing_m"] = jnp.nanmedian(spacing_m)
+    readout = {
+        "rate_maps": maps,
+        "extent_m": jnp.asarray([[-width_m / 2, width_m / 2]] * 2),
+        "grid_score_60": scores,
+        "noise_grid_score_60": control.noise_scores.score_60,
+        "spacing_m": spacing_m,
+        "orientation_deg": orientation_deg,
+        "power": power_shares(maps),
+        "spectrum": state.spectrum,
+        "covariance": jnp.fft.fftshift(jnp.fft.ifft2(state.spectrum).real),
+        "wave_vectors": wave_vectors(num_bins=num_bins, width_m=width_m),
+    }
+    return scalars, readout
 
 
 def _unit_length(maps: jax.Array) -> jax.Array:
@@ -311,7 +418,7 @@ def _distance(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.sqrt(jnp.sum((a - b) ** 2, axis=(1, 2)))
 
 
-# Figures ---------------------------------------------------------------------------------------
+# --- Figures ---
 
 
 def draw(readout: HostReadout) -> dict[str, Figure]:
@@ -326,9 +433,9 @@ def draw(readout: HostReadout) -> dict[str, Figure]:
 
 
 def _draw_maps(readout: HostReadout) -> Figure:
-    scores = readout["grid_scores"]
+    scores = readout["grid_score_60"]
     return figures.rate_maps(
-        readout["maps"],
+        readout["rate_maps"],
         [f"{i}: {score:.2f}" for i, score in enumerate(scores)],
         width_m=_width_m(readout),
         title="Maps in the order of their index, with grid scores",
@@ -337,26 +444,22 @@ def _draw_maps(readout: HostReadout) -> Figure:
 
 def _draw_scores(readout: HostReadout) -> Figure:
     return figures.score_histogram(
-        readout["grid_scores"],
-        readout["noise_scores"],
+        readout["grid_score_60"],
+        readout["noise_grid_score_60"],
         thresholds=ratemaps.GRID_SCORE_THRESHOLDS,
         what="maps",
     )
 
 
 def _width_m(readout: HostReadout) -> float:
-    k = readout["wave_vectors"]
-    return float((len(k) - 1) / (len(k) * k[1, 0, 0]))
+    low, high = readout["extent_m"][0]
+    return float(high - low)
 
 
 def _draw_spectra(readout: HostReadout) -> Figure:
     """Fourier power, averaged over maps and of seven of them; the ring is where Sigma peaks."""
-    maps, k = readout["maps"], readout["wave_vectors"]
-    maps = maps.astype(np.float64)
-    power = np.abs(np.fft.fft2(maps - maps.mean(axis=(1, 2), keepdims=True))) ** 2
-    total = power.sum(axis=(1, 2), keepdims=True)
-    power /= np.where(total > 0, total, 1)  # a uniform map has no power
-    chosen = np.unique(np.linspace(0, len(maps) - 1, 7).astype(int))
+    power, k = readout["power"], readout["wave_vectors"]
+    chosen = np.unique(np.linspace(0, len(power) - 1, 7).astype(int))
     shown = [power.mean(axis=0), *power[chosen]]
     titles = ["mean over maps", *(f"map {i}" for i in chosen)]
     spectrum = readout["spectrum"].copy()
@@ -394,8 +497,9 @@ def _draw_covariance(readout: HostReadout) -> Figure:
     width_m = _width_m(readout)
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     space, modes = figure.subplots(1, 2, width_ratios=(1, 1.6))
-    sigma = np.fft.fftshift(np.fft.ifft2(spectrum).real)
-    image = space.imshow(sigma.T, origin="lower", extent=(-width_m / 2, width_m / 2) * 2)
+    image = space.imshow(
+        readout["covariance"].T, origin="lower", extent=(-width_m / 2, width_m / 2) * 2
+    )
     figure.colorbar(image, ax=space, label="Σ")
     space.set(xlabel="shift in x (m)", ylabel="shift in y (m)", title="covariance of place code")
     near = k < 10 / width_m
@@ -413,7 +517,7 @@ def _draw_covariance(readout: HostReadout) -> Figure:
 def _draw_scales(readout: HostReadout) -> Figure:
     """Spacing and orientation against the map's index; grid-like maps are filled."""
     index = np.arange(len(readout["spacing_m"]))
-    grid = readout["grid_scores"] > 0.37
+    grid = readout["grid_score_60"] > 0.37
     figure = Figure(figsize=(9, 4.8), layout="constrained")
     for axes, name, label in zip(
         figure.subplots(2, 1, sharex=True),

@@ -1,4 +1,7 @@
-"""Theta-gated Helmholtz machine: circuits, the autoencoder, path integration and remapping."""
+"""Theta-gated Helmholtz machine: circuits, the autoencoder, path integration and remapping.
+
+`task` is that of the autoencoder; `path_integration.task` and `remapping.task` are the others.
+"""
 
 from hfjax.models.helmholtz import path_integration, remapping
 from hfjax.models.helmholtz.autoencoder import (
@@ -11,9 +14,11 @@ from hfjax.models.helmholtz.autoencoder import (
     task,
 )
 from hfjax.models.helmholtz.circuit import (
+    Activity,
     Circuit,
     CircuitState,
     Feedforward,
+    InitialWeights,
     Layer,
     Projection,
     Pyramidal,
@@ -32,8 +37,11 @@ from hfjax.models.helmholtz.machine import (
     MODES,
     HelmholtzState,
     Machine,
+    Modes,
     World,
-    machine,
+    init_machine,
+    learn_block,
+    make_machine,
     run_modes,
     simulate,
 )
@@ -46,12 +54,15 @@ from hfjax.models.helmholtz.track import Track, place_world
 
 __all__ = [
     "MODES",
+    "Activity",
     "Circuit",
     "CircuitState",
     "Feedforward",
     "HelmholtzState",
+    "InitialWeights",
     "Layer",
     "Machine",
+    "Modes",
     "Projection",
     "Protocol",
     "Pyramidal",
@@ -69,8 +80,10 @@ __all__ = [
     "gaussian_process_block",
     "gaussian_process_coefficients",
     "init_circuit",
+    "init_machine",
     "latents",
-    "machine",
+    "learn_block",
+    "make_machine",
     "measure_path_integration",
     "normal_weights",
     "path_integration",

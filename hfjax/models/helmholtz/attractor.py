@@ -7,53 +7,31 @@ import jax.numpy as jnp
 import numpy as np
 
 from hfjax.models.helmholtz.circuit import Circuit, CircuitState, potential, pyramidal
-from hfjax.models.helmholtz.track import FEATURES, Track, apart, place_cells
+from hfjax.models.helmholtz.track import FEATURES, Track, displacement, place_cells
 
-FIELD_PEAK = 0.05  # a unit whose rate map stays below has no field
-
-
-def map_positions(track: Track) -> np.ndarray:
-    """Where rate maps are taken: [position, dim], 100 along a ring, 20 x 20 over a torus."""
-    num_bins = 100 if track.num_dims == 1 else 20
-    x = ((np.arange(num_bins) + 0.5) / num_bins - 0.5) * track.width_m
-    return np.stack(np.meshgrid(*[x] * track.num_dims, indexing="ij"), -1).reshape(
-        -1, track.num_dims
-    )
+FIELD_PEAK = 0.05  # a unit whose rate map stays below this has no field
+MAP_BINS = {1: 100, 2: 20}  # num_dims -> bins of a rate map along each axis
+OFFSET_BINS = {1: 25, 2: 20}  # num_dims -> bins of the distance between fields along each axis
 
 
-def bottom_up_maps(
-    circuit: Circuit, state: CircuitState, track: Track, centres: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Rate maps of HPC and EC driven through their basal dendrites, without noise.
+class Fields(NamedTuple):
+    """Fields of units: peaks [unit, dim] (m); active [unit], whether a unit has a field."""
 
-    -> two arrays [unit, position], at the positions of the module's maps: 100 along a ring, 20 x 20
-    over a torus. Layers other than these two and the place cells count as silent.
-    Source: HelmholtzHippocampus, rate maps with theta = 0.
-    """
-    layers = {layer.name: layer for layer in pyramidal(circuit)}
-
-    def at(features):
-        rates = {name: jnp.zeros_like(values) for name, values in state.rates.items()}
-        rates[FEATURES] = features
-        for layer in (layers["HPC"], layers["EC"]):
-            V = potential(layer, "basal", layer.basal, rates, state.synapses)
-            rates[layer.name] = layer.nonlinearity(V)
-        return rates["HPC"], rates["EC"]
-
-    positions = jnp.asarray(map_positions(track), centres.dtype)
-    return jax.vmap(at, out_axes=1)(place_cells(track, positions, centres))
+    peaks: jax.Array
+    active: jax.Array
 
 
 class Attractor(NamedTuple):
-    """Weights into EC against the distance between the peaks of the fields of post and pre.
+    """Weights into EC as a function of the distance between the fields of post and pre.
 
-    peaks     [EC unit, dim] (m), where each unit's field has its peak.
-    active    [EC unit], whether it has a field at all.
+    peaks     [EC unit, dim] (m), the peak of each unit's field.
+    active    [EC unit], whether the unit has a field.
     offsets   [bin] (m), the bins of the distance along an axis, from -width / 2 to width / 2.
-    means, stds  [block, bin, ...] (one bin axis a dim), mean weight and standard deviation over
-                 pairs of units; block 0 is EC to itself, then the CVC blocks in their order.
-    asymmetry [CVC block], sum of w sin(2 pi d / width) over that of |w|, with d along the
-              direction of the block's velocity cell: above 0 where it pushes activity its own way.
+    means, stds  [block, bin, ...] (one bin axis for each dim), mean and standard deviation of the
+                 weights over pairs of units. Block 0 is EC to EC; the CVC blocks follow in order.
+    asymmetry [CVC block], sum of w sin(2 pi d / width) over the sum of |w|, where d is the distance
+              in the direction of the block's velocity cell. Above 0 the block pushes the activity
+              in its own direction.
     """
 
     peaks: jax.Array
@@ -64,68 +42,134 @@ class Attractor(NamedTuple):
     asymmetry: jax.Array
 
 
+# --- Rate maps ---
+
+
+def map_positions(track: Track) -> np.ndarray:
+    """Bin centres of rate maps, [position, dim] (m): 100 on a ring, 20 x 20 on a torus."""
+    num_bins = MAP_BINS[track.num_dims]
+    x = ((np.arange(num_bins) + 0.5) / num_bins - 0.5) * track.width_m
+    axes = np.meshgrid(*[x] * track.num_dims, indexing="ij")
+    return np.stack(axes, -1).reshape(-1, track.num_dims)
+
+
+def bottom_up_maps(
+    circuit: Circuit, state: CircuitState, track: Track, centres: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Rate maps of HPC and EC, driven through their basal dendrites without noise.
+
+    -> two arrays [unit, position], at `map_positions`. All layers but these two and the place cells
+    are silent. Source: HelmholtzHippocampus, rate maps with theta = 0.
+    """
+    layers = {layer.name: layer for layer in pyramidal(circuit)}
+
+    def rates_at(features: jax.Array) -> tuple[jax.Array, jax.Array]:
+        rates = {name: jnp.zeros_like(values) for name, values in state.rates.items()}
+        rates[FEATURES] = features
+        for layer in (layers["HPC"], layers["EC"]):
+            V = potential(layer, "basal", layer.basal, rates, state.synapses)
+            rates[layer.name] = layer.nonlinearity(V)
+        return rates["HPC"], rates["EC"]
+
+    positions = jnp.asarray(map_positions(track), centres.dtype)
+    return jax.vmap(rates_at, out_axes=1)(place_cells(track, positions, centres))
+
+
+def as_images(maps: jax.Array, track: Track) -> jax.Array:
+    """Maps [unit, position] as [unit, x, y]; on a ring y is a single bin."""
+    num_bins = MAP_BINS[track.num_dims]
+    return maps.reshape(len(maps), num_bins, num_bins if track.num_dims == 2 else 1)
+
+
+def fields_of(maps: jax.Array, track: Track) -> Fields:
+    """Where the maps [unit, position] have their peak, and whether it is a field."""
+    positions = jnp.asarray(map_positions(track), maps.dtype)
+    return Fields(positions[jnp.argmax(maps, axis=1)], jnp.max(maps, axis=1) > FIELD_PEAK)
+
+
+# --- Weights ---
+
+
 def attractor(circuit: CircuitState, maps: jax.Array, track: Track) -> Attractor:
     """The recurrent weights of EC, aligned by its fields and averaged.
 
-    maps [EC unit, position], from `bottom_up_maps`. Units without a field are left out; a bin
-    without any pair of units is NaN. There are 25 bins on a ring and 20 along each axis of a torus,
-    which the positions of the maps fill evenly.
-    Deviation from the original: aligned by the distance between fields, not by rank in their
-    order; and the spread is that of the weights (there, of their mean, which is 0).
+    maps [EC unit, position], from `bottom_up_maps`. Units without a field are left out. A bin
+    without a pair of units is NaN. There are 25 bins on a ring and 20 along each axis of a torus;
+    the positions of the maps fill them evenly.
+    Deviation from the original: aligned by the distance between fields, not by their rank; and the
+    spread is that of the weights (in the original, that of their mean, which is 0).
     """
-    num_bins = 25 if track.num_dims == 1 else 20
-    positions = jnp.asarray(map_positions(track), maps.dtype)
-    peaks = positions[jnp.argmax(maps, axis=1)]
-    active = jnp.max(maps, axis=1) > FIELD_PEAK
+    fields = fields_of(maps, track)
     recurrent = circuit.synapses["EC/apical/EC"].weights
     velocity = circuit.synapses["EC/apical/CVC"].weights
-    num_units, num_blocks = recurrent.shape[0], 2 * track.num_dims
-    blocks = jnp.stack([recurrent, *jnp.split(velocity, num_blocks, axis=1)])  # [block, post, pre]
+    by_velocity = jnp.stack(jnp.split(velocity, 2 * track.num_dims, axis=1))
+    blocks = jnp.concatenate([recurrent[None], by_velocity])  # [block, post, pre]
+    ahead = displacement(fields.peaks[:, None], fields.peaks[None], width_m=track.width_m)
+    both = fields.active[:, None] & fields.active[None]  # [post, pre]
+    means, stds = _aligned(blocks, ahead, both, track)
+    asymmetry = _asymmetry(by_velocity, ahead, both, track)
+    num_bins = OFFSET_BINS[track.num_dims]
+    offsets = (jnp.arange(num_bins) - num_bins // 2) * (track.width_m / num_bins)
+    return Attractor(fields.peaks, fields.active, offsets, means, stds, asymmetry)
 
-    ahead = apart(peaks[:, None], peaks[None], track.width_m)  # [post, pre, dim]
-    both = active[:, None] & active[None]
-    # Halves go up, in spite of rounding: a bin then holds as many offsets as any other.
+
+def _aligned(
+    blocks: jax.Array, ahead: jax.Array, both: jax.Array, track: Track
+) -> tuple[jax.Array, jax.Array]:
+    """Mean and standard deviation of weights by the displacement of post from pre.
+
+    blocks [block, post, pre], ahead [post, pre, dim] (m), both [post, pre] -> two arrays
+    [block, bin, ...].
+    """
+    num_bins, num_dims = OFFSET_BINS[track.num_dims], track.num_dims
+    # 0.501: offsets half-way between bins go up in spite of rounding. All bins hold as many.
     index = jnp.floor(ahead / track.width_m * num_bins + 0.501).astype(jnp.int32) + num_bins // 2
     index = jnp.clip(index, 0, num_bins - 1)
-    flat = sum(
-        index[..., axis] * num_bins ** (track.num_dims - 1 - axis) for axis in range(track.num_dims)
-    )
-    flat = jnp.where(both, flat, num_bins**track.num_dims).reshape(-1)  # pairs to leave out: last
+    flat = sum(index[..., axis] * num_bins ** (num_dims - 1 - axis) for axis in range(num_dims))
+    # Pairs to leave out go to a bin after the last.
+    flat = jnp.where(both, flat, num_bins**num_dims).reshape(-1)
 
-    def per_bin(values):
-        total = jax.ops.segment_sum(values, flat, num_bins**track.num_dims + 1)
-        return total[:-1]
+    def per_bin(values: jax.Array) -> jax.Array:
+        return jax.ops.segment_sum(values, flat, num_bins**num_dims + 1)[:-1]
 
-    count = per_bin(jnp.ones_like(flat, maps.dtype))
-    shape = (num_blocks + 1, *[num_bins] * track.num_dims)
-    w = blocks.reshape(num_blocks + 1, num_units**2)
+    w = blocks.reshape(len(blocks), -1)
+    count = per_bin(jnp.ones_like(flat, w.dtype))
     means = jax.vmap(per_bin)(w) / count[None]
     variances = jnp.maximum(jax.vmap(per_bin)(w**2) / count[None] - means**2, 0)
-    # The direction of block b: velocity cells are +x, (+y,) -x, (-y).
+    shape = (len(blocks), *[num_bins] * num_dims)
+    return means.reshape(shape), jnp.sqrt(variances).reshape(shape)
+
+
+def _asymmetry(
+    by_velocity: jax.Array, ahead: jax.Array, both: jax.Array, track: Track
+) -> jax.Array:
+    """See `Attractor.asymmetry`; by_velocity [CVC block, post, pre] -> [CVC block]."""
+    # The direction of each block: velocity cells are +x, (+y,) -x, (-y).
     directions = jnp.concatenate([jnp.eye(track.num_dims), -jnp.eye(track.num_dims)])
-    along = jnp.einsum("ijd,bd->bij", ahead, directions.astype(maps.dtype))
-    turned = jnp.sin(2 * jnp.pi * along / track.width_m) * both[None]
-    asymmetry = jnp.sum(blocks[1:] * turned, axis=(1, 2)) / jnp.maximum(
-        jnp.sum(jnp.abs(blocks[1:]) * both[None], axis=(1, 2)), 1e-12
+    along = jnp.einsum("ijd,bd->bij", ahead, directions.astype(ahead.dtype))
+    pushed = jnp.sum(
+        by_velocity * (jnp.sin(2 * jnp.pi * along / track.width_m) * both[None]), axis=(1, 2)
     )
-    offsets = (jnp.arange(num_bins) - num_bins // 2) * (track.width_m / num_bins)
-    stds = jnp.sqrt(variances)
-    return Attractor(peaks, active, offsets, means.reshape(shape), stds.reshape(shape), asymmetry)
+    total = jnp.sum(jnp.abs(by_velocity) * both[None], axis=(1, 2))
+    return pushed / jnp.maximum(total, 1e-12)
 
 
 def near_and_far(
-    circuit: CircuitState, found: Attractor, track: Track
+    circuit: CircuitState, fields: Fields | Attractor, track: Track
 ) -> tuple[jax.Array, jax.Array]:
     """Mean recurrent weight between units with fields less, and more, than sigma_m apart."""
-    away = apart(found.peaks[:, None], found.peaks[None], track.width_m)
+    away = displacement(fields.peaks[:, None], fields.peaks[None], width_m=track.width_m)
     near = jnp.linalg.norm(away, axis=-1) < track.sigma_m
-    both = found.active[:, None] & found.active[None]
+    both = fields.active[:, None] & fields.active[None]
     w = circuit.synapses["EC/apical/EC"].weights
 
-    def mean(mask):
+    def mean_of(mask: jax.Array) -> jax.Array:
         return jnp.sum(w * mask) / jnp.maximum(jnp.sum(mask), 1)
 
-    return mean(near & both), mean(~near & both)
+    return mean_of(near & both), mean_of(~near & both)
+
+
+# --- The order of fields, on the host ---
 
 
 def field_order(maps: np.ndarray) -> np.ndarray:
@@ -134,8 +178,8 @@ def field_order(maps: np.ndarray) -> np.ndarray:
     return active[np.argsort(maps[active].argmax(axis=1), kind="stable")]
 
 
-def by_position(maps: np.ndarray) -> np.ndarray:
-    """For each position the unit, of those with a field, whose field is nearest on the ring."""
+def unit_at_each_position(maps: np.ndarray) -> np.ndarray:
+    """For each position of a ring, the unit whose field is nearest; maps [unit, position]."""
     order = field_order(maps)
     positions = np.arange(maps.shape[1])
     away = np.abs(positions[:, None] - maps[order].argmax(axis=1)[None])

@@ -16,7 +16,7 @@ HelmholtzHippocampus, written on RatInABox 1.6.3.
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -24,10 +24,17 @@ import jax.numpy as jnp
 from hfjax import check, plasticity
 from hfjax.networks import Nonlinearity, identity, with_slope
 
-NOISE_TIME_S = 0.3  # of the dendrites' Ornstein-Uhlenbeck noise
-LOSS_TIME_S = 60.0  # of the low-pass filter on the reported loss
+NOISE_TIME_S = 0.3  # time constant of the Ornstein-Uhlenbeck noise of the dendrites
+LOSS_TIME_S = 60.0  # time constant of the low-pass filter on the reported loss
 
 # --- Circuits ---
+
+
+class InitialWeights(Protocol):
+    """(key, num_post, num_pre) -> weights."""
+
+    def __call__(self, key: jax.Array, num_post: int, num_pre: int, /) -> jax.Array:
+        """Weights [post, pre] before learning."""
 
 
 def normal_weights(key: jax.Array, num_post: int, num_pre: int, *, scale: float = 1.0) -> jax.Array:
@@ -36,39 +43,39 @@ def normal_weights(key: jax.Array, num_post: int, num_pre: int, *, scale: float 
 
 
 class Projection(NamedTuple):
-    """Input from one layer to a dendrite (or to a feedforward layer), and how it learns.
+    """The input from one layer to a dendrite (or to a feedforward layer), and how it learns.
 
-    source         name of the layer that it comes from.
-    weights        (key, num_post, num_pre) -> [post, pre], the weights at the start; None for
-                   no synapses: unit i takes the rate of input i mod num_pre.
-    learning_rate  eta; 0 for weights that stay as they are.
-    bias           whether the input has a 1 appended; its weights start at 0.
+    source         name of the layer that gives the input.
+    weights        the weights before learning; None for no synapses: unit i receives the rate of
+                   input i mod num_pre.
+    learning_rate  eta; 0 for fixed weights.
+    bias           whether a constant 1 is appended to the input; its weights start at 0.
     l1, l2         penalties on the weights, in the units of the plasticity trace.
-    sign           Dale's law: 1 keeps weights positive, -1 negative, 0 does neither.
+    sign           Dale's law: 1 keeps weights positive, -1 negative; 0 for no constraint.
     trace_time_s   time constant tau of the plasticity trace.
-    rule           one of `hfjax.plasticity`.
+    rule           the local learning rule, one of `hfjax.plasticity`.
     """
 
     source: str
-    weights: Callable[..., jax.Array] | None = normal_weights
+    weights: InitialWeights | None = normal_weights
     learning_rate: float = 0.0
     bias: bool = False
     l1: float = 0.0
     l2: float = 0.0
     sign: int = 0
     trace_time_s: float = 0.1
-    rule: Callable[..., jax.Array] = plasticity.dendritic_prediction
+    rule: plasticity.Rule = plasticity.dendritic_prediction
 
 
 class Source(NamedTuple):
-    """A layer whose rates are given from outside at every step."""
+    """A layer whose rates the world gives at every step."""
 
     name: str
     size: int
 
 
 class Feedforward(NamedTuple):
-    """A layer with rates f(sum of W x); it does not learn, and has neither dendrites nor noise."""
+    """A layer with rates f(sum of W x), without learning, dendrites or noise."""
 
     name: str
     size: int
@@ -95,10 +102,11 @@ class Pyramidal(NamedTuple):
 
 Layer = Source | Feedforward | Pyramidal
 Circuit = tuple[Layer, ...]
+Choice = Callable[[str], bool]  # (name of a projection, LAYER/DENDRITE/SOURCE) -> whether it is in
 
 
-def _dendrites(layer: Layer) -> list[tuple[str, Projection]]:
-    """Every projection into a layer, each with its name LAYER/DENDRITE/SOURCE."""
+def _projections(layer: Layer) -> list[tuple[str, Projection]]:
+    """Every projection into a layer with its name, LAYER/DENDRITE/SOURCE."""
     parts: dict[str, tuple[Projection, ...]] = {}
     if isinstance(layer, Feedforward):
         parts = {"in": layer.inputs}
@@ -116,62 +124,86 @@ def pyramidal(circuit: Circuit) -> list[Pyramidal]:
     return [layer for layer in circuit if isinstance(layer, Pyramidal)]
 
 
+def frozen(circuit: Circuit, *, only: Choice = lambda name: True) -> Circuit:
+    """The circuit without learning: in every projection, or in those that `only` selects."""
+
+    def freeze(layer: Pyramidal, part: str) -> tuple[Projection, ...]:
+        return tuple(
+            p._replace(learning_rate=0.0) if only(f"{layer.name}/{part}/{p.source}") else p
+            for p in getattr(layer, part)
+        )
+
+    return tuple(
+        layer._replace(basal=freeze(layer, "basal"), apical=freeze(layer, "apical"))
+        if isinstance(layer, Pyramidal)
+        else layer
+        for layer in circuit
+    )
+
+
+# --- Checks ---
+
+
 def check_circuit(circuit: Circuit, *, dt_s: float) -> None:
     """Raise ValueError, in one sentence, for a circuit that cannot run at steps of dt_s.
 
-    That is: two layers of one name, a layer without units, an input that names no layer of the
-    circuit, one-to-one input of an unfitting size, two inputs from one layer to one dendrite, a
-    negative rate or penalty, an impossible sign, learning into a feedforward layer, or a step that
-    is longer than the time constant of a trace or of the noise.
+    Causes: two layers of one name; a layer without units; an input from an unknown layer; a
+    one-to-one input of the wrong size; two inputs from one layer to one dendrite; a negative rate
+    or penalty; an impossible sign; learning into a feedforward layer; a step longer than the time
+    constant of a trace or of the noise.
     """
     check.positive(dt_s=dt_s)
     sizes = {layer.name: layer.size for layer in circuit}
     if len(sizes) < len(circuit):
-        raise ValueError(f"every layer needs a name of its own, but they are {list(sizes)}")
+        raise ValueError(f"layers need different names, but two of {list(sizes)} are the same")
     check.at_least(1, **{f"the size of layer {name}": size for name, size in sizes.items()})
     if pyramidal(circuit) and dt_s > NOISE_TIME_S:
         raise ValueError(
             f"dt_s ({dt_s}) must not be above the noise's time constant ({NOISE_TIME_S})"
         )
     for layer in circuit:
-        names = [name for name, _ in _dendrites(layer)]
-        if len(set(names)) < len(names):
-            raise ValueError(f"a dendrite has two inputs from one layer, in {names}")
-        if isinstance(layer, Pyramidal):
-            check.not_negative(
-                **{
-                    f"{layer.name}'s basal_noise": layer.basal_noise,
-                    f"{layer.name}'s apical_noise": layer.apical_noise,
-                }
-            )
-        for name, projection in _dendrites(layer):
-            _check_projection(name, projection, layer, sizes, dt_s)
+        _check_layer(layer, sizes, dt_s)
 
 
-def _check_projection(
-    name: str, projection: Projection, layer: Layer, sizes: Mapping[str, int], dt_s: float
-) -> None:
-    num_pre = sizes.get(projection.source)
-    if num_pre is None:
-        raise ValueError(
-            f"{name}: there is no layer {projection.source!r}; the layers are {list(sizes)}"
+def _check_layer(layer: Layer, sizes: Mapping[str, int], dt_s: float) -> None:
+    names = [name for name, _ in _projections(layer)]
+    if len(set(names)) < len(names):
+        raise ValueError(f"a dendrite has two inputs from one layer, in {names}")
+    if isinstance(layer, Pyramidal):
+        check.not_negative(
+            **{
+                f"{layer.name}'s basal_noise": layer.basal_noise,
+                f"{layer.name}'s apical_noise": layer.apical_noise,
+            }
         )
-    if projection.weights is None:
-        if layer.size % num_pre:
+    for name, projection in _projections(layer):
+        num_pre = sizes.get(projection.source)
+        if num_pre is None:
             raise ValueError(
-                f"{name} is one-to-one, so the size of {layer.name} ({layer.size}) must be a "
-                f"multiple of the size of {projection.source} ({num_pre})"
+                f"{name}: there is no layer {projection.source!r}; the layers are {list(sizes)}"
             )
-        if projection != Projection(projection.source, None):
-            raise ValueError(f"{name} is one-to-one, without synapses: it cannot learn")
-    else:
-        make = projection.weights
-        key = jax.random.key(0)
-        shape = jax.eval_shape(lambda: make(key, layer.size, num_pre)).shape
+        _check_weights(name, projection, layer, num_pre)
+        _check_learning(name, projection, layer, dt_s)
+
+
+def _check_weights(name: str, projection: Projection, layer: Layer, num_pre: int) -> None:
+    make = projection.weights
+    if make is not None:
+        shape = jax.eval_shape(lambda: make(jax.random.key(0), layer.size, num_pre)).shape
         if shape != (layer.size, num_pre):
             raise ValueError(
                 f"{name} needs weights of shape {(layer.size, num_pre)}, but they have {shape}"
             )
+    elif layer.size % num_pre:
+        raise ValueError(
+            f"{name} is one-to-one, so the size of {layer.name} ({layer.size}) must be a "
+            f"multiple of the size of {projection.source} ({num_pre})"
+        )
+    elif projection != Projection(projection.source, None):
+        raise ValueError(f"{name} is one-to-one, without synapses: it cannot learn")
+
+
+def _check_learning(name: str, projection: Projection, layer: Layer, dt_s: float) -> None:
     check.not_negative(
         **{f"{name}'s {f}": getattr(projection, f) for f in ("learning_rate", "l1", "l2")}
     )
@@ -195,26 +227,7 @@ def check_layers(circuit: Circuit) -> None:
             raise ValueError(f"the circuit needs a pyramidal layer {name!r}, but has {names}")
 
 
-def frozen(circuit: Circuit, *, only: Callable[[str], bool] = lambda name: True) -> Circuit:
-    """The circuit without learning, in all projections or those whose full name `only` accepts."""
-
-    def still(layer: Layer, part: str, projections: tuple[Projection, ...]):
-        return tuple(
-            p._replace(learning_rate=0.0) if only(f"{layer.name}/{part}/{p.source}") else p
-            for p in projections
-        )
-
-    return tuple(
-        layer._replace(
-            basal=still(layer, "basal", layer.basal), apical=still(layer, "apical", layer.apical)
-        )
-        if isinstance(layer, Pyramidal)
-        else layer
-        for layer in circuit
-    )
-
-
-# --- Dynamics ---
+# --- State ---
 
 
 class Synapses(NamedTuple):
@@ -225,14 +238,14 @@ class Synapses(NamedTuple):
 
 
 class CircuitState(NamedTuple):
-    """All that changes in a circuit; keys are names of layers, or LAYER/DENDRITE/SOURCE.
+    """The state of a circuit. A projection's key is its name, LAYER/DENDRITE/SOURCE.
 
-    rates      {layer: [unit]}, of the somata.
+    rates      {layer: [unit]}, rates of the somata.
     noise      {pyramidal layer: [2, unit]}, of basal and apical dendrites.
-    synapses   {projection: Synapses}, of all that have any.
-    traces     {projection: Synapses}, plasticity traces of those that learn in the full circuit.
+    synapses   {projection: Synapses}, of every projection with synapses.
+    traces     {projection: Synapses}, plasticity traces of the projections that learn.
     losses     {pyramidal layer: []}, mean |r_b - r_a|, low-passed.
-    step       [], steps done.
+    step       [], number of steps so far.
     """
 
     rates: dict[str, jax.Array]
@@ -251,12 +264,15 @@ class Rates(NamedTuple):
     soma: jax.Array
 
 
+Activity = dict[str, Rates]  # {pyramidal layer: Rates}
+
+
 def init_circuit(key: jax.Array, circuit: Circuit) -> CircuitState:
-    """A circuit at rest: rates, noise and traces 0, weights drawn."""
+    """A circuit at rest: random weights; rates, noise and traces are 0."""
     synapses, traces = {}, {}
     sizes = {layer.name: layer.size for layer in circuit}
     for layer in circuit:
-        for name, projection in _dendrites(layer):
+        for name, projection in _projections(layer):
             if projection.weights is None:
                 continue
             key, weight_key = jax.random.split(key)
@@ -275,6 +291,98 @@ def init_circuit(key: jax.Array, circuit: Circuit) -> CircuitState:
         losses={layer.name: jnp.zeros(()) for layer in pyramidal(circuit)},
         step=jnp.int32(0),
     )
+
+
+# --- Dynamics ---
+
+
+def advance(
+    state: CircuitState,
+    sources: Mapping[str, jax.Array],
+    theta_t: jax.Array | float,
+    draws: Mapping[str, jax.Array],
+    *,
+    circuit: Circuit,
+    dt_s: float,
+    loss_from_step: int = 0,
+) -> tuple[CircuitState, Activity]:
+    """One step of a circuit: each layer in order, see `advance_pyramidal`.
+
+    sources  {source layer: [unit]}, the rates at this step.
+    theta_t  [], 1 for top-down.
+    draws    {pyramidal layer: [2, unit]}, standard normal, for basal and apical noise.
+    loss_from_step  up to this step a loss is that of the step; after it, it is low-passed.
+    -> (state, {pyramidal layer: Rates}).
+    Source: HelmholtzHippocampus `PyramidalNeurons`, `DendriticCompartment`, `run_simulation`.
+    """
+    activity: Activity = {}
+    for layer in circuit:
+        if isinstance(layer, Pyramidal):
+            state, activity[layer.name] = advance_pyramidal(
+                state, theta_t, draws[layer.name], layer, dt_s=dt_s, loss_from_step=loss_from_step
+            )
+            continue
+        if isinstance(layer, Source):
+            rates = sources[layer.name]
+        else:
+            V = potential(layer, "in", layer.inputs, state.rates, state.synapses)
+            rates = layer.nonlinearity(V)
+        state = state._replace(rates={**state.rates, layer.name: rates})
+    return state._replace(step=state.step + 1), activity
+
+
+def advance_pyramidal(
+    state: CircuitState,
+    theta_t: jax.Array | float,
+    draws: jax.Array,
+    layer: Pyramidal,
+    *,
+    dt_s: float,
+    loss_from_step: int,
+) -> tuple[CircuitState, Rates]:
+    """One step of a pyramidal layer: noise, dendrites, soma, loss, then its weights.
+
+    With x the rates of the inputs, f the nonlinearity and n the noise: V = sum of W x,
+    r = f(V) + n, s = (1 - theta) r_b + theta r_a. The target of learning is the soma with noise.
+    draws [2, unit], standard normal.
+    """
+    noise = dendritic_noise(state.noise[layer.name], draws, layer, dt_s=dt_s)
+    (f_b, slope_b), (f_a, slope_a) = (
+        with_slope(
+            layer.nonlinearity,
+            potential(layer, part, projections, state.rates, state.synapses),
+        )
+        for part, projections in (("basal", layer.basal), ("apical", layer.apical))
+    )
+    r_b, r_a = f_b + noise[0], f_a + noise[1]
+    s = (1 - theta_t) * r_b + theta_t * r_a
+
+    synapses, traces = _learn_layer(
+        state, layer, s, {"basal": (r_b, slope_b), "apical": (r_a, slope_a)}, dt_s
+    )
+    loss, k = jnp.mean(jnp.abs(r_b - r_a)), dt_s / LOSS_TIME_S
+    low_passed = (1 - k) * state.losses[layer.name] + k * loss
+    loss = jnp.where(state.step > loss_from_step, low_passed, loss)
+    state = state._replace(
+        rates={**state.rates, layer.name: s},
+        noise={**state.noise, layer.name: noise},
+        synapses=synapses,
+        traces=traces,
+        losses={**state.losses, layer.name: loss},
+    )
+    return state, Rates(r_b, r_a, s)
+
+
+def dendritic_noise(
+    noise: jax.Array, draws: jax.Array, layer: Pyramidal, *, dt_s: float
+) -> jax.Array:
+    """Ornstein-Uhlenbeck noise of both dendrites: n += -n dt/T + sigma sqrt(2 dt/T) N(0, 1).
+
+    noise, draws [2, unit] (basal, apical) -> [2, unit].
+    """
+    kappa = dt_s / NOISE_TIME_S
+    sigma = jnp.asarray([[layer.basal_noise], [layer.apical_noise]]) * (2 * kappa) ** 0.5
+    return (1 - kappa) * noise + sigma * draws
 
 
 def potential(
@@ -298,6 +406,25 @@ def potential(
     return V
 
 
+def _learn_layer(
+    state: CircuitState,
+    layer: Pyramidal,
+    soma: jax.Array,
+    dendrites: Mapping[str, tuple[jax.Array, jax.Array]],
+    dt_s: float,
+) -> tuple[dict[str, Synapses], dict[str, Synapses]]:
+    """All synapses and traces, after learning into a layer. dendrites {part: (rate, slope)}."""
+    synapses, traces = dict(state.synapses), dict(state.traces)
+    for part, (rate, slope) in dendrites.items():
+        for projection in getattr(layer, part):
+            if projection.learning_rate:
+                name, x = f"{layer.name}/{part}/{projection.source}", state.rates[projection.source]
+                synapses[name], traces[name] = _learn(
+                    projection, synapses[name], traces[name], x, soma, rate, slope, dt_s
+                )
+    return synapses, traces
+
+
 def _learn(
     projection: Projection,
     synapses: Synapses,
@@ -310,7 +437,9 @@ def _learn(
 ) -> tuple[Synapses, Synapses]:
     """New synapses and traces of a projection. A bias is a weight whose input is 1."""
 
-    def one(weights, trace, x):
+    def learn_weights(
+        weights: jax.Array, trace: jax.Array, x: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         drive = projection.rule(weights, x, soma, dendrite, slope)
         trace = plasticity.low_pass(trace, drive, kappa=dt_s / projection.trace_time_s)
         weights = plasticity.change(
@@ -324,76 +453,9 @@ def _learn(
             weights = plasticity.dales_law(weights, sign=projection.sign)
         return weights, trace
 
-    weights, weights_trace = one(synapses.weights, trace.weights, x)
+    weights, weights_trace = learn_weights(synapses.weights, trace.weights, x)
     bias, bias_trace = None, None
     if synapses.bias is not None and trace.bias is not None:
-        column = one(synapses.bias[:, None], trace.bias[:, None], jnp.ones(1, x.dtype))
+        column = learn_weights(synapses.bias[:, None], trace.bias[:, None], jnp.ones(1, x.dtype))
         bias, bias_trace = (values[:, 0] for values in column)
     return Synapses(weights, bias), Synapses(weights_trace, bias_trace)
-
-
-def advance(
-    state: CircuitState,
-    sources: Mapping[str, jax.Array],
-    theta_t: jax.Array,
-    draws: Mapping[str, jax.Array],
-    *,
-    circuit: Circuit,
-    dt_s: float,
-    loss_from_step: int = 0,
-) -> tuple[CircuitState, dict[str, Rates]]:
-    """One step of a circuit: each layer in order, its dendrites, its soma, then its weights.
-
-    With x the inputs' rates, f the nonlinearity and n Ornstein-Uhlenbeck noise:
-    V = sum of W x, r = f(V) + n, n += -n dt/T + sigma sqrt(2 dt/T) N(0, 1), s = (1 - theta) r_b +
-    theta r_a; then each learning projection by its rule, whose target is the soma with its noise.
-
-    sources  {source layer: [unit]}, the rates at this step.
-    theta_t  [], 1 for top-down.
-    draws    {pyramidal layer: [2, unit]}, standard normal, for basal and apical noise.
-    loss_from_step  before this step a loss is the step's own; from then on it is low-passed.
-    -> (state, {pyramidal layer: Rates}).
-    Source: HelmholtzHippocampus `PyramidalNeurons`, `DendriticCompartment`, `run_simulation`.
-    """
-    rates, noise = dict(state.rates), dict(state.noise)
-    synapses, traces, losses = dict(state.synapses), dict(state.traces), dict(state.losses)
-    activity = {}
-    for layer in circuit:
-        if isinstance(layer, Source):
-            rates[layer.name] = sources[layer.name]
-            continue
-        if isinstance(layer, Feedforward):
-            V = potential(layer, "in", layer.inputs, rates, synapses)
-            rates[layer.name] = layer.nonlinearity(V)
-            continue
-
-        kappa = dt_s / NOISE_TIME_S
-        sigma = jnp.asarray([[layer.basal_noise], [layer.apical_noise]]) * (2 * kappa) ** 0.5
-        n = (1 - kappa) * noise[layer.name] + sigma * draws[layer.name]
-        noise[layer.name] = n
-        r_b, slope_b = with_slope(
-            layer.nonlinearity, potential(layer, "basal", layer.basal, rates, synapses)
-        )
-        r_a, slope_a = with_slope(
-            layer.nonlinearity, potential(layer, "apical", layer.apical, rates, synapses)
-        )
-        r_b, r_a = r_b + n[0], r_a + n[1]
-        s = (1 - theta_t) * r_b + theta_t * r_a
-        activity[layer.name] = Rates(r_b, r_a, s)
-
-        loss, k = jnp.mean(jnp.abs(r_b - r_a)), dt_s / LOSS_TIME_S
-        losses[layer.name] = jnp.where(
-            state.step > loss_from_step, (1 - k) * losses[layer.name] + k * loss, loss
-        )
-        for part, projections, r, slope in (
-            ("basal", layer.basal, r_b, slope_b),
-            ("apical", layer.apical, r_a, slope_a),
-        ):
-            for projection in projections:
-                if projection.learning_rate:
-                    name, x = f"{layer.name}/{part}/{projection.source}", rates[projection.source]
-                    synapses[name], traces[name] = _learn(
-                        projection, synapses[name], traces[name], x, s, r, slope, dt_s
-                    )
-        rates[layer.name] = s
-    return CircuitState(rates, noise, synapses, traces, losses, state.step + 1), activity

@@ -11,17 +11,18 @@ from hfjax.task import HostReadout
 
 
 def draw_modes(readout: HostReadout, *, below: Sequence[str] = ()) -> dict[str, Figure]:
-    """One figure a mode: dendrites and somata of a few units of each layer, over time."""
+    """One figure for each mode: dendrites and somata of a few units of each layer, over time.
+
+    below: names of other arrays MODE/NAME to draw at the bottom.
+    """
     drawn = {}
     explained = {
         "inference": "inference (theta = 0): somata follow basal dendrites",
         "generation": "generation (theta = 1): somata follow apical dendrites",
         "alternating": "alternating theta",
     }
+    names = [f"{layer}/{part}" for layer in ("EC", "HPC") for part in ("apical", "soma", "basal")]
     for mode in MODES:
-        names = [
-            f"{layer}/{part}" for layer in ("EC", "HPC") for part in ("apical", "soma", "basal")
-        ]
         drawn[f"rates_{mode}"] = stacked_traces(
             {name.replace("/", " "): readout[f"{mode}/{name}"] for name in [*names, *below]},
             dt_s=float(readout["dt_s"]),
@@ -31,7 +32,7 @@ def draw_modes(readout: HostReadout, *, below: Sequence[str] = ()) -> dict[str, 
 
 
 def stacked_traces(rates: Mapping[str, np.ndarray], *, dt_s: float, title: str) -> Figure:
-    """Rates over time, a panel a population; its units above each other, on one scale each panel.
+    """Rates over time: one panel for each population, its units stacked, on the panel's own scale.
 
     rates {label: [time, unit]}.
     """
@@ -56,7 +57,7 @@ def stacked_traces(rates: Mapping[str, np.ndarray], *, dt_s: float, title: str) 
 
 
 def autocorrelations(correlations: Mapping[str, np.ndarray], *, dt_s: float) -> Figure:
-    """Autocorrelation of populations against the lag: every unit faint, their mean bold.
+    """Autocorrelation of populations against the lag: units faint, their mean bold.
 
     correlations {label: [lag, unit]}.
     """
@@ -87,9 +88,9 @@ def ring_activity(
 ) -> Figure:
     """Activity of populations on a ring as images over time, with true and decoded position.
 
-    activity {label: [time, position]}, of the unit whose field is at each of evenly spaced
+    activity {label: [time, position]}, of the unit whose field is nearest to each of evenly spaced
     positions; true [time] and decoded [reading] (m, in +-width_m / 2); decoded_times_s [reading]
-    and cut_s from the start.
+    and cut_s count from the start.
     """
     half, num_steps = width_m / 2, len(true)
     time_s = dt_s * np.arange(num_steps)
@@ -121,7 +122,7 @@ def ring_activity(
 
 
 def ring_maps(maps: Mapping[str, np.ndarray], *, width_m: float, title: str) -> Figure:
-    """Rate maps along a ring as images side by side, a row a unit: {label: [unit, position]}."""
+    """Rate maps {label: [unit, position]} along a ring, as images side by side; one row a unit."""
     figure = Figure(figsize=(0.6 + 2.6 * len(maps), 3.4), layout="constrained")
     figure.suptitle(title, fontsize=11)
     axes = figure.subplots(1, len(maps), squeeze=False)[0]
@@ -145,10 +146,10 @@ def ring_maps(maps: Mapping[str, np.ndarray], *, width_m: float, title: str) -> 
 def error_since_cut(
     errors: Mapping[str, np.ndarray], *, times_s: np.ndarray, levels: Mapping[str, float]
 ) -> Figure:
-    """Decoding error around the moment when the senses are cut: mean over tests, band +-1 SEM.
+    """Decoding error before and after the senses are cut: mean over tests, band +-1 SEM.
 
-    errors {label: [test, time]} (m); times_s [time], 0 at the cut; levels {label: m}, drawn as
-    horizontal lines. An error that is NaN is not drawn.
+    errors {label: [test, time]} (m), NaN where nothing is drawn; times_s [time], 0 at the cut;
+    levels {label: m}, horizontal lines.
     """
     figure = Figure(figsize=(7, 4), layout="constrained")
     ax = figure.subplots()
@@ -175,10 +176,10 @@ def ring_weights(
     *,
     offsets_m: np.ndarray,
 ) -> Figure:
-    """Recurrent weights as they are, sorted by their units' fields, and averaged by distance.
+    """Recurrent weights: unsorted, sorted by the fields of the units, and averaged by distance.
 
-    weights {label: [post, pre]}; order [unit], that sorts post and pre; profiles {label: (mean,
-    standard deviation)}, each [offset], of the weights by distance of post from pre (m).
+    weights {label: [post, pre]}; order [unit] sorts post and pre; profiles {label: (mean, standard
+    deviation)}, each [offset], of the weights by the distance from pre to post (m).
     """
     figure = Figure(figsize=(0.8 + 2.8 * len(weights), 7.6), layout="constrained")
     figure.suptitle("Weights into EC's apical dendrites", fontsize=11)
@@ -209,19 +210,19 @@ def ring_weights(
 def condition_bars(
     values: Mapping[str, Mapping[str, np.ndarray]], *, level: float, level_label: str, title: str
 ) -> Figure:
-    """Error (m) by condition, mean +- SEM and every value as a dot.
+    """Error (m) in each condition: mean +- SEM, and every value as a dot.
 
-    values {panel: {condition: [test]}}; tests may as well be seeds.
+    values {panel: {condition: [test or seed]}}.
     """
     figure = Figure(figsize=(0.8 + 3.2 * len(values), 3.8), layout="constrained")
     figure.suptitle(title, fontsize=11)
     axes = figure.subplots(1, len(values), sharey=True, squeeze=False)[0]
     for ax, (panel, conditions) in zip(axes, values.items(), strict=True):
-        for x, (colour, found) in enumerate(zip(COLOURS, conditions.values(), strict=False)):
-            sem = found.std() / len(found) ** 0.5
-            ax.bar(x, found.mean(), yerr=sem, color=colour, alpha=0.5, capsize=4, width=0.7)
-            jitter = np.linspace(-0.25, 0.25, len(found))
-            ax.plot(x + jitter, found, ".", color=colour, markersize=4)
+        for x, (colour, errors) in enumerate(zip(COLOURS, conditions.values(), strict=False)):
+            sem = errors.std() / len(errors) ** 0.5
+            ax.bar(x, errors.mean(), yerr=sem, color=colour, alpha=0.5, capsize=4, width=0.7)
+            jitter = np.linspace(-0.25, 0.25, len(errors))
+            ax.plot(x + jitter, errors, ".", color=colour, markersize=4)
         ax.axhline(level, color=GREY, linestyle="--", linewidth=1.2, label=level_label)
         ax.set_xticks(range(len(conditions)), list(conditions), fontsize=8)
         ax.set_title(panel, fontsize=9)

@@ -1,37 +1,70 @@
-"""A circuit in its world: simulation, learning, and the three modes of theta."""
+"""A circuit in its world: simulation, learning, and the modes of theta."""
 
-from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hfjax import check, theta
 from hfjax.models.helmholtz.circuit import (
+    Activity,
     Circuit,
     CircuitState,
-    Rates,
     advance,
     check_circuit,
     frozen,
     init_circuit,
     pyramidal,
 )
+from hfjax.task import Readout, Scalars
 
-BLOCK_STEPS = 400  # of simulated time whose noise is drawn at once, at most
+BLOCK_STEPS = 400  # noise is drawn for at most this many steps at a time, so that it fits the cache
+
+Arrays = dict[str, jax.Array]
+
+# --- Worlds ---
+
+
+class Start(Protocol):
+    """(key) -> world state."""
+
+    def __call__(self, key: jax.Array, /) -> Any:
+        """The state of the world before the first step."""
+
+
+class Block(Protocol):
+    """(world state, key, num_steps) -> (world state, rates of source layers, other arrays)."""
+
+    def __call__(self, state: Any, key: jax.Array, num_steps: int, /) -> tuple[Any, Arrays, Arrays]:
+        """A stretch of time.
+
+        -> (world state, {source layer: [time, unit]}, {name: [time, ...]} for the analysis).
+        """
 
 
 class World(NamedTuple):
-    """What the source layers see, as two functions.
+    """What drives the source layers of a circuit."""
 
-    start  (key) -> world state.
-    block  (world state, key, num_steps) -> (world state, {source layer: [time, unit]}, other
-           arrays [time, ...] that an analysis wants, by name).
-    """
+    start: Start
+    block: Block
 
-    start: Callable[..., Any]
-    block: Callable[..., Any]
+
+class Record(Protocol):
+    """(activity) -> what to keep."""
+
+    def __call__(self, activity: Activity, /) -> Any:
+        """What to keep of the activity {pyramidal layer: Rates} of one step, a pytree."""
+
+
+def nothing(activity: Activity) -> tuple[()]:
+    """A `Record` that keeps nothing."""
+    del activity
+    return ()
+
+
+# --- Machines ---
 
 
 class HelmholtzState(NamedTuple):
@@ -41,61 +74,42 @@ class HelmholtzState(NamedTuple):
     world: Any
 
 
-def _nothing(activity: dict[str, Rates]) -> tuple[()]:
-    del activity
-    return ()
+class Machine(NamedTuple):
+    """A circuit in its world, under a theta gate.
 
-
-def simulate(
-    state: HelmholtzState,
-    key: jax.Array,
-    *,
-    circuit: Circuit,
-    world: World,
-    thetas: np.ndarray,
-    num_steps: int,
-    dt_s: float,
-    loss_from_step: int = 0,
-    record: Callable[[dict[str, Rates]], Any] = _nothing,
-) -> tuple[HelmholtzState, Any, dict[str, jax.Array]]:
-    """A stretch of simulated time as one scan; all its noise is drawn beforehand.
-
-    thetas  the gate by step [step], from `theta.tabulate`; a table of one entry holds a mode.
-            As in the original, the first step is at time dt.
-    record  what to keep of each step's {pyramidal layer: Rates}; nothing, unless given.
-    -> (state, what was recorded [time, ...], the world's other arrays [time, ...]).
+    thetas          theta at each step [step], from `theta.tabulate`; the table repeats. A table of
+                    one entry holds a mode. The first step is at time dt, as in the original.
+    loss_from_step  up to this step a loss is that of the step; after it, it is low-passed.
     """
-    layers = pyramidal(circuit)
-    names = [layer.name for layer in layers]
-    ends = np.cumsum([layer.size for layer in layers])
-    theta_table = jnp.asarray(thetas, state.circuit.losses[names[0]].dtype)
 
-    def step(circuit_state, inputs):
-        circuit_state, activity = advance(
-            circuit_state, *inputs, circuit=circuit, dt_s=dt_s, loss_from_step=loss_from_step
-        )
-        return circuit_state, record(activity)
+    circuit: Circuit
+    world: World
+    thetas: np.ndarray | jax.Array
+    dt_s: float
+    loss_from_step: int
 
-    def block(state, key, length):
-        world_key, noise_key = jax.random.split(key)
-        world_state, sources, others = world.block(state.world, world_key, length)
-        xi = jax.random.normal(noise_key, (length, 2, ends[-1]))
-        draws = dict(zip(names, jnp.split(xi, ends[:-1], axis=-1), strict=True))
-        steps = state.circuit.step + 1 + jnp.arange(length)
-        inputs = sources, theta_table[steps % len(thetas)], draws
-        circuit_state, recorded = jax.lax.scan(step, state.circuit, inputs)
-        return HelmholtzState(circuit_state, world_state), (recorded, others)
+    def steps(self, duration_s: float) -> int:
+        """A duration in steps, to the nearest."""
+        return steps_in(duration_s, dt_s=self.dt_s)
 
-    # Noise is drawn in bulk, but for so many steps at a time as fit in the cache.
-    length = min(num_steps, BLOCK_STEPS)
-    num_blocks, rest = divmod(num_steps, length)
-    keys = jax.random.split(key, num_blocks + bool(rest))
-    state, kept = jax.lax.scan(partial(block, length=length), state, keys[:num_blocks])
-    kept = jax.tree.map(lambda x: x.reshape(num_blocks * length, *x.shape[2:]), kept)
-    if rest:
-        state, last = block(state, keys[-1], rest)
-        kept = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), kept, last)
-    return state, *kept
+    def frozen(self) -> "Machine":
+        """The machine without learning."""
+        return self._replace(circuit=frozen(self.circuit))
+
+
+def make_machine(
+    circuit: Circuit, world: World, *, gate: theta.Gate, dt_s: float, loss_from_s: float = 0.4
+) -> Machine:
+    """A checked machine.
+
+    gate         theta as a function of time.
+    loss_from_s  the low-pass filter on the losses starts here: two theta cycles, as published.
+    Raises ValueError for an impossible circuit, gate or duration.
+    """
+    check_circuit(circuit, dt_s=dt_s)
+    check_duration(dt_s=dt_s, loss_from_s=loss_from_s)
+    thetas = theta.tabulate(gate, dt_s=dt_s)
+    return Machine(circuit, world, thetas, dt_s, steps_in(loss_from_s, dt_s=dt_s) - 1)
 
 
 def steps_in(duration_s: float, *, dt_s: float) -> int:
@@ -110,109 +124,139 @@ def check_duration(*, dt_s: float, **durations: float) -> None:
             raise ValueError(f"{name} must be at least dt_s ({dt_s}), but is {value}")
 
 
-class Machine(NamedTuple):
-    """A circuit in a world as the first parts of a Task, and `simulate` with what they share.
-
-    init, sample, step  as in `Task`; a step is block_s of simulated time, and its scalars are
-                        LAYER_loss of every pyramidal layer, at the block's end.
-    run                 `simulate` in this world: (state, key, circuit, thetas, num_steps, record).
-    """
-
-    init: Callable[..., HelmholtzState]
-    sample: Callable[..., tuple[()]]
-    step: Callable[..., tuple[HelmholtzState, dict[str, jax.Array]]]
-    run: Callable[..., tuple[HelmholtzState, Any, dict[str, jax.Array]]]
-
-
-def machine(
-    circuit: Circuit,
-    world: World,
-    *,
-    thetas: np.ndarray,
-    dt_s: float,
-    block_s: float,
-    loss_from_s: float = 0.4,
-) -> Machine:
-    """A circuit that learns in its world.
-
-    thetas       the gate by step, from `theta.tabulate`.
-    loss_from_s  the low-pass filter on the losses starts here: two theta cycles, as published.
-    Raises ValueError for an impossible circuit or duration.
-    """
-    check_circuit(circuit, dt_s=dt_s)
-    check_duration(dt_s=dt_s, block_s=block_s, loss_from_s=loss_from_s)
-    run = partial(
-        simulate, world=world, dt_s=dt_s, loss_from_step=steps_in(loss_from_s, dt_s=dt_s) - 1
+def init_machine(key: jax.Array, data: Any, *, machine: Machine) -> HelmholtzState:
+    """The `init` of a task: a circuit at rest in a new world. `data` is not used."""
+    del data
+    circuit_key, world_key = jax.random.split(key)
+    return HelmholtzState(
+        init_circuit(circuit_key, machine.circuit), machine.world.start(world_key)
     )
 
-    def init(key: jax.Array, data: Any) -> HelmholtzState:
-        del data
-        circuit_key, world_key = jax.random.split(key)
-        return HelmholtzState(init_circuit(circuit_key, circuit), world.start(world_key))
 
-    def sample(data: Any, key: jax.Array) -> tuple[()]:
-        del data, key
-        return ()
+def learn_block(
+    state: HelmholtzState, batch: tuple[()], key: jax.Array, *, machine: Machine, num_steps: int
+) -> tuple[HelmholtzState, Scalars]:
+    """The `step` of a task: num_steps of the simulation.
 
-    def step(
-        state: HelmholtzState, batch: tuple[()], key: jax.Array
-    ) -> tuple[HelmholtzState, dict[str, jax.Array]]:
-        del batch
-        state, _, _ = run(
+    Scalars: LAYER_loss of every pyramidal layer, at the end of the block.
+    """
+    del batch
+    state, _, _ = simulate(machine, state, key, num_steps=num_steps)
+    return state, {f"{name}_loss": loss for name, loss in state.circuit.losses.items()}
+
+
+# --- Simulation ---
+
+
+def simulate(
+    machine: Machine,
+    state: HelmholtzState,
+    key: jax.Array,
+    *,
+    num_steps: int,
+    record: Record = nothing,
+) -> tuple[HelmholtzState, Any, Arrays]:
+    """A stretch of simulated time, as scans over blocks of at most BLOCK_STEPS.
+
+    -> (state, what was recorded [time, ...], the world's other arrays [time, ...]).
+    """
+    length = min(num_steps, BLOCK_STEPS)
+    num_blocks, rest = divmod(num_steps, length)
+    keys = jax.random.split(key, num_blocks + bool(rest))
+    block = partial(_simulate_block, machine=machine, record=record)
+    state, kept = jax.lax.scan(partial(block, num_steps=length), state, keys[:num_blocks])
+    kept = jax.tree.map(lambda x: x.reshape(num_blocks * length, *x.shape[2:]), kept)
+    if rest:
+        state, last = block(state, keys[-1], num_steps=rest)
+        kept = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), kept, last)
+    return state, *kept
+
+
+def _simulate_block(
+    state: HelmholtzState, key: jax.Array, *, machine: Machine, record: Record, num_steps: int
+) -> tuple[HelmholtzState, tuple[Any, Arrays]]:
+    """One scan. Rates of the source layers and all noise are drawn before it."""
+    layers = pyramidal(machine.circuit)
+    ends = np.cumsum([layer.size for layer in layers])
+
+    def step(state: CircuitState, inputs: tuple[Any, ...]) -> tuple[CircuitState, Any]:
+        state, activity = advance(
             state,
-            key,
-            circuit=circuit,
-            thetas=thetas,
-            num_steps=steps_in(block_s, dt_s=dt_s),
-            record=_nothing,
+            *inputs,
+            circuit=machine.circuit,
+            dt_s=machine.dt_s,
+            loss_from_step=machine.loss_from_step,
         )
-        return state, {f"{name}_loss": loss for name, loss in state.circuit.losses.items()}
+        return state, record(activity)
 
-    return Machine(init, sample, step, run)
+    world_key, noise_key = jax.random.split(key)
+    world, sources, others = machine.world.block(state.world, world_key, num_steps)
+    xi = jax.random.normal(noise_key, (num_steps, 2, ends[-1]))
+    parts = jnp.split(xi, ends[:-1], axis=-1)
+    draws = {layer.name: part for layer, part in zip(layers, parts, strict=True)}
+    thetas = jnp.asarray(machine.thetas, state.circuit.losses[layers[0].name].dtype)
+    steps = state.circuit.step + 1 + jnp.arange(num_steps)
+    inputs = sources, thetas[steps % len(thetas)], draws
+    circuit, recorded = jax.lax.scan(step, state.circuit, inputs)
+    return HelmholtzState(circuit, world), (recorded, others)
 
+
+# --- Modes ---
 
 MODES = ("inference", "generation", "alternating")
 
 
+class Modes(NamedTuple):
+    """How the modes are evaluated.
+
+    mode_s     duration of each mode; between_s of the alternation before it.
+    num_shown  units of each layer whose rates go to the figures.
+    """
+
+    mode_s: float = 60.0
+    between_s: float = 6.0
+    num_shown: int = 5
+
+
+ONE_MINUTE = Modes()
+
+
+def check_modes(modes: Modes, *, dt_s: float) -> None:
+    """Raise ValueError for an impossible evaluation of the modes."""
+    check_duration(dt_s=dt_s, mode_s=modes.mode_s, between_s=modes.between_s)
+    check.at_least(1, num_shown=modes.num_shown)
+
+
 def run_modes(
-    state: HelmholtzState,
-    key: jax.Array,
-    *,
-    run: Callable[..., Any],
-    circuit: Circuit,
-    thetas: np.ndarray,
-    num_steps: int,
-    num_between: int,
-    record: Callable[[dict[str, Rates]], Any],
-) -> tuple[dict[str, jax.Array], dict[str, tuple[Any, dict[str, jax.Array]]]]:
-    """The circuit held in each mode by its gate, its weights frozen; a short reset in between.
+    machine: Machine, state: HelmholtzState, key: jax.Array, *, modes: Modes, record: Record
+) -> tuple[Scalars, dict[str, tuple[Any, Arrays]]]:
+    """Inference (theta = 0), generation (theta = 1) and alternation, with frozen weights.
 
-    Inference (theta = 0), generation (theta = 1), then alternating, num_steps each; before each,
-    num_between alternating steps. All go on from one another, as after learning in the original's
-    notebook, so that its low-passed losses can be compared. Deviation: before learning, the
-    notebook has no alternating steps in between.
+    Each mode continues from the previous one, after between_s of alternation, as after learning in
+    the notebook of the original: its low-passed losses can be compared. Deviation: before learning,
+    the notebook has no alternation between the modes.
 
-    -> (scalars: for each mode and layer the loss averaged over the stretch, MODE_LAYER_loss, and
-    as published, low-passed over 60 s, MODE_LAYER_loss_60s;
+    -> (scalars: for each mode and layer MODE_LAYER_loss, the mean loss over the mode, and
+    MODE_LAYER_loss_60s, low-passed over 60 s as published;
     {mode: (what was recorded, the world's other arrays)}).
     """
-    still = frozen(circuit)
-    tables = {"inference": np.zeros(1), "generation": np.ones(1), "alternating": thetas}
+    still = machine.frozen()
+    held = {"inference": np.zeros(1), "generation": np.ones(1), "alternating": machine.thetas}
 
-    def losses_and(activity):
+    def losses_and(activity: Activity) -> tuple[Arrays, Any]:
         losses = {name: jnp.mean(jnp.abs(r.basal - r.apical)) for name, r in activity.items()}
         return losses, record(activity)
 
-    scalars, recorded = {}, {}
+    scalars: Scalars = {}
+    recorded = {}
     for mode in MODES:
         key, between_key, mode_key = jax.random.split(key, 3)
-        state, _, _ = run(state, between_key, circuit=still, thetas=thetas, num_steps=num_between)
-        state, (losses, kept), others = run(
+        state, _, _ = simulate(still, state, between_key, num_steps=still.steps(modes.between_s))
+        state, (losses, kept), others = simulate(
+            still._replace(thetas=held[mode]),
             state,
             mode_key,
-            circuit=still,
-            thetas=tables[mode],
-            num_steps=num_steps,
+            num_steps=still.steps(modes.mode_s),
             record=losses_and,
         )
         for name, loss in losses.items():
@@ -222,10 +266,18 @@ def run_modes(
     return scalars, recorded
 
 
-def shown(activity: Mapping[str, Rates], num_shown: int) -> dict[str, jax.Array]:
+def shown(activity: Activity, *, num_shown: int) -> Arrays:
     """The first units of every dendrite and soma, by the name LAYER/PART."""
     return {
         f"{name}/{part}": values[:num_shown]
         for name, rates in activity.items()
         for part, values in rates._asdict().items()
     }
+
+
+def modes_readout(recorded: dict[str, Arrays], *, dt_s: float) -> Readout:
+    """The readout that `figures.draw_modes` draws: MODE/LAYER/PART [time, unit] and dt_s."""
+    readout: Readout = {"dt_s": jnp.asarray(dt_s)}
+    for mode, rates in recorded.items():
+        readout |= {f"{mode}/{name}": values for name, values in rates.items()}
+    return readout

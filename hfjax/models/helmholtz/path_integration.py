@@ -9,7 +9,6 @@ Source of equations and constants: the paper, and `figs34.ipynb` of HelmholtzHip
 RatInABox 1.6.3. Positions lie in [-width / 2, width / 2).
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,13 +21,15 @@ from hfjax import cells, check, figures, plasticity, theta
 from hfjax.decoders import Decoder, decode_angles, gaussian_process_decoder, ridge_decoder
 from hfjax.models.helmholtz import figures as panels
 from hfjax.models.helmholtz.attractor import (
+    as_images,
     attractor,
     bottom_up_maps,
-    by_position,
     field_order,
     near_and_far,
+    unit_at_each_position,
 )
 from hfjax.models.helmholtz.circuit import (
+    Activity,
     Circuit,
     Feedforward,
     Projection,
@@ -36,28 +37,48 @@ from hfjax.models.helmholtz.circuit import (
     Source,
     check_circuit,
     check_layers,
-    frozen,
     normal_weights,
     pyramidal,
 )
 from hfjax.models.helmholtz.machine import (
+    ONE_MINUTE,
     HelmholtzState,
+    Machine,
+    Modes,
+    Record,
     check_duration,
-    machine,
+    check_modes,
+    init_machine,
+    learn_block,
+    make_machine,
+    modes_readout,
     run_modes,
     shown,
     simulate,
     steps_in,
 )
-from hfjax.models.helmholtz.track import FEATURES, VELOCITY, Track, apart, chance_error, place_world
+from hfjax.models.helmholtz.track import (
+    FEATURES,
+    RING,
+    VELOCITY,
+    Track,
+    chance_error,
+    check_track,
+    displacement,
+    distance,
+    extent_m,
+    place_world,
+)
 from hfjax.networks import retanh, threshold_relu
-from hfjax.task import HostReadout, Readout, Scalars, Task
+from hfjax.task import HostReadout, Readout, Scalars, Task, no_batch
+
+# --- The circuit ---
 
 
 def opponent_velocity(key: jax.Array, num_post: int, num_pre: int) -> jax.Array:
-    """Fixed weights [CVC, VC]: a block of CVC for each cell of VC, 1 from it, -1 from its opposite.
+    """Fixed weights [CVC, VC]: in each block 1 from its velocity cell, -1 from the opposite one.
 
-    Velocity cells come as (+x, +y, -x, -y). `key` is not used.
+    Velocity cells are in the order (+x, +y, -x, -y). `key` is not used.
     """
     del key
     signs = jnp.eye(num_pre) - jnp.roll(jnp.eye(num_pre), num_pre // 2, axis=1)
@@ -74,58 +95,51 @@ def path_integrator(
     recurrent_l2: float = 0.0,
     threshold: float = 1.0,
     noise: float = 0.01,
-    rule: Callable[..., jax.Array] = plasticity.dendritic_prediction,
+    rule: plasticity.Rule = plasticity.dendritic_prediction,
 ) -> Circuit:
     """Place cells, HPC, EC, conjunctive cells (CVC), velocity cells (VC), in this order.
 
-    CVC = relu(W_v v + EC - threshold), one copy of EC for each of the 2 num_dims velocity cells, so
-    that a copy is active where EC is and while the animal moves the copy's way.
-    Source: HelmholtzHippocampus `figs34.ipynb`, which has one dimension.
+    CVC = relu(W_v v + EC - threshold), with one copy of EC for each of the 2 num_dims velocity
+    cells: a copy is active where EC is active, while the animal moves in the copy's direction.
+    Source: HelmholtzHippocampus `figs34.ipynb`, in one dimension.
     """
     num_velocity = 2 * num_dims
-    learned: Callable[..., Projection] = partial(
-        Projection, learning_rate=learning_rate, trace_time_s=trace_time_s, rule=rule
+    learned = partial(Projection, learning_rate=learning_rate, trace_time_s=trace_time_s, rule=rule)
+    recurrent = partial(
+        learned, weights=partial(normal_weights, scale=recurrent_scale), l2=recurrent_l2
     )
-    weak = partial(normal_weights, scale=recurrent_scale)
+    neurons = partial(Pyramidal, size=num_place, basal_noise=noise, apical_noise=noise)
+    copied = Projection(FEATURES, weights=None)
+    conjunction = Projection(VELOCITY, weights=opponent_velocity), Projection("EC", weights=None)
     return (
         Source(FEATURES, num_place),
-        Pyramidal(
-            "HPC",
-            num_place,
-            basal=(Projection(FEATURES, weights=None),),
-            apical=(learned("EC", bias=True),),
-            basal_noise=noise,
-            apical_noise=noise,
-        ),
-        Pyramidal(
+        neurons("HPC", basal=(copied,), apical=(learned("EC", bias=True),)),
+        neurons(
             "EC",
-            num_place,
             basal=(learned("HPC", bias=True),),
-            apical=(
-                learned("EC", weights=weak, l2=recurrent_l2),
-                learned("CVC", weights=weak, l2=recurrent_l2),
-            ),
+            apical=(recurrent("EC"), recurrent("CVC")),
             nonlinearity=retanh,
-            basal_noise=noise,
-            apical_noise=noise,
         ),
         Feedforward(
             "CVC",
             num_velocity * num_place,
-            (Projection(VELOCITY, weights=opponent_velocity), Projection("EC", weights=None)),
+            conjunction,
             nonlinearity=partial(threshold_relu, threshold=threshold),
         ),
         Source(VELOCITY, num_velocity),
     )
 
 
+# --- The protocol of the test ---
+
+
 class Protocol(NamedTuple):
     """How path integration is tested.
 
-    Decoders are fitted to HPC's somata over decoder_s, one sample every fit_every_s. Each of
-    num_tests animals runs for spin_up_s with theta on; then theta is held at 1, which cuts the
-    senses, for test_s. Positions are decoded every read_every_s. The first decoder is the one that
-    figures and unnamed scalars use.
+    The decoders are fitted to the HPC somata over decoder_s, one sample every fit_every_s. Each of
+    num_tests animals runs for spin_up_s with theta on. Then theta is held at 1, which cuts the
+    senses, for test_s. Positions are decoded every read_every_s. Figures and unnamed scalars use
+    the first decoder.
     """
 
     decoders: tuple[Decoder, ...] = (gaussian_process_decoder, ridge_decoder)
@@ -137,7 +151,47 @@ class Protocol(NamedTuple):
     read_every_s: float = 0.25
 
 
-RING, AS_PUBLISHED = Track(), Protocol()
+AS_PUBLISHED = Protocol()
+
+
+class Timing(NamedTuple):
+    """A protocol in steps; num_ are whole numbers of samples or readings.
+
+    every is between readings; at_cut is the index of the reading at the cut; after_1s and last are
+    those of the readings 1 s after the cut and at the end.
+    """
+
+    fit_every: int
+    num_fit: int
+    every: int
+    num_spin_up: int
+    num_test: int
+    at_cut: int
+    after_1s: int
+    last: int
+
+
+def timing(protocol: Protocol, *, dt_s: float) -> Timing:
+    """The protocol in steps of dt_s."""
+    fit_every, every = (
+        steps_in(duration_s, dt_s=dt_s)
+        for duration_s in (protocol.fit_every_s, protocol.read_every_s)
+    )
+    num_spin_up, num_test = (
+        steps_in(duration_s, dt_s=dt_s) // every
+        for duration_s in (protocol.spin_up_s, protocol.test_s)
+    )
+    at_cut = num_spin_up - 1
+    return Timing(
+        fit_every=fit_every,
+        num_fit=steps_in(protocol.decoder_s, dt_s=dt_s) // fit_every * fit_every,
+        every=every,
+        num_spin_up=num_spin_up * every,
+        num_test=num_test * every,
+        at_cut=at_cut,
+        after_1s=at_cut + steps_in(1.0, dt_s=dt_s) // every,
+        last=at_cut + num_test,
+    )
 
 
 def check_protocol(protocol: Protocol, *, dt_s: float) -> None:
@@ -167,127 +221,219 @@ def _name(decoder: Any) -> str:
     return getattr(decoder, "func", decoder).__name__.removesuffix("_decoder")
 
 
-def _hpc(activity):
-    return activity["HPC"].soma
+# --- The test ---
+
+
+class Samples(NamedTuple):
+    """What the decoders are fitted to: HPC rates [sample, unit], positions as angles_code."""
+
+    rates: jax.Array
+    targets: jax.Array
+
+
+def decoder_samples(
+    machine: Machine, state: HelmholtzState, key: jax.Array, *, track: Track, timing: Timing
+) -> Samples:
+    """HPC somata and positions, one sample every fit_every steps."""
+    _, rates, others = simulate(machine, state, key, num_steps=timing.num_fit, record=_soma("HPC"))
+    chosen = slice(timing.fit_every - 1, None, timing.fit_every)
+    targets = cells.angles_code(others["positions"][chosen], width_m=track.width_m)
+    return Samples(rates[chosen], targets)
+
+
+def run_test(
+    machine: Machine,
+    state: HelmholtzState,
+    start_key: jax.Array,
+    key: jax.Array,
+    *,
+    layer: str,
+    timing: Timing,
+) -> tuple[jax.Array, jax.Array]:
+    """One animal at a random start: spin-up with theta on, then without its senses.
+
+    -> (somata of the layer [step, unit], positions [step, dim]).
+    """
+    spin_up_key, cut_key = jax.random.split(key)
+    walk = machine.world.start(start_key).walk
+    animal = state._replace(world=state.world._replace(walk=walk))
+    animal, up, others_up = simulate(
+        machine, animal, spin_up_key, num_steps=timing.num_spin_up, record=_soma(layer)
+    )
+    cut_off = machine._replace(thetas=np.ones(1))
+    _, cut, others_cut = simulate(
+        cut_off, animal, cut_key, num_steps=timing.num_test, record=_soma(layer)
+    )
+    positions = jnp.concatenate([others_up["positions"], others_cut["positions"]])
+    return jnp.concatenate([up, cut]), positions
+
+
+def _soma(layer: str) -> Record:
+    def record(activity: Activity) -> jax.Array:
+        return activity[layer].soma
+
+    return record
 
 
 def measure_path_integration(
+    machine: Machine,
     state: HelmholtzState,
     key: jax.Array,
     *,
-    circuit: Circuit,
     track: Track,
-    thetas: np.ndarray,
-    fit_thetas: np.ndarray,
     protocol: Protocol,
-    dt_s: float,
+    fit_thetas: np.ndarray | jax.Array | None = None,
 ) -> tuple[Scalars, Readout]:
-    """Decoding error before and after the senses are cut, over many tests, beside its controls.
+    """Decoding error before and after the senses are cut, over many tests, with controls.
 
-    fit_thetas  the gate while the decoders' samples are taken.
-    -> (scalars, readout). For each decoder, 1 s after the cut and at the end of the test, the mean
-    error over tests and its standard error. For the first decoder also the error at the cut, the
-    controls at both times (a perfect integrator, which adds the true displacement to the position
-    decoded at the cut; one that stays where it was at the cut), chance, and speed_gain, the slope
-    of the decoded displacements on the true ones between readings after the cut.
-    readout: errors/NUMBER_DECODER and errors/stays [test, time], errors/perfect and errors/chance
-    [], times_s [time] with 0 at the cut; of the first test example/true [step, dim],
-    example/decoded [time, dim], example/HPC and example/EC [step, unit].
+    fit_thetas  theta by step while the decoders' samples are taken; None for that of the machine.
+    -> (scalars, readout), see `decoding_errors` and `tests_readout`.
 
-    Deviation: the decoders see ten minutes with the weights frozen, not the last ten of learning;
-    tests start at random places and run side by side, not one after the other.
+    Deviation: the decoders are fitted to ten minutes with frozen weights, not to the last ten of
+    learning; tests start at random places and run in parallel, not one after the other.
     """
-    still, world = frozen(circuit), place_world(track, dt_s=dt_s)
-    run = partial(simulate, circuit=still, world=world, dt_s=dt_s)
-    steps = partial(steps_in, dt_s=dt_s)
+    still, steps = machine.frozen(), timing(protocol, dt_s=machine.dt_s)
     fit_key, start_key, test_key = jax.random.split(key, 3)
+    fitted = still if fit_thetas is None else still._replace(thetas=fit_thetas)
+    samples = decoder_samples(fitted, state, fit_key, track=track, timing=steps)
 
-    fit_every = steps(protocol.fit_every_s)
-    num_fit = steps(protocol.decoder_s) // fit_every * fit_every
-    _, rates, others = run(state, fit_key, thetas=fit_thetas, num_steps=num_fit, record=_hpc)
-    rates, positions = rates[fit_every - 1 :: fit_every], others["positions"]
-    targets = cells.angles_code(positions[fit_every - 1 :: fit_every], width_m=track.width_m)
+    start_keys, test_keys = (jax.random.split(k, protocol.num_tests) for k in (start_key, test_key))
+    run = partial(run_test, still, state, timing=steps)
+    hpc, positions = jax.vmap(partial(run, layer="HPC"))(start_keys, test_keys)
+    # The first test again, for EC: EC in all of them would fill the memory of a population.
+    ec, _ = run(start_keys[0], test_keys[0], layer="EC")
 
-    every = steps(protocol.read_every_s)
-    num_spin_up, num_test = (
-        steps(duration) // every * every for duration in (protocol.spin_up_s, protocol.test_s)
-    )
-
-    def one_test(start_key, key, record=_hpc):
-        spin_up_key, cut_key = jax.random.split(key)
-        walk = world.start(start_key).walk
-        animal = state._replace(world=state.world._replace(walk=walk))
-        animal, up, others_up = run(
-            animal, spin_up_key, thetas=thetas, num_steps=num_spin_up, record=record
-        )
-        _, cut, others_cut = run(
-            animal, cut_key, thetas=np.ones(1), num_steps=num_test, record=record
-        )
-        rates = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), up, cut)
-        return rates, jnp.concatenate([others_up["positions"], others_cut["positions"]])
-
-    num_tests = protocol.num_tests
-    keys = jax.random.split(start_key, num_tests), jax.random.split(test_key, num_tests)
-    hpc, positions = jax.vmap(one_test)(*keys)
-    # The first test once more, for EC: all of them would fill the memory of a population.
-    ec, _ = one_test(keys[0][0], keys[1][0], record=lambda activity: activity["EC"].soma)
-    queries, true = hpc[:, every - 1 :: every], positions[:, every - 1 :: every]
-    at_cut = num_spin_up // every - 1
-    times_s = (jnp.arange(true.shape[1]) - at_cut) * (every * dt_s)
-    ends = {"1s": at_cut + steps(1.0) // every, "end": true.shape[1] - 1}
-
-    def distance(a, b):
-        return jnp.linalg.norm(apart(a, b, track.width_m), axis=-1)
-
-    def mean_and_error(name, errors):
-        for end, index in ends.items():
-            at = errors[:, index]
-            scalars[f"{name}_{end}_m"] = jnp.mean(at)
-            scalars[f"{name}_{end}_sem_m"] = jnp.std(at) / num_tests**0.5
-
-    scalars: dict[str, jax.Array] = {}
-    readout: dict[str, jax.Array] = {"times_s": times_s}
-    for number, decoder in enumerate(protocol.decoders):
-        code = decoder(rates, targets, queries.reshape(-1, queries.shape[-1]))
-        decoded = decode_angles(code, width_m=track.width_m).reshape(true.shape)
-        errors = distance(decoded, true)
-        name = _name(decoder)
-        readout[f"errors/{number}_{name}"] = errors
-        mean_and_error("error" if number == 0 else f"{name}_error", errors)
-        if number == 0:
-            at = slice(at_cut, at_cut + 1)
-            stays = distance(decoded[:, at], true)
-            readout["errors/stays"] = stays
-            mean_and_error("stays_error", stays)
-            scalars["perfect_error_m"] = jnp.mean(errors[:, at_cut])
-            moved, went = (
-                apart(x[:, at_cut + 1 :], x[:, at_cut:-1], track.width_m) for x in (decoded, true)
-            )
-            scalars["speed_gain"] = jnp.sum(moved * went) / jnp.sum(went**2)
-            readout["example/decoded"] = decoded[0]
-    scalars["chance_error_m"] = jnp.asarray(chance_error(track), true.dtype)
-    readout |= {
-        "errors/perfect": scalars["perfect_error_m"],
-        "errors/chance": scalars["chance_error_m"],
-        "example/true": positions[0],
+    read = slice(steps.every - 1, None, steps.every)
+    true = positions[:, read]
+    decoded = decode_all(samples, hpc[:, read], decoders=protocol.decoders, track=track)
+    scalars, errors = decoding_errors(decoded, true, timing=steps, track=track)
+    readout = {
+        **errors,
+        "times_s": (jnp.arange(true.shape[1]) - steps.at_cut) * (steps.every * machine.dt_s),
+        "positions_m": true,
+        "decoded_m": next(iter(decoded.values())),
+        "example/positions_m": positions[0],
         "example/HPC": hpc[0],
         "example/EC": ec,
-        "example/cut_s": jnp.asarray(num_spin_up * dt_s),
+        "example/cut_s": jnp.asarray(steps.num_spin_up * machine.dt_s),
     }
     return scalars, readout
 
 
-def check_setting(
-    track: Track, circuit: Circuit, protocol: Protocol, *, dt_s: float, **durations: float
-) -> None:
-    """Raise ValueError for a circuit that does not fit its track, or a test that cannot be run."""
-    check.at_least(1, num_dims=track.num_dims, num_place=track.num_place)
-    if track.num_dims > 2:
-        raise ValueError(f"num_dims must be 1 (ring) or 2 (torus), but is {track.num_dims}")
-    check.positive(sigma_m=track.sigma_m, velocity_scale_mps=track.velocity_scale_mps)
+def decode_all(
+    samples: Samples, queries: jax.Array, *, decoders: tuple[Decoder, ...], track: Track
+) -> dict[str, jax.Array]:
+    """Positions by each decoder: queries [test, time, unit] -> {decoder: [test, time, dim]} (m)."""
+    flat = queries.reshape(-1, queries.shape[-1])
+    decoded = {}
+    for decoder in decoders:
+        code = decoder(samples.rates, samples.targets, flat)
+        positions = decode_angles(code, width_m=track.width_m)
+        decoded[_name(decoder)] = positions.reshape(*queries.shape[:2], track.num_dims)
+    return decoded
+
+
+def decoding_errors(
+    decoded: dict[str, jax.Array], true: jax.Array, *, timing: Timing, track: Track
+) -> tuple[Scalars, Readout]:
+    """Errors of each decoder {name: [test, time, dim]} (m), with controls.
+
+    Scalars: for each decoder the mean error over tests and its standard error, 1 s after the cut
+    and at the end of the test (error_1s_m, error_1s_sem_m, ... for the first decoder,
+    NAME_error_1s_m, ... for the others). For the first decoder: speed_gain, the slope of decoded on
+    true displacements between readings after the cut. Controls: stays_error_, a bump that stays
+    where it was at the cut; perfect_error_m, the error at the cut, which is that of a perfect
+    integrator at all times after it; chance_error_m.
+    Readout: errors/NUMBER_DECODER and errors/stays [test, time], errors/perfect and errors/chance
+    [] (m).
+    """
+    first = next(iter(decoded.values()))
+    at_cut, width_m = timing.at_cut, track.width_m
+    errors = {name: distance(x, true, width_m=width_m) for name, x in decoded.items()}
+    stays = distance(first[:, at_cut : at_cut + 1], true, width_m=width_m)
+    scalars: Scalars = {}
+    for number, (name, values) in enumerate(errors.items()):
+        scalars |= _means(f"{name}_error" if number else "error", values, timing)
+    scalars |= _means("stays_error", stays, timing)
+    scalars["perfect_error_m"] = jnp.mean(next(iter(errors.values()))[:, at_cut])
+    scalars["chance_error_m"] = jnp.asarray(chance_error(track), true.dtype)
+    moved, went = (
+        displacement(x[:, at_cut + 1 :], x[:, at_cut:-1], width_m=width_m) for x in (first, true)
+    )
+    scalars["speed_gain"] = jnp.sum(moved * went) / jnp.sum(went**2)
+    readout = {f"errors/{number}_{name}": e for number, (name, e) in enumerate(errors.items())}
+    readout |= {
+        "errors/stays": stays,
+        "errors/perfect": scalars["perfect_error_m"],
+        "errors/chance": scalars["chance_error_m"],
+    }
+    return scalars, readout
+
+
+def _means(name: str, errors: jax.Array, timing: Timing) -> Scalars:
+    """Mean and standard error over tests, 1 s after the cut and at the end; errors [test, time]."""
+    scalars = {}
+    for end, index in (("1s", timing.after_1s), ("end", timing.last)):
+        at = errors[:, index]
+        scalars[f"{name}_{end}_m"] = jnp.mean(at)
+        scalars[f"{name}_{end}_sem_m"] = jnp.std(at) / len(at) ** 0.5
+    return scalars
+
+
+# --- The task ---
+
+
+def task(
+    *,
+    track: Track = RING,
+    circuit: Circuit | None = None,
+    gate: theta.Gate = theta.square,
+    modes: Modes = ONE_MINUTE,
+    protocol: Protocol = AS_PUBLISHED,
+    dt_s: float = 0.025,
+    block_s: float = 10.0,
+    loss_from_s: float = 0.4,
+) -> Task:
+    """Path integration on a ring or torus, figure 3.
+
+    track     ring or torus, place cells, motion of the animal.
+    circuit   the layers (default: `path_integrator` of the track's sizes).
+    gate      theta as a function of time while learning.
+    modes, protocol   how the modes and path integration are evaluated.
+    block_s   simulated time of one `step`.
+    loss_from_s  the low-pass filter on the losses starts here.
+
+    Step scalars: HPC_loss and EC_loss, low-passed over 60 s. Evaluation: see `evaluate`.
+
+    Raises ValueError for impossible numbers and circuits.
+    """
+    layers = circuit_for(track, circuit)
+    check_setting(track, layers, protocol, dt_s=dt_s)
+    check_duration(dt_s=dt_s, block_s=block_s)
+    check_modes(modes, dt_s=dt_s)
+    world = place_world(track, dt_s=dt_s)
+    machine = make_machine(layers, world, gate=gate, dt_s=dt_s, loss_from_s=loss_from_s)
+    return Task(
+        init=partial(init_machine, machine=machine),
+        sample=no_batch,
+        step=partial(learn_block, machine=machine, num_steps=machine.steps(block_s)),
+        evaluate=partial(evaluate, machine=machine, track=track, modes=modes, protocol=protocol),
+        figures=draw,
+    )
+
+
+def circuit_for(track: Track, circuit: Circuit | None) -> Circuit:
+    """The circuit, or for None a `path_integrator` of the track's sizes."""
+    if circuit is not None:
+        return circuit
+    return path_integrator(num_dims=track.num_dims, num_place=track.num_place)
+
+
+def check_setting(track: Track, circuit: Circuit, protocol: Protocol, *, dt_s: float) -> None:
+    """Raise ValueError for a circuit that does not fit its track, or an impossible test."""
     check_circuit(circuit, dt_s=dt_s)
     check_layers(circuit)
-    check_duration(dt_s=dt_s, **durations)
+    check_track(track, dt_s=dt_s)
     check_protocol(protocol, dt_s=dt_s)
     sizes = {layer.name: layer.size for layer in circuit}
     into_ec = {p.source for layer in pyramidal(circuit) if layer.name == "EC" for p in layer.apical}
@@ -303,97 +449,66 @@ def check_setting(
                 f"the circuit's layer {name!r} must have the {size} units of its track, but has "
                 f"{sizes.get(name, 0)}"
             )
-    world, key = place_world(track, dt_s=dt_s), jax.random.key(0)
-    jax.eval_shape(lambda: world.block(world.start(key), key, 1))  # its own checks
 
 
-def task(
+def evaluate(
+    state: HelmholtzState,
+    data: Any,
+    key: jax.Array,
     *,
-    track: Track = RING,
-    circuit: Circuit | None = None,
-    gate: theta.Gate = theta.square,
-    protocol: Protocol = AS_PUBLISHED,
-    dt_s: float = 0.025,
-    block_s: float = 10.0,
-    mode_s: float = 60.0,
-    between_s: float = 6.0,
-    loss_from_s: float = 0.4,
-    num_shown: int = 5,
-) -> Task:
-    """Path integration on a ring or torus, figure 3.
+    machine: Machine,
+    track: Track,
+    modes: Modes,
+    protocol: Protocol,
+) -> tuple[Scalars, Readout]:
+    """The modes (`run_modes`), the tests (`measure_path_integration`) and the attractor."""
+    del data
+    mode_key, test_key = jax.random.split(key)
+    record = partial(shown, num_shown=modes.num_shown)
+    scalars, recorded = run_modes(machine, state, mode_key, modes=modes, record=record)
+    readout = modes_readout({m: rates for m, (rates, _) in recorded.items()}, dt_s=machine.dt_s)
+    tested, tests = measure_path_integration(
+        machine, state, test_key, track=track, protocol=protocol
+    )
+    described, attractor_arrays = describe_attractor(machine, state, track)
+    return {**scalars, **tested, **described}, {**readout, **tests, **attractor_arrays}
 
-    track       the animal's world; circuit  the layers (default: `path_integrator` of the track's
-              sizes); gate  theta as a function of time while learning; protocol  of the tests.
-    block_s   simulated time of one `step`; the others are as in `helmholtz.task`.
 
-    Step scalars: HPC_loss and EC_loss, low-passed over 60 s. Evaluation: the losses in each mode
-    (`helmholtz.run_modes`), the tests (`measure_path_integration`), and of the attractor the mean
-    weight between units with fields less than sigma_m apart (recurrent_near), of the others
-    (recurrent_far), the asymmetry of each velocity block, and the share of EC units with a field.
+def describe_attractor(
+    machine: Machine, state: HelmholtzState, track: Track
+) -> tuple[Scalars, Readout]:
+    """Rate maps and recurrent weights of EC.
 
-    Raises ValueError for impossible numbers and circuits.
+    Scalars: the mean weight between units with fields less than sigma_m apart (recurrent_near) and
+    between the others (recurrent_far), asymmetry_BLOCK of each velocity block, and the share of EC
+    units with a field. Readout: see `maps_readout`; weights/EC, weights/CVC [post, pre];
+    attractor/NAME, the arrays of `Attractor`.
     """
-    by_default = partial(path_integrator, num_dims=track.num_dims, num_place=track.num_place)
-    layers = by_default() if circuit is None else circuit
-    check_setting(
-        track, layers, protocol, dt_s=dt_s, block_s=block_s, mode_s=mode_s, between_s=between_s
-    )
-    check.at_least(1, num_shown=num_shown)
-    thetas = theta.tabulate(gate, dt_s=dt_s)
-    steps = partial(steps_in, dt_s=dt_s)
-    learner = machine(
-        layers,
-        place_world(track, dt_s=dt_s),
-        thetas=thetas,
-        dt_s=dt_s,
-        block_s=block_s,
-        loss_from_s=loss_from_s,
-    )
+    hpc_maps, ec_maps = bottom_up_maps(machine.circuit, state.circuit, track, state.world.centres)
+    aligned = attractor(state.circuit, ec_maps, track)
+    near, far = near_and_far(state.circuit, aligned, track)
+    scalars = {"recurrent_near": near, "recurrent_far": far}
+    scalars |= {f"asymmetry_{i}": a for i, a in enumerate(aligned.asymmetry)}
+    scalars["EC_share_with_field"] = jnp.mean(aligned.active.astype(near.dtype))
+    readout = maps_readout(hpc_maps, ec_maps, track)
+    readout |= {f"attractor/{name}": value for name, value in aligned._asdict().items()}
+    readout |= {
+        f"weights/{source}": state.circuit.synapses[f"EC/apical/{source}"].weights
+        for source in ("EC", "CVC")
+    }
+    return scalars, readout
 
-    def evaluate(state: HelmholtzState, data: Any, key: jax.Array) -> tuple[Scalars, Readout]:
-        del data
-        mode_key, test_key = jax.random.split(key)
-        scalars, recorded = run_modes(
-            state,
-            mode_key,
-            run=learner.run,
-            circuit=layers,
-            thetas=thetas,
-            num_steps=steps(mode_s),
-            num_between=steps(between_s),
-            record=partial(shown, num_shown=num_shown),
-        )
-        readout = {"dt_s": jnp.asarray(dt_s), "width_m": jnp.asarray(track.width_m)}
-        for mode, (rates, _) in recorded.items():
-            readout |= {f"{mode}/{name}": values for name, values in rates.items()}
-        tested, arrays = measure_path_integration(
-            state,
-            test_key,
-            circuit=layers,
-            track=track,
-            thetas=thetas,
-            fit_thetas=thetas,
-            protocol=protocol,
-            dt_s=dt_s,
-        )
-        hpc_maps, ec_maps = bottom_up_maps(layers, state.circuit, track, state.world.centres)
-        found = attractor(state.circuit, ec_maps, track)
-        near, far = near_and_far(state.circuit, found, track)
-        scalars |= tested
-        scalars |= {"recurrent_near": near, "recurrent_far": far}
-        scalars |= {f"asymmetry_{i}": a for i, a in enumerate(found.asymmetry)}
-        scalars["EC_share_with_field"] = jnp.mean(found.active.astype(near.dtype))
-        readout |= arrays
-        readout |= {f"attractor/{name}": value for name, value in found._asdict().items()}
-        readout |= {
-            "maps/HPC": hpc_maps,
-            "maps/EC": ec_maps,
-            "weights/EC": state.circuit.synapses["EC/apical/EC"].weights,
-            "weights/CVC": state.circuit.synapses["EC/apical/CVC"].weights,
-        }
-        return scalars, readout
 
-    return Task(learner.init, learner.sample, learner.step, evaluate, draw)
+def maps_readout(hpc_maps: jax.Array, ec_maps: jax.Array, track: Track) -> Readout:
+    """rate_maps of EC and HPC_rate_maps [unit, x, y] (on a ring one bin of y), and extent_m."""
+    return {
+        "rate_maps": as_images(ec_maps, track),
+        "HPC_rate_maps": as_images(hpc_maps, track),
+        "extent_m": jnp.asarray(extent_m(track), ec_maps.dtype),
+    }
+
+
+# --- Figures ---
 
 
 def draw(readout: HostReadout) -> dict[str, Figure]:
@@ -407,71 +522,76 @@ def draw(readout: HostReadout) -> dict[str, Figure]:
             "chance": float(readout["errors/chance"]),
         },
     )
-    drawn |= (_draw_ring if readout["attractor/peaks"].shape[1] == 1 else _draw_torus)(readout)
-    return drawn
+    is_ring = readout["positions_m"].shape[-1] == 1
+    return drawn | (_draw_ring if is_ring else _draw_torus)(readout)
+
+
+def _width_m(readout: HostReadout) -> float:
+    low, high = readout["extent_m"][0]
+    return float(high - low)
 
 
 def _error_curves(readout: HostReadout) -> dict[str, np.ndarray]:
-    known = {"errors/perfect", "errors/chance", "errors/stays"}
-    names = [name for name in readout if name.startswith("errors/") and name not in known]
+    controls = {"errors/perfect", "errors/chance", "errors/stays"}
+    names = [name for name in readout if name.startswith("errors/") and name not in controls]
     curves = {" ".join(name.split("_")[1:]) + " decoder": readout[name] for name in sorted(names)}
-    # A bump that stays put is the same as the rest before the cut.
+    # Before the cut this bump would be an animal that never moves: not a control.
     stays = np.where(readout["times_s"][None] < 0, np.nan, readout["errors/stays"])
     return curves | {"a bump that stays where it was": stays}
 
 
 def _draw_ring(readout: HostReadout) -> dict[str, Figure]:
-    width_m, order = float(readout["width_m"]), field_order(readout["maps/EC"])
+    maps = {"HPC": readout["HPC_rate_maps"][:, :, 0], "EC": readout["rate_maps"][:, :, 0]}
+    order = field_order(maps["EC"])
     if not len(order):
         return {}  # EC is silent: there is nothing to sort
-    blocks = np.split(readout["weights/CVC"], 2, axis=1)
-    weights = dict(
-        zip(
-            ("EC to EC", "rightward CVC to EC", "leftward CVC to EC"),
-            (readout["weights/EC"], *blocks),
-            strict=True,
-        )
-    )
-    profiles = zip(readout["attractor/means"], readout["attractor/stds"], strict=True)
     return {
-        "path_integration": panels.ring_activity(
-            {
-                layer: readout[f"example/{layer}"][:, by_position(readout[f"maps/{layer}"])]
-                for layer in ("HPC", "EC")
-            },
-            true=readout["example/true"][:, 0],
-            decoded=readout["example/decoded"][:, 0],
-            decoded_times_s=readout["times_s"] + readout["example/cut_s"],
-            cut_s=float(readout["example/cut_s"]),
-            dt_s=float(readout["dt_s"]),
-            width_m=width_m,
-            title="One test of path integration",
-        ),
+        "path_integration": _draw_test(readout, maps),
         "rate_maps": panels.ring_maps(
-            {
-                "HPC": readout["maps/HPC"],
-                "EC": readout["maps/EC"],
-                "EC, sorted by field": readout["maps/EC"][order],
-            },
-            width_m=width_m,
+            {**maps, "EC, sorted by field": maps["EC"][order]},
+            width_m=_width_m(readout),
             title="Rate maps, driven bottom-up",
         ),
-        "weights": panels.ring_weights(
-            weights,
-            order,
-            dict(zip(weights, profiles, strict=True)),
-            offsets_m=readout["attractor/offsets"],
-        ),
+        "weights": _draw_weights(readout, order),
     }
 
 
+def _draw_test(readout: HostReadout, maps: dict[str, np.ndarray]) -> Figure:
+    cut_s = float(readout["example/cut_s"])
+    return panels.ring_activity(
+        {
+            layer: readout[f"example/{layer}"][:, unit_at_each_position(maps[layer])]
+            for layer in ("HPC", "EC")
+        },
+        true=readout["example/positions_m"][:, 0],
+        decoded=readout["decoded_m"][0, :, 0],
+        decoded_times_s=readout["times_s"] + cut_s,
+        cut_s=cut_s,
+        dt_s=float(readout["dt_s"]),
+        width_m=_width_m(readout),
+        title="One test of path integration",
+    )
+
+
+def _draw_weights(readout: HostReadout, order: np.ndarray) -> Figure:
+    names = ("EC to EC", "rightward CVC to EC", "leftward CVC to EC")
+    weights = readout["weights/EC"], *np.split(readout["weights/CVC"], 2, axis=1)
+    profiles = zip(readout["attractor/means"], readout["attractor/stds"], strict=True)
+    return panels.ring_weights(
+        dict(zip(names, weights, strict=True)),
+        order,
+        dict(zip(names, profiles, strict=True)),
+        offsets_m=readout["attractor/offsets"],
+    )
+
+
 def _draw_torus(readout: HostReadout) -> dict[str, Figure]:
-    side = round(readout["maps/EC"].shape[1] ** 0.5)
-    strongest = np.argsort(-readout["maps/EC"].max(axis=1))[:24]
-    width_m = float(readout["width_m"])
+    maps = readout["rate_maps"]
+    strongest = np.argsort(-maps.max(axis=(1, 2)))[:24]
+    width_m = _width_m(readout)
     return {
         "rate_maps": figures.rate_maps(
-            readout["maps/EC"][strongest].reshape(-1, side, side),
+            maps[strongest],
             [f"unit {unit}" for unit in strongest],
             width_m=width_m,
             title="EC's rate maps on the torus, driven bottom-up: the 24 with the highest peak",

@@ -1,7 +1,7 @@
 """Remapping: the place fields of a trained path integrator are shuffled, and it learns again.
 
-Only the synapses between HPC and EC learn; EC's attractor stays frozen (George et al., NeurIPS
-2023, figure 4).
+Only the synapses between HPC and EC learn. EC's attractor stays frozen (George et al., NeurIPS
+2023, figure 4). Source: HelmholtzHippocampus `figs34.ipynb`, section 4.
 """
 
 from functools import partial
@@ -16,25 +16,34 @@ from hfjax import theta
 from hfjax.models.helmholtz import figures as panels
 from hfjax.models.helmholtz.attractor import bottom_up_maps, field_order
 from hfjax.models.helmholtz.circuit import Circuit, CircuitState, Synapses, frozen
-from hfjax.models.helmholtz.machine import HelmholtzState, machine
+from hfjax.models.helmholtz.machine import (
+    HelmholtzState,
+    Machine,
+    check_duration,
+    init_machine,
+    learn_block,
+    make_machine,
+)
 from hfjax.models.helmholtz.path_integration import (
     AS_PUBLISHED,
-    RING,
     Protocol,
     check_setting,
+    circuit_for,
+    maps_readout,
     measure_path_integration,
-    path_integrator,
 )
-from hfjax.models.helmholtz.track import PlaceWorld, Track, place_world
-from hfjax.task import HostReadout, Readout, Scalars, Task
+from hfjax.models.helmholtz.track import RING, PlaceWorld, Track, place_world
+from hfjax.task import HostReadout, Readout, Scalars, Task, no_batch
+
+CONDITIONS = {"before": "before", "after": "right after", "relearned": "relearned"}  # and labels
 
 
 class Relearning(NamedTuple):
     """What the new environment adds to a trained path integrator.
 
     centres   [place, dim] (m), the place fields there.
-    synapses  those from before the relearning.
-    steps     [], blocks of relearning done; while 0, the present synapses are those from before.
+    synapses  those before the relearning.
+    steps     [], blocks of relearning so far; while 0, the present synapses are those from before.
     """
 
     centres: jax.Array
@@ -43,14 +52,26 @@ class Relearning(NamedTuple):
 
 
 class RemappingState(NamedTuple):
-    """A path integrator, as `task` trains it, and its relearning.
+    """A path integrator, as `path_integration.task` trains it, and its relearning.
 
-    `fresh` is not copied by the trainer's `init_from`.
+    The trainer's `init_from` copies the state of another run, but not what is in `fresh`.
     """
 
     circuit: CircuitState
     world: PlaceWorld
     fresh: Relearning
+
+
+class Condition(NamedTuple):
+    """One test: a circuit in a world, the machine and track that move its animal.
+
+    fit_thetas  theta by step while the decoders are fitted.
+    """
+
+    state: HelmholtzState
+    machine: Machine
+    track: Track
+    fit_thetas: np.ndarray | jax.Array
 
 
 def task(
@@ -67,94 +88,95 @@ def task(
 ) -> Task:
     """Remapping, figure 4: the place fields are shuffled, and HPC and EC learn each other again.
 
-    `init` trains a path integrator for pretraining_s; the trainer's `init_from` puts another in its
-    place. Each step is then a block of relearning among new place fields: the weights into EC's
-    apical dendrites, the attractor, stay frozen. The mean speed is relearning_speed_mean_mps, which
-    the original found to help the bump to form.
+    track, circuit, gate, protocol, block_s, loss_from_s   as in `path_integration.task`.
+    pretraining_s   `init` trains a path integrator for this long; the trainer's `init_from` can
+                    replace it by another.
+    relearning_speed_mean_mps   mean speed while relearning; in the original it helps the bump
+                    to form.
 
-    Evaluation: the test of path integration in three conditions, before the remapping, right after
-    it (decoders fitted to inferred activity, as alternation would mix the two maps), and with what
-    has been relearned (tests at the new mean speed, as in the original). Scalars as in
-    `measure_path_integration`, with the prefix before_, after_ or relearned_.
+    A step is a block of relearning among the new place fields. The weights into EC's apical
+    dendrites, the attractor, stay frozen. Evaluation: see `evaluate`.
 
-    Source: HelmholtzHippocampus `figs34.ipynb`, section 4. There the rates are also set to zero at
-    the remapping, without effect: they are computed anew before anything reads them. Deviation: its
-    tests have 1 s with theta on, and 1 s without the senses.
+    Deviations: the tests of the original have 1 s with theta on, and 1 s without the senses. It
+    also sets the rates to zero at the remapping, which has no effect: they are computed anew before
+    anything reads them.
     Raises ValueError for impossible numbers and circuits.
     """
-    by_default = partial(path_integrator, num_dims=track.num_dims, num_place=track.num_place)
-    layers = by_default() if circuit is None else circuit
-    check_setting(track, layers, protocol, dt_s=dt_s, block_s=block_s, pretraining_s=pretraining_s)
-    thetas = theta.tabulate(gate, dt_s=dt_s)
-    new_track = track._replace(speed_mean_mps=relearning_speed_mean_mps)
-    new_world = place_world(new_track, dt_s=dt_s)
-    attractor_frozen = frozen(layers, only=lambda name: name.startswith("EC/apical/"))
-    make = partial(machine, thetas=thetas, dt_s=dt_s, block_s=block_s, loss_from_s=loss_from_s)
-    integrator = make(layers, place_world(track, dt_s=dt_s))
-    relearner = make(attractor_frozen, new_world)
+    layers = circuit_for(track, circuit)
+    check_setting(track, layers, protocol, dt_s=dt_s)
+    check_duration(dt_s=dt_s, block_s=block_s, pretraining_s=pretraining_s)
     if pretraining_s < block_s:
         raise ValueError(
             f"pretraining_s must be at least block_s ({block_s}), but is {pretraining_s}"
         )
-    conditions = ("before", "after", "relearned")
-
-    def init(key: jax.Array, data: Any) -> RemappingState:
-        init_key, centre_key, shuffle_key, train_key = jax.random.split(key, 4)
-        state, _ = jax.lax.scan(
-            lambda state, key: integrator.step(state, (), key),
-            integrator.init(init_key, data),
-            jax.random.split(train_key, round(pretraining_s / block_s)),
-        )
-        centres = new_world.start(centre_key).centres
-        centres = jax.random.permutation(shuffle_key, centres)
-        fresh = Relearning(centres, state.circuit.synapses, jnp.int32(0))
-        return RemappingState(state.circuit, state.world, fresh)
-
-    def step(
-        state: RemappingState, batch: tuple[()], key: jax.Array
-    ) -> tuple[RemappingState, dict[str, jax.Array]]:
-        before = _before(state)
-        there = state.world._replace(centres=state.fresh.centres)
-        moved, losses = relearner.step(HelmholtzState(state.circuit, there), batch, key)
-        fresh = state.fresh._replace(synapses=before, steps=state.fresh.steps + 1)
-        world = moved.world._replace(centres=state.world.centres)
-        return RemappingState(moved.circuit, world, fresh), losses
-
-    def evaluate(state: RemappingState, data: Any, key: jax.Array) -> tuple[Scalars, Readout]:
-        del data
-        old = state.circuit._replace(synapses=_before(state))
-        there = state.world._replace(centres=state.fresh.centres)
-        cases = (
-            (old, state.world, track, thetas),
-            (old, there, track, np.zeros(1)),
-            (state.circuit, there, new_track, thetas),
-        )
-        scalars: dict[str, jax.Array] = {}
-        readout = {"dt_s": jnp.asarray(dt_s), "width_m": jnp.asarray(track.width_m)}
-        for name, test_key, (circuit_state, world, here, fit_thetas) in zip(
-            conditions, jax.random.split(key, 3), cases, strict=True
-        ):
-            tested, arrays = measure_path_integration(
-                HelmholtzState(circuit_state, world),
-                test_key,
-                circuit=layers,
-                track=here,
-                thetas=thetas,
-                fit_thetas=fit_thetas,
-                protocol=protocol,
-                dt_s=dt_s,
-            )
-            scalars |= {f"{name}_{what}": value for what, value in tested.items()}
-            readout |= {f"{name}/{what}": value for what, value in arrays.items()}
-            hpc_maps, ec_maps = bottom_up_maps(layers, circuit_state, track, world.centres)
-            readout |= {f"{name}/maps/HPC": hpc_maps, f"{name}/maps/EC": ec_maps}
-        return scalars, readout
-
-    return Task(init, relearner.sample, step, evaluate, draw)
+    new_track = track._replace(speed_mean_mps=relearning_speed_mean_mps)
+    attractor_frozen = frozen(layers, only=lambda name: name.startswith("EC/apical/"))
+    make = partial(make_machine, gate=gate, dt_s=dt_s, loss_from_s=loss_from_s)
+    integrator = make(layers, place_world(track, dt_s=dt_s))
+    relearner = make(attractor_frozen, place_world(new_track, dt_s=dt_s))
+    num_steps = integrator.steps(block_s)
+    return Task(
+        init=partial(
+            _init,
+            integrator=integrator,
+            relearner=relearner,
+            num_steps=num_steps,
+            num_blocks=round(pretraining_s / block_s),
+        ),
+        sample=no_batch,
+        step=partial(_step, relearner=relearner, num_steps=num_steps),
+        evaluate=partial(
+            evaluate,
+            integrator=integrator,
+            relearner=relearner,
+            tracks=(track, new_track),
+            protocol=protocol,
+        ),
+        figures=draw,
+    )
 
 
-def _before(state: RemappingState) -> dict[str, Synapses]:
-    """The synapses from before the relearning, which are the present ones until its first block."""
+def _init(
+    key: jax.Array,
+    data: Any,
+    *,
+    integrator: Machine,
+    relearner: Machine,
+    num_steps: int,
+    num_blocks: int,
+) -> RemappingState:
+    """A path integrator after num_blocks of learning, and shuffled place fields."""
+    init_key, centre_key, shuffle_key, train_key = jax.random.split(key, 4)
+    learn = partial(learn_block, machine=integrator, num_steps=num_steps)
+    state, _ = jax.lax.scan(
+        lambda state, key: learn(state, (), key),
+        init_machine(init_key, data, machine=integrator),
+        jax.random.split(train_key, num_blocks),
+    )
+    centres = relearner.world.start(centre_key).centres
+    centres = jax.random.permutation(shuffle_key, centres)
+    fresh = Relearning(centres, state.circuit.synapses, jnp.int32(0))
+    return RemappingState(state.circuit, state.world, fresh)
+
+
+def _step(
+    state: RemappingState, batch: tuple[()], key: jax.Array, *, relearner: Machine, num_steps: int
+) -> tuple[RemappingState, Scalars]:
+    """A block of relearning. The state keeps the old place fields and synapses."""
+    there = HelmholtzState(state.circuit, _new_world(state))
+    moved, losses = learn_block(there, batch, key, machine=relearner, num_steps=num_steps)
+    fresh = state.fresh._replace(synapses=_old_synapses(state), steps=state.fresh.steps + 1)
+    world = moved.world._replace(centres=state.world.centres)
+    return RemappingState(moved.circuit, world, fresh), losses
+
+
+def _new_world(state: RemappingState) -> PlaceWorld:
+    """The animal among the new place fields."""
+    return state.world._replace(centres=state.fresh.centres)
+
+
+def _old_synapses(state: RemappingState) -> dict[str, Synapses]:
+    """The synapses from before the relearning: the present ones until its first block."""
     unchanged = state.fresh.steps == 0
     return jax.tree.map(
         lambda now, then: jnp.where(unchanged, now, then),
@@ -163,40 +185,117 @@ def _before(state: RemappingState) -> dict[str, Synapses]:
     )
 
 
+# --- Evaluation ---
+
+
+def conditions(
+    state: RemappingState, *, integrator: Machine, relearner: Machine, tracks: tuple[Track, Track]
+) -> dict[str, Condition]:
+    """Before the remapping, right after it, and with the relearned synapses.
+
+    Right after it, the decoders are fitted to inferred activity: alternation would mix the two
+    maps. The relearned circuit is tested at the new mean speed, as in the original.
+    """
+    old = state.circuit._replace(synapses=_old_synapses(state))
+    track, new_track = tracks
+    return {
+        "before": Condition(HelmholtzState(old, state.world), integrator, track, integrator.thetas),
+        "after": Condition(HelmholtzState(old, _new_world(state)), integrator, track, np.zeros(1)),
+        "relearned": Condition(
+            HelmholtzState(state.circuit, _new_world(state)),
+            relearner,
+            new_track,
+            relearner.thetas,
+        ),
+    }
+
+
+def evaluate(
+    state: RemappingState,
+    data: Any,
+    key: jax.Array,
+    *,
+    integrator: Machine,
+    relearner: Machine,
+    tracks: tuple[Track, Track],
+    protocol: Protocol,
+) -> tuple[Scalars, Readout]:
+    """`measure_path_integration` and rate maps in each of the `conditions`.
+
+    Names are those of `measure_path_integration`: CONDITION_NAME of a scalar, CONDITION/NAME of an
+    array.
+    """
+    del data
+    scalars: Scalars = {}
+    readout: Readout = {"dt_s": jnp.asarray(integrator.dt_s)}
+    cases = conditions(state, integrator=integrator, relearner=relearner, tracks=tracks)
+    for (name, case), test_key in zip(cases.items(), jax.random.split(key, 3), strict=True):
+        tested, arrays = measure_path_integration(
+            case.machine,
+            case.state,
+            test_key,
+            track=case.track,
+            protocol=protocol,
+            fit_thetas=case.fit_thetas,
+        )
+        maps = bottom_up_maps(
+            case.machine.circuit, case.state.circuit, case.track, case.state.world.centres
+        )
+        arrays |= maps_readout(*maps, case.track)
+        scalars |= {f"{name}_{scalar}": value for scalar, value in tested.items()}
+        readout |= {f"{name}/{array}": value for array, value in arrays.items()}
+    return scalars, readout
+
+
+# --- Figures ---
+
+
 def draw(readout: HostReadout) -> dict[str, Figure]:
     """Figure 4: errors before, right after, and after relearning, and the maps of HPC and EC."""
     first = min(name for name in readout if name.startswith("before/errors/0_"))
-    labels = {"before": "before", "after": "right after", "relearned": "relearned"}
-    errors = {label: readout[name + first.removeprefix("before")] for name, label in labels.items()}
+    suffix = first.removeprefix("before")
+    errors = {label: readout[name + suffix] for name, label in CONDITIONS.items()}
     times_s, chance = readout["before/times_s"], float(readout["before/errors/chance"])
-    second = int(np.argmin(np.abs(times_s - min(1.0, times_s[-1]))))
     drawn = {
-        "errors": panels.condition_bars(
-            {
-                f"{times_s[index]:g} s after the cut": {
-                    label: values[:, index] for label, values in errors.items()
-                }
-                for index in (second, len(times_s) - 1)
-            },
-            level=chance,
-            level_label="chance",
-            title=f"Remapping: error of path integration (mean +- SEM of {len(errors['before'])} "
-            "tests; a dot a test)",
-        ),
+        "errors": _draw_errors(errors, times_s, chance),
         "error_over_time": panels.error_since_cut(
             errors, times_s=times_s, levels={"chance": chance}
         ),
     }
-    order = field_order(readout["before/maps/EC"])
-    if readout["before/example/true"].shape[1] == 1 and len(order):
-        maps = {
-            f"{layer}, {label}": readout[f"{name}/maps/{layer}"][order if layer == "EC" else ...]
-            for layer in ("HPC", "EC")
-            for name, label in labels.items()
-        }
-        drawn["rate_maps"] = panels.ring_maps(
-            maps,
-            width_m=float(readout["width_m"]),
-            title="Rate maps; EC always in the order of its fields before the remapping",
-        )
+    order = field_order(readout["before/rate_maps"][:, :, 0])
+    if readout["before/positions_m"].shape[-1] == 1 and len(order):
+        drawn["rate_maps"] = _draw_maps(readout, order)
     return drawn
+
+
+def _draw_errors(errors: dict[str, np.ndarray], times_s: np.ndarray, chance: float) -> Figure:
+    after_1s = int(np.argmin(np.abs(times_s - min(1.0, times_s[-1]))))
+    num_tests = len(errors["before"])
+    return panels.condition_bars(
+        {
+            f"{times_s[index]:g} s after the cut": {
+                label: values[:, index] for label, values in errors.items()
+            }
+            for index in (after_1s, len(times_s) - 1)
+        },
+        level=chance,
+        level_label="chance",
+        title=f"Remapping: error of path integration (mean +- SEM of {num_tests} tests; a dot a "
+        "test)",
+    )
+
+
+def _draw_maps(readout: HostReadout, order: np.ndarray) -> Figure:
+    hpc, ec = (
+        {label: readout[f"{name}/{maps}"][:, :, 0] for name, label in CONDITIONS.items()}
+        for maps in ("HPC_rate_maps", "rate_maps")
+    )
+    low, high = readout["before/extent_m"][0]
+    return panels.ring_maps(
+        {
+            **{f"HPC, {label}": maps for label, maps in hpc.items()},
+            **{f"EC, {label}": maps[order] for label, maps in ec.items()},
+        },
+        width_m=float(high - low),
+        title="Rate maps; EC always in the order of its fields before the remapping",
+    )

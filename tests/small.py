@@ -1,8 +1,9 @@
-"""Small made data sets in the place of large ones, as functions that a config can name."""
+"""Small data sets and tasks in place of large ones, as functions that a config can name."""
 
 import functools
 import inspect
 
+import fiddle as fdl
 import numpy as np
 
 from hfjax.data import labelled
@@ -36,3 +37,13 @@ def _made(maker, settings):
 
 
 _FEW = {"num_transitions": 400, "num_rollouts": 12}
+
+
+def without_evaluation(config):
+    """A config whose evaluation measures and draws nothing, where only the training matters."""
+    config.task, config.show = fdl.Config(_unevaluated, config.task), ()
+    return config
+
+
+def _unevaluated(task):
+    return task._replace(evaluate=lambda state, data, key: ({}, {}), figures=lambda readout: {})

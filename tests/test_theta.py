@@ -85,7 +85,7 @@ def test_edges_on_a_step_stay_there_in_every_cycle(dt_s, settings, cycle):
         (lambda: theta.tabulate(theta.square, dt_s=0.0), "dt_s must be positive"),
         (lambda: theta.tabulate(theta.square, dt_s=0.03), "dt_s must divide 1000 s, but is 0.03"),
         (lambda: theta.tabulate(lambda t: 2 + 0 * t, dt_s=0.025), "must stay between 0 and 1"),
-        (lambda: theta.tabulate(lambda t: 0.5, dt_s=0.025), "one value a time"),
+        (lambda: theta.tabulate(lambda t: 0.5, dt_s=0.025), "one value for each time"),
     ],
 )
 def test_impossible_gates_are_refused(call, sentence):

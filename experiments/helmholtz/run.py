@@ -58,13 +58,13 @@ def population(
     for seed in range(num_seeds):
         key, first_key, last_key = jax.random.split(jax.random.key(seed), 3)
         start, end, loss = train(key)
-        found, readout = jax.device_get(evaluate(end, last_key))
+        last, readout = jax.device_get(evaluate(end, last_key))
         if before:
             earlier, early_readout = jax.device_get(evaluate(start, first_key))
-            for now, then in ((found, earlier), (readout, early_readout)):
+            for now, then in ((last, earlier), (readout, early_readout)):
                 now |= {f"before/{name}": value for name, value in then.items()}
-        found |= {f"end/{name}": values[-1] for name, values in jax.device_get(loss).items()}
-        scalars.append(found)
+        last |= {f"end/{name}": values[-1] for name, values in jax.device_get(loss).items()}
+        scalars.append(last)
         losses.append(jax.device_get(loss))
         readouts.append(readout)
     stack = partial(jax.tree.map, lambda *values: np.stack(values))
@@ -110,7 +110,7 @@ def loss_figure(losses: Mapping[str, np.ndarray], title: str) -> Figure:
     return figure
 
 
-# Sections --------------------------------------------------------------------------------------
+# --- Sections ---
 
 
 def autoencoder(num_seeds: int) -> str:
@@ -396,40 +396,31 @@ def sweep(num_seeds: int) -> str:
             for f, share in gates
         ]
     ).astype(jnp.float32)
-    circuit, track = path.path_integrator(), path.RING
-    world = path.place_world(track, dt_s=dt_s)
+    track = path.RING
+    machine = helmholtz.make_machine(
+        path.path_integrator(),
+        helmholtz.place_world(track, dt_s=dt_s),
+        gate=theta.square,
+        dt_s=dt_s,
+        loss_from_s=dt_s,
+    )
 
     @jax.jit
     @partial(jax.vmap, in_axes=(0, None))
     def member(thetas, key):
         keys = jax.random.split(key, 4)
+        gated = machine._replace(thetas=thetas)
         state = helmholtz.HelmholtzState(
-            helmholtz.init_circuit(keys[0], circuit), world.start(keys[1])
+            helmholtz.init_circuit(keys[0], machine.circuit), machine.world.start(keys[1])
         )
-        state, _, _ = helmholtz.simulate(
-            state,
-            keys[2],
-            circuit=circuit,
-            world=world,
-            thetas=thetas,
-            num_steps=72_000,
-            dt_s=dt_s,
-            record=lambda activity: (),
-        )
+        state, _, _ = helmholtz.simulate(gated, state, keys[2], num_steps=72_000)
         scalars, _ = path.measure_path_integration(
-            state,
-            keys[3],
-            circuit=circuit,
-            track=track,
-            thetas=thetas,
-            fit_thetas=thetas,
-            protocol=RIDGE._replace(num_tests=20),
-            dt_s=dt_s,
+            gated, state, keys[3], track=track, protocol=RIDGE._replace(num_tests=20)
         )
         return scalars["error_1s_m"], scalars["speed_gain"], state.circuit.losses["HPC"]
 
-    found = [jax.device_get(member(tables, jax.random.key(seed))) for seed in range(num_seeds)]
-    error, gain, loss = (np.stack(values, axis=1) for values in zip(*found, strict=True))
+    members = [jax.device_get(member(tables, jax.random.key(seed))) for seed in range(num_seeds)]
+    error, gain, loss = (np.stack(values, axis=1) for values in zip(*members, strict=True))
     figure = Figure(figsize=(5.5, 3.8), layout="constrained")
     ax = figure.subplots()
     for colour, share in zip(figures.COLOURS, fractions, strict=False):

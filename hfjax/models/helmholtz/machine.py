@@ -241,29 +241,34 @@ def run_modes(
     {mode: (what was recorded, the world's other arrays)}).
     """
     still = machine.frozen()
-    held = {"inference": np.zeros(1), "generation": np.ones(1), "alternating": machine.thetas}
+    thetas = jnp.asarray(machine.thetas)
+    tables = jnp.stack([jnp.zeros_like(thetas), jnp.ones_like(thetas), thetas])  # as in MODES
 
     def losses_and(activity: Activity) -> tuple[Arrays, Any]:
         losses = {name: jnp.mean(jnp.abs(r.basal - r.apical)) for name, r in activity.items()}
         return losses, record(activity)
 
-    scalars: Scalars = {}
-    recorded = {}
-    for mode in MODES:
+    def run_mode(carry: tuple[HelmholtzState, jax.Array], thetas: jax.Array) -> tuple[Any, Any]:
+        state, key = carry
         key, between_key, mode_key = jax.random.split(key, 3)
         state, _, _ = simulate(still, state, between_key, num_steps=still.steps(modes.between_s))
         state, (losses, kept), others = simulate(
-            still._replace(thetas=held[mode]),
+            still._replace(thetas=thetas),
             state,
             mode_key,
             num_steps=still.steps(modes.mode_s),
             record=losses_and,
         )
-        for name, loss in losses.items():
-            scalars[f"{mode}_{name}_loss"] = jnp.mean(loss)
-            scalars[f"{mode}_{name}_loss_60s"] = state.circuit.losses[name]
-        recorded[mode] = kept, others
-    return scalars, recorded
+        means = jax.tree.map(jnp.mean, losses)
+        return (state, key), (means, state.circuit.losses, (kept, others))
+
+    _, (means, low_passed, recorded) = jax.lax.scan(run_mode, (state, key), tables)
+    scalars: Scalars = {}
+    for i, mode in enumerate(MODES):
+        scalars |= {f"{mode}_{name}_loss": loss[i] for name, loss in means.items()}
+        scalars |= {f"{mode}_{name}_loss_60s": loss[i] for name, loss in low_passed.items()}
+    by_mode = {mode: jax.tree.map(lambda x, i=i: x[i], recorded) for i, mode in enumerate(MODES)}
+    return scalars, by_mode
 
 
 def shown(activity: Activity, *, num_shown: int) -> Arrays:

@@ -1,0 +1,81 @@
+"""Remapping: shuffled place fields, relearned with the attractor frozen."""
+
+import jax
+import numpy as np
+import pytest
+
+import hfjax
+from hfjax import decoders
+from hfjax.models.helmholtz import remapping
+from hfjax.models.helmholtz.path_integration import Protocol
+from hfjax.training import run as train
+from tests import small
+from tests.test_contract import tiny
+
+QUICK = Protocol(
+    decoders=(decoders.ridge_decoder,), decoder_s=200.0, num_tests=20, spin_up_s=5.0, test_s=2.0
+)
+
+
+@pytest.fixture(scope="module")
+def relearned():
+    """(task, state after half an hour of learning, state and losses ten minutes later)."""
+    task = remapping.task(protocol=QUICK)
+    start = jax.jit(task.init)(jax.random.key(2), ())
+    keys = jax.random.split(jax.random.key(3), 60)
+    state, losses = jax.jit(lambda s, k: jax.lax.scan(lambda s, k: task.step(s, (), k), s, k))(
+        start, keys
+    )
+    return task, start, state, losses
+
+
+def test_the_new_fields_are_shuffled(relearned):
+    _, start, state, _ = relearned
+    old, new = (np.asarray(c)[:, 0] for c in (start.world.centres, start.fresh.centres))
+    # Both cover the ring with a cell a centimetre, the new ones in no order.
+    for centres in (old, new):
+        np.testing.assert_array_equal(
+            np.floor(np.sort(centres) * 100 + 50).astype(int), np.arange(100)
+        )
+    assert abs(np.corrcoef(old, new)[0, 1]) < 0.4  # 100 pairs: four standard errors
+    np.testing.assert_array_equal(state.world.centres, start.world.centres)
+    np.testing.assert_array_equal(state.fresh.centres, start.fresh.centres)
+
+
+def test_only_the_synapses_between_hpc_and_ec_learn_again(relearned):
+    _, start, state, losses = relearned
+    before, now = start.circuit.synapses, state.circuit.synapses
+    for name in before:
+        frozen = name.startswith("EC/apical") or "/in/" in name
+        assert np.array_equal(before[name].weights, now[name].weights) == frozen, name
+        np.testing.assert_array_equal(state.fresh.synapses[name].weights, before[name].weights)
+    assert losses["HPC_loss"][-1] < 0.15
+
+
+@pytest.mark.slow
+def test_the_three_conditions_are_measured_and_drawn(relearned):
+    task, _, state, _ = relearned
+    scalars, readout = jax.jit(task.evaluate)(state, (), jax.random.key(3))
+    assert scalars["before_error_1s_m"] < scalars["after_error_1s_m"]
+    # With theta on, position is decoded from the new code; right after, the two codes mix.
+    assert scalars["relearned_perfect_error_m"] < scalars["after_perfect_error_m"] / 2
+    figures = remapping.draw(jax.tree.map(np.asarray, readout))
+    assert set(figures) == {"errors", "error_over_time", "rate_maps"}
+
+
+@pytest.mark.slow
+def test_remapping_starts_from_another_run(tmp_path):
+    configs = [
+        small.without_evaluation(tiny(name, "ridge_only"))
+        for name in ("helmholtz_path_integration", "helmholtz_remapping")
+    ]
+    first, second = configs
+    assert train.run(first, tmp_path / "first", writers=(), devices=jax.devices()[:1])
+    second.init_from, second.seed = str(tmp_path / "first"), 7
+    assert train.run(second, tmp_path / "second", writers=(), devices=jax.devices()[:1])
+    _, donor, _ = hfjax.load(tmp_path / "first")
+    _, state, _ = hfjax.load(tmp_path / "second")
+    np.testing.assert_array_equal(state.world.centres, donor.world.centres)
+    for name, synapses in donor.circuit.synapses.items():
+        np.testing.assert_array_equal(state.fresh.synapses[name].weights, synapses.weights)
+    assert int(state.fresh.steps) == 2

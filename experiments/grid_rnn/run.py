@@ -1,0 +1,82 @@
+"""The tables and figures of RESULTS.md for grid_rnn and grid_lstm.
+
+    python experiments/grid_rnn/run.py                           # everything
+    python experiments/grid_rnn/run.py --only=cpu_grids --seeds=3
+
+See `experiments/harness.py`. The published setting needs a GPU: `python -m hfjax
+--fdl_config=grid_rnn`. The table of the search in RESULTS.md is not made here: it came from
+a separate script of the same equations.
+"""
+
+from experiments import harness
+
+LAPTOP = harness.Row("grid_rnn", ("laptop",), {"eval_every": 12_000})
+CPU_GRIDS = harness.Row("grid_rnn", ("cpu_grids",))
+LSTM = harness.Row("grid_lstm", ("laptop",))
+
+ERRORS = {"error (cm)": "error_cm", "floor (cm)": "floor_cm"}
+THRESHOLDS = (0.3, 0.37, 0.8)
+
+
+def errors(run: harness.Run, steps: str) -> str:
+    """Error and floor on the four kinds of walk. steps: the length of the training walks."""
+    kinds = {
+        f"{steps}, as trained": "",
+        "500 steps (10 s)": "rollout_",
+        f"real rat (Sargolini), {steps}": "rat_",
+        "real rat, 500 steps": "rat_rollout_",
+    }
+    scalars = run.evaluation()
+    rows = {
+        label: {name: scalars[f"{kind}{name}"] for name in ERRORS.values()}
+        for label, kind in kinds.items()
+    }
+    return harness.scalar_table(rows, ERRORS)
+
+
+def shares(run: harness.Run) -> str:
+    """Shares of units and of low-pass noise maps above each threshold."""
+    scalars = run.evaluation()
+    rows = {
+        f"above {threshold}": {
+            name: scalars[f"{name}_share_above_{threshold}"] for name in ("grid", "noise")
+        }
+        for threshold in THRESHOLDS
+    }
+    return harness.scalar_table(rows, {"units (%)": "grid", "low-pass noise (%)": "noise"})
+
+
+def laptop(study: harness.Study) -> str:
+    """Path integration in minutes."""
+    run = study.train("laptop", LAPTOP)
+    return f"{errors(run, '20 steps')}\n\n{shares(run)}"
+
+
+def cpu_grids(study: harness.Study) -> str:
+    """Hexagons in a minute, and their figures."""
+    run = study.train("cpu_grids", CPU_GRIDS)
+    for figure in ("rate_maps", "low_dimensional_structure"):
+        study.keep(run, figure, figure)
+    return f"{shares(run)}\n\n{errors(run, '20 steps')}"
+
+
+def grid_lstm(study: harness.Study) -> str:
+    """The LSTM with head-direction cells."""
+    run = study.train("grid_lstm", LSTM)
+    accuracy = 100 * run.curve("train/head_direction_accuracy")[-1]
+    return (
+        f"{errors(run, '100 steps')}\n\n{shares(run)}\n\n"
+        f"Right head-direction cell: {harness.spread(accuracy)} % of time steps (chance 8.3 %)."
+    )
+
+
+if __name__ == "__main__":
+    harness.main(
+        __file__,
+        __doc__,
+        {
+            "laptop": harness.Section(laptop, seeds=3),
+            "cpu_grids": harness.Section(cpu_grids, seeds=10),
+            "grid_lstm": harness.Section(grid_lstm),
+        },
+    )

@@ -143,7 +143,8 @@ def apply_fiddlers(config: fdl.Config, fiddlers: Mapping[str, Callable[[Any], No
             except (AttributeError, TypeError, ValueError) as error:
                 others = [f"--fiddler={other}" for other in names if other != name]
                 after = "does not go with " + " ".join(others) if others else "does not fit"
-                reason = re.sub(r"<function (\S+) at 0x\w+>", r"\1", one_line(error))
+                reason = one_line(error).partition("; valid parameter names")[0]
+                reason = re.sub(r"<function (\S+) at 0x\w+>", r"\1", reason)
                 raise InputError(f"--fiddler={name} {after}: {reason}") from error
         return copy
 

@@ -1,0 +1,164 @@
+"""The tables and figures of RESULTS.md.
+
+    python experiments/dsm/run.py                             # everything, at laptop size
+    python experiments/dsm/run.py --only=returns              # pendulum and windy grid
+    python experiments/dsm/run.py --only=behaviours/goal      # place cells, one of five behaviours
+    python experiments/dsm/run.py --only=perturbation         # moved place cells: DSM against SR
+    python experiments/dsm/run.py --only=returns --budget=full    # the paper's constants, for a GPU
+
+Each table shows the evaluation before training (a random model, the control) and the last one.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import scipy.stats
+
+from experiments import harness
+from experiments.harness import Row, Run, Study
+from hfjax import envs
+from hfjax.models import dsm
+
+RETURN_ROWS = {
+    "pendulum": Row("dsm"),
+    "pendulum, gamma models": Row("gamma_ensemble"),
+    "windy grid": Row("dsm_windy"),
+}
+BEHAVIOUR_ROWS = {
+    name.replace("_", " "): Row("dsm_place_cells", (name,))
+    for name in ("random_walk", "high_thigmotaxis", "goal", "teleport", "wall")
+}
+PERTURBATION_ROWS = {
+    "DSM": Row("dsm_place_cells"),
+    "SR, mean of 10": Row("successor", settings={"task.num_outer": 10}),
+    "SR, one": Row("successor"),
+}
+COLUMNS = {
+    "behaviours": {
+        "correlation with what follows": "map_correlation",
+        "of the cells themselves": "place_correlation",
+        "rms error": "map_error",
+        "of the cells": "place_error",
+        "decoded by ridge (cm)": "ridge_error_cm",
+        "state repeated": "ridge_place_error_cm",
+        "by GP": "gp_error_cm",
+        "state repeated ": "gp_place_error_cm",
+        "by networks": "ensemble_error_cm",
+        "state repeated  ": "ensemble_place_error_cm",
+        "between atoms": "atom_spread",
+        "information (bits)": "information",
+        "of the cells ": "place_information",
+    },
+    "perturbation": {
+        "correlation with what follows": "map_correlation",
+        "rms error": "map_error",
+        "cosine, 0 moved": "similarity_0",
+        "20": "similarity_20",
+        "50": "similarity_50",
+        "cells themselves, 20": "place_similarity_20",
+        "cells themselves, 50": "place_similarity_50",
+    },
+}
+RETURNS = {
+    "mean": "{}_mean",
+    "median": "{}_median",
+    "min": "{}_min",
+    "max": "{}_max",
+    "normal fit": "gaussian_{}_mean",
+    "floor": "floor_{}_mean",
+    "sampling noise / std": "sampling_noise",
+}
+FIELDS = {
+    "field size (own = 1)": "field_size",
+    "in the data": "empirical_field_size",
+    "shift (cm)": "shift_cm",
+    "in the data ": "empirical_shift_cm",
+    "shift to the middle (cm)": "shift_to_centre_cm",
+    "in the data  ": "empirical_shift_to_centre_cm",
+    "elongation at walls": "wall_elongation",
+    "in the data   ": "empirical_wall_elongation",
+}
+
+
+def evaluations(runs: Mapping[str, Run]) -> dict[str, harness.Scalars]:
+    """{row: scalars} of every run, before training and at its end."""
+    return {
+        label: run.evaluation(index)
+        for row, run in runs.items()
+        for label, index in ((f"{row}, untrained", 0), (row, -1))
+    }
+
+
+def returns(study: Study) -> str:
+    """Return distributions against Monte Carlo: three distances, and by reward."""
+    runs = study.train_rows(RETURN_ROWS)
+    for row in ("pendulum", "windy grid"):
+        if row in runs:
+            for figure in ("samples", "cdf"):
+                study.keep(runs[row], figure, f"{row.replace(' ', '_')}_{figure}")
+    scalars = evaluations(runs)
+    parts = []
+    for distance in ("wasserstein", "cramer_von_mises", "kolmogorov_smirnov"):
+        columns = {title: name.format(distance) for title, name in RETURNS.items()}
+        parts.append(f"**{distance}**\n\n{harness.scalar_table(scalars, columns)}")
+    pendulum = {row: values for row, values in scalars.items() if "wasserstein_slow" in values}
+    if pendulum:
+        by_reward = {r: f"wasserstein_{r.replace(' ', '_')}" for r in envs.PENDULUM_REWARDS}
+        parts.append(f"**By reward**\n\n{harness.scalar_table(pendulum, by_reward)}")
+    return "\n\n".join(parts)
+
+
+def behaviours(study: Study) -> str:
+    """Predicted maps, decoded places and fields, for each behaviour."""
+    runs = study.train_rows(BEHAVIOUR_ROWS)
+    for row in ("random walk", "goal"):
+        if row in runs:
+            for figure in ("samples", "rate_maps", "hidden_maps", "predictions"):
+                study.keep(runs[row], figure, f"{row.replace(' ', '_')}_{figure}")
+    fields = {row: run.evaluation() for row, run in runs.items()}
+    return "\n\n".join(
+        [
+            harness.scalar_table(evaluations(runs), COLUMNS["behaviours"]),
+            harness.scalar_table(fields, FIELDS),
+        ]
+    )
+
+
+def perturbation(study: Study) -> str:
+    """Similarity of maps after place cells moved; with at least two seeds, intervals over seeds."""
+    runs = study.train_rows(PERTURBATION_ROWS)
+    parts = [harness.scalar_table(evaluations(runs), COLUMNS["perturbation"])]
+    if study.seeds > 1:
+        readouts = {row: run.readouts() for row, run in runs.items()}
+        curves = {row: readout["similarity"].mean(axis=2) for row, readout in readouts.items()}
+        place_cells = next(iter(readouts.values()))["place_similarity"].mean(axis=2)
+        parts.append(similarity_table(study, curves, place_cells))  # both [seed, moved]
+    return "\n\n".join(parts)
+
+
+def similarity_table(
+    study: Study, curves: Mapping[str, np.ndarray], place_cells: np.ndarray
+) -> str:
+    """Mean cosine and its 95 % interval over seeds, and paired differences to the first row."""
+    first, *others = curves
+    models = {**curves, "place cells themselves": place_cells}
+    differences = {f"{first} less {other}": curves[first] - curves[other] for other in others}
+    lines, drawn = [], {}
+    for row, values in {**models, **differences}.items():
+        mean = values.mean(axis=0)
+        half = scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values)
+        lines.append([row, *(f"{m:.3f} ± {h:.3f}" for m, h in zip(mean, half, strict=True))])
+        if row in models:
+            drawn[row] = mean, mean - half, mean + half
+    study.save("similarity", dsm.draw_similarity(drawn, spread="95 % interval over seeds"), dpi=110)
+    return harness.table(["place cells moved", *map(str, dsm.MOVED)], lines)
+
+
+SECTIONS = {
+    "returns": harness.Section(returns, seeds=3),
+    "behaviours": harness.Section(behaviours, seeds=3),
+    "perturbation": harness.Section(perturbation, seeds=5),
+}
+
+if __name__ == "__main__":
+    harness.main(__file__, __doc__, SECTIONS, budgets={"laptop": ("laptop",), "full": ()})

@@ -209,4 +209,5 @@ def test_devices_divide_the_batch_and_change_nothing(name):
         train_state, scalars = programs.chunk(programs.init(), 3)
         results.append((train_state.state, scalars))
     for one, eight in zip(*map(jax.tree.leaves, results), strict=True):
-        np.testing.assert_allclose(eight, one, rtol=1e-4, atol=1e-6)
+        # atol: the MMD of dsm is a difference of means of about 1, in float32.
+        np.testing.assert_allclose(eight, one, rtol=1e-4, atol=1e-5)

@@ -325,7 +325,8 @@ def test_runs_are_distributed_as_ratinaboxs(name):
             agent, walk_key, environment=environment, motion=motion, num_steps=num_steps
         )[1]
 
-    path = jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(1), 1000))
+    # The error of the difference is that of the 24 runs: more of ours than 300 would not lower it.
+    path = quick_jit(jax.vmap(run))(jax.random.split(jax.random.key(1), 300))
     velocity = np.asarray(path.measured_velocity)
     ours = statistics(environment, np.asarray(path.position), velocity, motion.dt_s)
     # Runs are independent of each other: Student's t of their means, one false alarm in a thousand

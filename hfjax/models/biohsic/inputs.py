@@ -1,19 +1,26 @@
-"""How a data set becomes the input of a network, and the state of its layers between windows."""
+"""How samples of a data set become inputs of a network: scaling and augmentation."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+# (inputs [sample, ...] as the data set has them) -> x [sample, ...], floating point.
+Encode = Callable[[jax.Array], jax.Array]
+# (key, inputs [window, ...]) -> inputs [window, ...], changed at random.
+Augment = Callable[[jax.Array, jax.Array], jax.Array]
+
 
 def pixels(images: jax.Array) -> jax.Array:
-    """Bytes 0..255 -> -1..1, as published for MNIST: (x / 255 - 0.5) / 0.5; of any shape [...]."""
+    """(x / 255 - 0.5) / 0.5, as published for MNIST: bytes 0..255 -> -1..1, any shape."""
     return images.astype(float) / 127.5 - 1
 
 
 def cifar_pixels(images: jax.Array) -> jax.Array:
-    """Bytes [..., 3] -> each colour with mean 0 and variance 1 over CIFAR-10, as published.
+    """(x / 255 - mean) / std, as published, by the statistics of each colour over CIFAR-10.
 
-    Raises ValueError where the last axis is not three colours.
+    Bytes [..., 3] -> [..., 3]. Raises ValueError where the last axis is not three colours.
     """
     if images.shape[-1:] != (3,):
         raise ValueError(
@@ -33,11 +40,11 @@ def no_augmentation(key: jax.Array, images: jax.Array) -> jax.Array:
 
 
 def crop_and_flip(key: jax.Array, images: jax.Array) -> jax.Array:
-    """Images [window, x, y, channel] shifted by -1..1 in x and y, each mirrored or not.
+    """Shift images [window, x, y, channel] by -1, 0 or 1 pixels in x and y; mirror half of them.
 
-    Zeros come in at the rim. All images of a window are shifted alike, as in the original, which
-    pads by 2 in all and crops the batch. The mirror turns the second axis, a row's pixels.
-    Raises ValueError where inputs are not images.
+    The border is filled with zeros. All images of a window have the same shift, as in the original,
+    which pads the batch by one pixel on each side and crops it. The mirror reverses axis y, the
+    pixels of a row. Raises ValueError where inputs are not images.
     """
     if images.ndim != 4:
         raise ValueError(
@@ -51,24 +58,11 @@ def crop_and_flip(key: jax.Array, images: jax.Array) -> jax.Array:
     return jnp.where(mirrored, cropped[:, :, ::-1], cropped)
 
 
-def carry_on(u: tuple) -> tuple:
-    """The layers' state goes on from one window to the next, slot by slot, as published.
-
-    A slot then holds the state that another sample left: the one before, where windows slide by
-    one.
-    """
-    return u
-
-
-def from_rest(u: tuple) -> tuple:
-    """Each window starts with all layers at rest."""
-    return jax.tree.map(jnp.zeros_like, u)
-
-
 def over_255(inputs: jax.Array) -> jax.Array:
-    """The inputs divided by 255, as published; an oddity of the original, meant for bytes.
+    """x / 255, any shape, as published; the original divides points in the plane as if they were
+    bytes.
 
-    All inputs are then so near each other that their kernel matrix is nearly 1 everywhere, and
-    HSIC(x, z) about 3e-6: the input term of the objective does nothing.
+    All inputs are then so close that their kernel matrix is nearly 1 everywhere and HSIC(x, z) is
+    about 3e-6: the input term of the objective has no effect.
     """
     return inputs / 255

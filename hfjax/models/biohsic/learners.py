@@ -1,21 +1,54 @@
-"""Learners: the three-factor rule, and its baselines on the same networks and data."""
+"""Learners: the three-factor rule and its two baselines, on the same networks and data.
+
+A learner sees one window at one time step and returns the gradient that the optimizer descends.
+"""
 
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from hfjax import kernels
-from hfjax.models.biohsic.networks import Layer, Network
+from hfjax import check, kernels
+from hfjax.models.biohsic.networks import Layer, LayerState, Params, forward
+
+
+class Bottleneck(NamedTuple):
+    """The objective of a layer, HSIC(x, z) - gamma HSIC(y, z), and the widths of its kernels.
+
+    gamma: weight of the target y against the input x. sigma_x, sigma_y, sigma_z: widths of the
+    Gaussian kernels of input, target and activity, see `kernels.rbf_kernel`. The defaults are those
+    published for MNIST.
+    """
+
+    gamma: float = 2.0
+    sigma_x: float = 0.5
+    sigma_y: float = 0.1
+    sigma_z: float = 1.0
+
+
+MNIST = Bottleneck()
+
+
+class Window(NamedTuple):
+    """A window of samples as a learner sees it, the newest sample last.
+
+    x [window, ...] inputs, y [window, class] targets, one-hot; Kx, Ky [window, window] their kernel
+    matrices.
+    """
+
+    x: jax.Array
+    y: jax.Array
+    Kx: jax.Array
+    Ky: jax.Array
 
 
 class Update(NamedTuple):
-    """What a learner makes of a window: the gradient to descend, and what the network did.
+    """The gradient to descend, and what the network did.
 
     gradient: like params. outputs [window, class]. u: the layers' state after this time step.
-    scalars: what the learner has to report.
+    scalars: what the learner reports.
     """
 
     gradient: tuple
@@ -24,97 +57,137 @@ class Update(NamedTuple):
     scalars: dict[str, jax.Array]
 
 
+class Learner(Protocol):
+    """(layers, params, u, window, bottleneck) -> Update."""
+
+    def __call__(
+        self,
+        layers: tuple[Layer, ...],
+        params: tuple,
+        u: tuple,
+        window: Window,
+        bottleneck: Bottleneck,
+        /,
+    ) -> Update:
+        """params, u: of each layer; u is the state before this time step."""
+
+
+class Objective(Protocol):
+    """(z) -> scalar: a function of a layer's activity over the window."""
+
+    def __call__(self, z: jax.Array, /) -> jax.Array:
+        """z [window, ...] -> scalar."""
+
+
+def check_bottleneck(bottleneck: Bottleneck) -> None:
+    """Raise ValueError where a setting is not positive."""
+    check.positive(**bottleneck._asdict())
+
+
+def see(x: jax.Array, y: jax.Array, bottleneck: Bottleneck) -> Window:
+    """A window with its kernel matrices: x [window, ...], y [window, class]."""
+    return Window(
+        x,
+        y,
+        kernels.rbf_kernel(x, sigma=bottleneck.sigma_x),
+        kernels.rbf_kernel(y, sigma=bottleneck.sigma_y),
+    )
+
+
 def cross_entropy(outputs: jax.Array, targets: jax.Array) -> jax.Array:
     """Mean over samples of -sum_c y_c log softmax(outputs)_c: [sample, class] twice -> scalar."""
     return jnp.mean(optax.softmax_cross_entropy(outputs, targets))
 
 
-def _own_gradient(objective, layer: Layer, params, u, below):
-    """objective(z), its gradient by the layer's own params, z and the layer's new u."""
+def own_gradient(
+    objective: Objective, layer: Layer, params: Params, u: LayerState, below: jax.Array
+) -> tuple[jax.Array, Params, jax.Array, LayerState]:
+    """The gradient of objective(z) with respect to the layer's own parameters.
 
-    def value_of(params):
-        z, new_u = layer(params, u, below)
+    The layer's input is taken as given, so that no gradient crosses a layer.
+    -> objective(z), gradient, z [window, ...], new state of the layer.
+    """
+
+    def value_of(params: Params) -> tuple[jax.Array, tuple[jax.Array, LayerState]]:
+        z, new_u = layer.apply(params, u, below)
         return objective(z), (z, new_u)
 
     (value, (z, new_u)), gradient = jax.value_and_grad(value_of, has_aux=True)(params)
     return value, gradient, z, new_u
 
 
-def _push_back(signal: jax.Array, layer: Layer, params, u, below):
-    """`signal` for the newest activity of a layer, pushed back to its params through that alone."""
+def push_back(
+    signal: jax.Array, layer: Layer, params: Params, u: LayerState, below: jax.Array
+) -> Params:
+    """`signal` on the newest activity of a layer, pushed back to the layer's own parameters.
+
+    signal [...], of the shape of one z; u and below as in `Layer`. Only the newest sample counts.
+    """
     u, below = jax.tree.map(lambda a: a[-1:], (u, below))
-    (gradient,) = jax.vjp(lambda params: layer(params, u, below)[0], params)[1](signal[None])
+    _, pull = jax.vjp(lambda params: layer.apply(params, u, below)[0], params)
+    (gradient,) = pull(signal[None])
     return gradient
 
 
 def biological_rule(
-    network: Network,
+    layers: tuple[Layer, ...],
     params: tuple,
     u: tuple,
-    x: jax.Array,
-    y: jax.Array,
-    Kx: jax.Array,
-    Ky: jax.Array,
-    *,
-    gamma: float,
-    sigma_z: float,
+    window: Window,
+    bottleneck: Bottleneck,
 ) -> Update:
     """The three-factor rule: for each layer, its newest local activity times the global signal.
 
-    With xi = `kernels.global_signal` of the layer, the gradient is xi pushed back through layer
-    norm, relu and weights of this layer for the newest sample, whose activities before and behind
-    the weights are the other two factors: of rank one for a dense layer. The outputs take the
-    gradient of their own cross-entropy over the window.
+    With xi = `kernels.global_signal` of the layer, the gradient is xi pushed back through the layer
+    norm, relu and weights of this layer for the newest sample. The activities before and after the
+    weights are the other two factors; for a dense layer the gradient has rank one. The outputs take
+    the gradient of their own cross-entropy over the window.
 
-    x [window, ...], y [window, class]; Kx, Ky [window, window] their kernel matrices; the newest
-    sample is the last. Reports `signal_norm_1`, ..., |xi| of each layer.
+    Reports `signal_norm_1`, ..., |xi| of each hidden layer.
     Source: Daruwalla & Lipasti 2024; `create_biohsic_step` of biological-hsic, which pushes back
-    all samples through all layers, and then keeps what is here.
+    all samples through all layers and then keeps only what is computed here.
     """
-    z, gradients, states, norms = x, [], [], {}
+    z, gradients, states, norms = window.x, [], [], {}
     for number, (layer, p, u_l) in enumerate(
-        zip(network.layers[:-1], params[:-1], u[:-1], strict=True), start=1
+        zip(layers[:-1], params[:-1], u[:-1], strict=True), start=1
     ):
         below = z
-        z, new_u = layer(p, u_l, below)
-        xi = kernels.global_signal(Kx, Ky, z, gamma=gamma, sigma=sigma_z)
-        gradients.append(_push_back(xi, layer, p, u_l, below))
+        z, new_u = layer.apply(p, u_l, below)
+        xi = kernels.global_signal(
+            window.Kx, window.Ky, z, gamma=bottleneck.gamma, sigma=bottleneck.sigma_z
+        )
+        gradients.append(push_back(xi, layer, p, u_l, below))
         states.append(new_u)
         norms[f"signal_norm_{number}"] = jnp.sqrt(jnp.sum(xi**2))
-    _, gradient, outputs, new_u = _own_gradient(
-        partial(cross_entropy, targets=y), network.layers[-1], params[-1], u[-1], z
+    _, gradient, outputs, new_u = own_gradient(
+        partial(cross_entropy, targets=window.y), layers[-1], params[-1], u[-1], z
     )
     return Update((*gradients, gradient), outputs, (*states, new_u), norms)
 
 
 def hsic_gradient(
-    network: Network,
+    layers: tuple[Layer, ...],
     params: tuple,
     u: tuple,
-    x: jax.Array,
-    y: jax.Array,
-    Kx: jax.Array,
-    Ky: jax.Array,
-    *,
-    gamma: float,
-    sigma_z: float,
+    window: Window,
+    bottleneck: Bottleneck,
 ) -> Update:
-    """Each layer by the gradient of its own objective over the window, the outputs as in the rule.
+    """Each layer descends the gradient of its own objective over the window.
 
-    The objective is `kernels.hsic_objective`; the layer's input is given, so that no gradient
-    crosses a layer. Arguments as in `biological_rule`; reports `objective_1`, ... of each layer.
+    The objective of a hidden layer is `kernels.hsic_objective`, that of the outputs their
+    cross-entropy. Reports `objective_1`, ... of each hidden layer.
     Source: `create_hsic_step` of biological-hsic (Ma, Lewis & Kleijn 2020).
     """
 
-    def objective(z):
-        Kz = kernels.rbf_kernel(z, sigma=sigma_z)
-        return kernels.hsic_objective(Kx, Ky, Kz, gamma=gamma)
+    def objective(z: jax.Array) -> jax.Array:
+        Kz = kernels.rbf_kernel(z, sigma=bottleneck.sigma_z)
+        return kernels.hsic_objective(window.Kx, window.Ky, Kz, gamma=bottleneck.gamma)
 
-    z, gradients, states, reports = x, [], [], {}
-    for number, (layer, p, u_l) in enumerate(zip(network.layers, params, u, strict=True), start=1):
-        last = number == len(network.layers)
-        own = partial(cross_entropy, targets=y) if last else objective
-        value, gradient, z, new_u = _own_gradient(own, layer, p, u_l, z)
+    z, gradients, states, reports = window.x, [], [], {}
+    for number, (layer, p, u_l) in enumerate(zip(layers, params, u, strict=True), start=1):
+        last = number == len(layers)
+        own: Objective = partial(cross_entropy, targets=window.y) if last else objective
+        value, gradient, z, new_u = own_gradient(own, layer, p, u_l, z)
         gradients.append(gradient)
         states.append(new_u)
         if not last:
@@ -123,36 +196,21 @@ def hsic_gradient(
 
 
 def back_propagation(
-    network: Network,
+    layers: tuple[Layer, ...],
     params: tuple,
     u: tuple,
-    x: jax.Array,
-    y: jax.Array,
-    Kx: jax.Array,
-    Ky: jax.Array,
-    *,
-    gamma: float,
-    sigma_z: float,
+    window: Window,
+    bottleneck: Bottleneck,
 ) -> Update:
     """The gradient of the cross-entropy through all layers of one time step.
 
-    Arguments as in `biological_rule`, of which the kernels, gamma and sigma_z have no part in it.
+    The kernels of the window and the bottleneck are not used.
     """
-    del Kx, Ky, gamma, sigma_z
+    del bottleneck
 
-    def loss(params):
-        activity, new_u = forward(network, params, u, x)
-        return cross_entropy(activity[-1], y), (activity[-1], new_u)
+    def loss(params: tuple) -> tuple[jax.Array, tuple[jax.Array, tuple]]:
+        activity, new_u = forward(layers, params, u, window.x)
+        return cross_entropy(activity[-1], window.y), (activity[-1], new_u)
 
     gradient, (outputs, new_u) = jax.grad(loss, has_aux=True)(params)
     return Update(gradient, outputs, new_u, {})
-
-
-def forward(network: Network, params: tuple, u: tuple, x: jax.Array) -> tuple[tuple, tuple]:
-    """Activity [sample, ...] of all layers, outputs last, and their new state, for inputs x."""
-    z, activity, states = x, [], []
-    for layer, p, u_l in zip(network.layers, params, u, strict=True):
-        z, new_u = layer(p, u_l, z)
-        activity.append(z)
-        states.append(new_u)
-    return tuple(activity), tuple(states)

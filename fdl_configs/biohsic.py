@@ -1,12 +1,14 @@
 """The config `biohsic` and its fiddlers: data sets, learners, and the form of working memory.
 
+A data set and a learner can be given in either order: what depends on both is set by `_settle`,
+which each of them calls.
+
 Paper: Daruwalla & Lipasti 2024
 Results: experiments/biohsic/RESULTS.md
 """
 
-from collections.abc import Callable
-
 import fiddle as fdl
+import optax
 
 from hfjax.data import labelled
 from hfjax.models import biohsic as model
@@ -22,8 +24,8 @@ def biohsic() -> fdl.Config:
     CPU core, at 0.1 ms a window. Published: 91.7 % of the test digits; not run by us on all of
     MNIST, see `mnist_10k`.
     The files are downloaded once; elsewhere name their folder by --data_dir=FOLDER.
-    Fiddlers: laptop, digits, mnist_10k, fashion_mnist, cifar10, cifar10_mlp; hsic_gradient,
-    back_propagation, single_layer; online. At most one data set, and before the learner.
+    Fiddlers: one data set (laptop, digits, mnist_10k, fashion_mnist, cifar10, cifar10_mlp), one
+    learner (hsic_gradient, back_propagation, single_layer), online.
     """
     return fdl.Config(
         Experiment,
@@ -31,15 +33,15 @@ def biohsic() -> fdl.Config:
             model.task,
             network=fdl.Config(model.mlp, hidden=(128, 64)),
             learner=model.biological_rule,
-            memory=fdl.Config(model.sliding_windows),
-            window=6,
-            stride=1,
-            gamma=2.0,
-            sigmas=(0.5, 0.1, 1.0),
+            optimizer=fdl.Config(
+                optax.adamw, learning_rate=1e-4, b1=0.9, b2=0.99, weight_decay=1e-4
+            ),
+            memory=fdl.Config(model.sliding_windows, window=6, stride=1),
+            bottleneck=fdl.Config(
+                model.Bottleneck, gamma=2.0, sigma_x=0.5, sigma_y=0.1, sigma_z=1.0
+            ),
             encode=model.pixels,
             augment=model.no_augmentation,
-            learning_rate=1e-4,
-            weight_decay=1e-4,
             steps_per_epoch=65,
         ),
         data=fdl.Config(labelled.mnist, data_dir=None),
@@ -49,6 +51,9 @@ def biohsic() -> fdl.Config:
         save_every=65,
         show=("loss", "test_accuracy"),
     )
+
+
+# --- Data sets ---
 
 
 def laptop(cfg: fdl.Config) -> None:
@@ -61,9 +66,8 @@ def laptop(cfg: fdl.Config) -> None:
 
 def digits(cfg: fdl.Config) -> None:
     """biohsic on 1797 digits of 8 x 8 pixels, which come with scikit-learn; 25 epochs."""
-    _data_set_first(cfg, "digits")
     cfg.data = fdl.Config(labelled.digits, num_train=1500)
-    _epochs(cfg, 25, steps_per_epoch=5)
+    _settle(cfg)
 
 
 def mnist_10k(cfg: fdl.Config) -> None:
@@ -71,15 +75,14 @@ def mnist_10k(cfg: fdl.Config) -> None:
 
     A minute on one CPU core. Expect 92 % of the other 1,500; by back_propagation 95 %.
     """
-    _data_set_first(cfg, "mnist_10k")
     cfg.data = fdl.Config(labelled.mnist_10k, data_dir=None, num_train=8500)
-    _epochs(cfg, 25, steps_per_epoch=5)
+    _settle(cfg)
 
 
 def fashion_mnist(cfg: fdl.Config) -> None:
     """biohsic on Fashion-MNIST, with the constants of MNIST, as published."""
-    _data_set_first(cfg, "fashion_mnist")
     cfg.data = fdl.Config(labelled.fashion_mnist, data_dir=None)
+    _settle(cfg)
 
 
 def cifar10(cfg: fdl.Config) -> None:
@@ -88,106 +91,69 @@ def cifar10(cfg: fdl.Config) -> None:
     Published: 59.9 % of the test images. At 12 ms a window on one CPU core 50 epochs take eight
     hours; not run to its end by us.
     """
-    _cifar10(cfg, "cifar10")
-    cfg.task.network = fdl.Config(model.cnn, channels=(128, 256))
+    _cifar10(cfg, fdl.Config(model.cnn, channels=(128, 256)))
 
 
 def cifar10_mlp(cfg: fdl.Config) -> None:
     """biohsic on CIFAR-10 with an MLP of [5120, 3072, 1024, 512]; otherwise as cifar10."""
-    _cifar10(cfg, "cifar10_mlp")
-    cfg.task.network = fdl.Config(model.mlp, hidden=(5120, 3072, 1024, 512))
+    _cifar10(cfg, fdl.Config(model.mlp, hidden=(5120, 3072, 1024, 512)))
 
 
-def _cifar10(cfg: fdl.Config, fiddler: str) -> None:
-    _data_set_first(cfg, fiddler)
+def _cifar10(cfg: fdl.Config, network: fdl.Config) -> None:
     cfg.data = fdl.Config(labelled.cifar10, data_dir=None)
-    task = cfg.task
+    task, bottleneck = cfg.task, cfg.task.bottleneck
+    if task.network != _NO_HIDDEN_LAYER:
+        task.network = network
     task.encode, task.augment = model.cifar_pixels, model.crop_and_flip
-    task.gamma, task.sigmas, task.learning_rate = 50.0, (1.0, 0.1, 0.5), 5e-5
+    bottleneck.gamma = 50.0
+    bottleneck.sigma_x, bottleneck.sigma_y, bottleneck.sigma_z = 1.0, 0.1, 0.5
     task.num_hsic = 64
-    _epochs(cfg, 50, steps_per_epoch=495)
+    _settle(cfg)
+
+
+# --- Learners, and the form of working memory ---
+
+_NO_HIDDEN_LAYER = fdl.Config(model.mlp, hidden=())
 
 
 def hsic_gradient(cfg: fdl.Config) -> None:
     """biohsic by the gradient of each layer's own HSIC objective, over batches of six."""
-    _biohsic_only(cfg, "hsic_gradient")
-    before_the_learner(cfg, "hsic_gradient")
     cfg.task.learner = model.hsic_gradient
-    _batches(cfg, cfg.task.window)
+    _settle(cfg)
 
 
 def back_propagation(cfg: fdl.Config) -> None:
-    """biohsic by back-propagation, over batches: of six at lr 1e-3; CIFAR-10 of 16 at 5e-4.
-
-    biohsic_lif too: in an MLP of the same sizes, without time steps, over batches of 256 at 1e-3.
-    """
-    leaky = _network(cfg) is model.lif_mlp
-    if not leaky and _network(cfg) not in (model.mlp, model.cnn):
-        raise ValueError("back-propagation is for the configs biohsic and biohsic_lif")
-    before_the_learner(cfg, "back_propagation")
-    task = cfg.task
-    if leaky:
-        task.network = fdl.Config(model.mlp, hidden=task.network.hidden)
-        task.time_steps = 1
-    cifar = fdl.get_callable(cfg.data) is labelled.cifar10
-    task.learner = model.back_propagation
-    task.learning_rate = 5e-4 if cifar else 1e-3
-    _batches(cfg, 256 if leaky else 16 if cifar else 6)
+    """biohsic by back-propagation, over batches: of six at lr 1e-3; CIFAR-10 of 16 at 5e-4."""
+    cfg.task.learner = model.back_propagation
+    _settle(cfg)
 
 
 def single_layer(cfg: fdl.Config) -> None:
-    """biohsic or biohsic_lif as a single linear layer, learning as in back_propagation."""
-    back_propagation(cfg)
+    """biohsic as a single linear layer, learning as in back_propagation."""
     cfg.task.network = fdl.Config(model.mlp, hidden=())
+    back_propagation(cfg)
 
 
 def online(cfg: fdl.Config) -> None:
     """biohsic with the window as a ring buffer in the state: one sample in, one update out."""
-    _biohsic_only(cfg, "online")
-    cfg.task.memory = fdl.Config(model.ring_buffer)
+    fdl.update_callable(cfg.task.memory, model.ring_buffer)
 
 
-def _biohsic_only(cfg: fdl.Config, fiddler: str) -> None:
-    if _network(cfg) not in (model.mlp, model.cnn):
-        raise ValueError(f"the fiddler {fiddler} changes the config biohsic, and no other")
+def _settle(cfg: fdl.Config) -> None:
+    """Set what depends on both data set and learner: learning rate, windows, length of the run.
 
-
-def _network(cfg: fdl.Config) -> Callable | None:
-    """The function that makes the network; None where the config is for another model."""
-    is_ours = fdl.get_callable(cfg.task) is model.task
-    return fdl.get_callable(cfg.task.network) if is_ours else None
-
-
-def _data_set_first(cfg: fdl.Config, fiddler: str) -> None:
-    """Raise ValueError where a data set or a learner, whose settings follow it, was chosen."""
-    _biohsic_only(cfg, fiddler)
-    chosen = fdl.get_callable(cfg.data)
-    if chosen is not labelled.mnist:
-        raise ValueError(
-            f"the fiddler {fiddler} comes too late: the data set is {chosen.__name__} already"
-        )
-    before_the_learner(cfg, fiddler)
-
-
-def before_the_learner(cfg: fdl.Config, fiddler: str) -> None:
-    """Raise ValueError where a fiddler has chosen another learner than the rule."""
-    learner = cfg.task.learner
-    if learner is not model.biological_rule:
-        raise ValueError(
-            f"the fiddler {fiddler} comes too late: the learner is {learner.__name__} already"
-        )
-
-
-def _epochs(cfg: fdl.Config, num_epochs: int, *, steps_per_epoch: int) -> None:
-    """So many epochs, each of so many steps; evaluated and saved after each epoch."""
-    cfg.task.steps_per_epoch = steps_per_epoch
-    cfg.num_steps = num_epochs * steps_per_epoch
-    cfg.chunk = next(n for n in range(min(15, steps_per_epoch), 0, -1) if steps_per_epoch % n == 0)
-    cfg.eval_every = cfg.save_every = steps_per_epoch
-
-
-def _batches(cfg: fdl.Config, size: int) -> None:
-    """Disjoint windows, of which an epoch has fewer: it is at most 45 steps, where it was 65."""
-    cfg.task.window = cfg.task.stride = size
-    epochs = cfg.num_steps // cfg.task.steps_per_epoch
-    _epochs(cfg, epochs, steps_per_epoch=min(cfg.task.steps_per_epoch, 45))
+    The rule's windows slide by one; those of the other learners are disjoint batches, of which an
+    epoch has fewer, so that it is divided into at most 45 steps.
+    """
+    task, data = cfg.task, fdl.get_callable(cfg.data)
+    cifar, rule = data is labelled.cifar10, task.learner is model.biological_rule
+    rate, window = (5e-5, 6) if cifar else (1e-4, 6)
+    if task.learner is model.back_propagation:
+        rate, window = (5e-4, 16) if cifar else (1e-3, 6)
+    task.optimizer.learning_rate = rate
+    task.memory.window, task.memory.stride = window, 1 if rule else window
+    steps = 495 if cifar else 5 if data in (labelled.digits, labelled.mnist_10k) else 65
+    steps = steps if rule else min(steps, 45)
+    task.steps_per_epoch = cfg.eval_every = cfg.save_every = steps
+    cfg.num_steps = (50 if cifar else 25) * steps
+    cfg.chunk = next(n for n in range(min(15, steps), 0, -1) if steps % n == 0)

@@ -18,7 +18,7 @@ def reservoir() -> fdl.Config:
 
     As published: 2000 units, windows of 10 over 100 images of MNIST, 10 epochs: 4 ms a window on
     one CPU core, less than a minute in all. Expect a replay_error of 1e-3 after the first epoch and
-    1e-2 after the last (1: an output that stays 0); the frozen_error is above 1.
+    1e-2 after the last (1: outputs that stay 0); the frozen_error is above 1.
     The files are downloaded once; elsewhere name their folder by --data_dir=FOLDER.
     Fiddlers: laptop, noise.
     """
@@ -33,12 +33,15 @@ def reservoir() -> fdl.Config:
             time_steps=20,
             gamma=2.0,
             sigma=0.5,
-            recurrent_gain=1.2,
-            dt_s=1e-3,
-            tau_s=5e-3,
+            cell=fdl.Config(
+                model.Cell,
+                recurrent_gain=1.2,
+                dt_s=1e-3,
+                tau_s=5e-3,
+                unit_noise=0.0,
+                output_noise=0.0,
+            ),
             learning_rate=5e-4,
-            unit_noise=0.0,
-            output_noise=0.0,
             num_epochs=10,
         ),
         data=fdl.Config(labelled.mnist_10k, data_dir=None, num_train=8500),
@@ -59,5 +62,5 @@ def laptop(cfg: fdl.Config) -> None:
 
 
 def noise(cfg: fdl.Config) -> None:
-    """reservoir with the noise that the original's cells have where it is not switched off."""
-    cfg.task.unit_noise, cfg.task.output_noise = 5e-2, 5e-1
+    """reservoir with noise in units and outputs, the default of the original's cells."""
+    cfg.task.cell.unit_noise, cfg.task.cell.output_noise = 5e-2, 5e-1

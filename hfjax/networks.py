@@ -401,7 +401,7 @@ def lstm_recurrent(params: Any) -> jax.Array:
 
 
 class DenseParams(NamedTuple):
-    """weights [in, out], bias [out]; of a convolution, in counts the 3 x 3 patch of channels."""
+    """weights [in, out], bias [out]."""
 
     weights: jax.Array
     bias: jax.Array
@@ -421,47 +421,6 @@ def dense(params: DenseParams, x: jax.Array) -> jax.Array:
     """x W + b: x [batch, in] -> [batch, out]."""
     chex.assert_shape(x, (None, params.weights.shape[0]))
     return x @ params.weights + params.bias[None]
-
-
-def layer_norm(x: jax.Array) -> jax.Array:
-    """(x - mean) / sqrt(variance + 1e-6) over the last axis, without scale or bias.
-
-    Source: Flax `LayerNorm`, use_scale and use_bias off.
-    """
-    centred = x - jnp.mean(x, axis=-1, keepdims=True)
-    return centred / jnp.sqrt(jnp.mean(centred**2, axis=-1, keepdims=True) + 1e-6)
-
-
-def conv_3x3(params: DenseParams, images: jax.Array) -> jax.Array:
-    """3 x 3 convolution with zeros around: images [batch, x, y, channel] -> [batch, x, y, out].
-
-    As one product of all patches with weights [9 channel, out] (in the order x, y, channel): as
-    fast on the CPU as XLA's convolution, and it stays one in a population, where that becomes a
-    grouped convolution.
-    """
-    chex.assert_rank(images, 4)
-    batch, width, height, channels = images.shape
-    padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    patches = jnp.concatenate(
-        [padded[:, i : i + width, j : j + height] for i in range(3) for j in range(3)], axis=-1
-    )
-    out = dense(params, patches.reshape(-1, 9 * channels))
-    return out.reshape(batch, width, height, -1)
-
-
-def average_pool_2x2(images: jax.Array) -> jax.Array:
-    """Means of 2 x 2 blocks: images [batch, x, y, channel] -> [batch, x/2, y/2, channel].
-
-    Raises ValueError where a side is odd.
-    """
-    chex.assert_rank(images, 4)
-    batch, width, height, channels = images.shape
-    if width % 2 or height % 2:
-        raise ValueError(
-            f"2 x 2 pooling needs images of even sides, but these are of {width} x {height}"
-        )
-    blocks = images.reshape(batch, width // 2, 2, height // 2, 2, channels)
-    return jnp.mean(blocks, axis=(2, 4))
 
 
 def leaky_step(u: jax.Array, drive: jax.Array, *, dt_s: float, tau_s: float) -> jax.Array:

@@ -148,3 +148,14 @@ def test_a_panel_without_axes_makes_a_figure_of_its_own(name, tmp_path):
 def test_figures_need_no_jax():
     code = "import sys, hfjax.figures; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_curves_and_points_show_means_over_seeds():
+    values = np.array([[1.0, 3.0], [2.0, 6.0], [5.0, 5.0]])
+    labels = {"x_label": "epoch", "y_label": "accuracy", "title": "title"}
+    ax = figures.curves_with_spread({"rule": values}, **labels).axes[0]
+    np.testing.assert_allclose(ax.lines[0].get_xydata(), [[0, 2], [1, 4], [2, 5]])
+    assert ax.get_legend_handles_labels()[1] == ["rule"]
+    ax = figures.points_with_spread({2: values[0], 8: values[1]}, **labels).axes[0]
+    means = next(line for line in ax.lines if line.get_label() == "mean over seeds")
+    np.testing.assert_allclose(means.get_xydata(), [[2, 2], [8, 4]])

@@ -165,7 +165,8 @@ def test_rmhebb_worked_by_hand():
 def test_noise_shakes_outputs_within_its_bounds():
     """Without learning to speak of, outputs are their noise."""
     _, (_, quiet), _ = trained(1, learning_rate=1e-9)
-    _, (_, noisy), _ = trained(1, learning_rate=1e-9, output_noise=0.3, unit_noise=0.1)
+    noise = reservoir.Cell(output_noise=0.3, unit_noise=0.1)
+    _, (_, noisy), _ = trained(1, learning_rate=1e-9, cell=noise)
     assert np.abs(quiet.late.outputs).max() < 1e-6
     values = np.asarray(noisy.late.outputs)
     assert 0.28 < np.abs(values).max() <= 0.3 + 1e-5
@@ -180,9 +181,12 @@ def test_noise_shakes_outputs_within_its_bounds():
         ({"gamma": 0.0}, "gamma must be positive"),
         ({"sigma": -1.0}, "sigma must be positive, but is -1.0"),
         ({"num_samples": 13}, "num_samples must be at least 14, but is 13"),
-        ({"unit_noise": -0.1}, "unit_noise must not be negative"),
+        ({"cell": reservoir.Cell(unit_noise=-0.1)}, "unit_noise must not be negative"),
         ({"num_units": 0}, "num_units must be at least 1"),
-        ({"tau_s": 5e-4}, r"dt_s must be at most tau_s \(0.0005\), but is 0.001"),
+        (
+            {"cell": reservoir.Cell(tau_s=5e-4)},
+            r"dt_s must be at most tau_s \(0.0005\), but is 0.001",
+        ),
         ({"learning_rate": np.inf}, "learning_rate must be finite, but is inf"),
     ],
 )
@@ -212,7 +216,7 @@ def test_figures_are_drawn_from_the_readout():
 
 
 def test_the_signal_is_that_of_the_rule():
-    """The target is what a layer with activity z would be told in `biohsic`."""
+    """The target is the global signal of a layer with activity z in `biohsic`."""
     _, (_, state), _ = trained(1)
     order = jax.random.permutation(jax.random.fold_in(jax.random.key(state.shuffle_seed), 0), 16)
     rows = np.asarray(order[:5])

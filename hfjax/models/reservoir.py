@@ -1,9 +1,9 @@
-"""A reservoir that learns to tell the global signal: where the third factor could come from.
+"""A reservoir that learns the global signal: a possible source of the third factor.
 
-The three-factor rule of `biohsic` needs, beside local activity, a signal that depends on all
-samples in working memory. Here a recurrent network with fixed random weights sees one sample after
-the other, its past being its only memory, and its outputs learn, by a reward-modulated Hebbian rule
-(RMHebb), to give that signal.
+The three-factor rule of `biohsic` needs local activity and a signal that depends on all samples in
+working memory. Here a recurrent network with fixed random weights sees one sample after the other;
+its activity is its only memory. Its outputs learn the signal by a reward-modulated Hebbian rule
+(RMHebb).
 
 Source: Daruwalla & Lipasti 2024; `train-reservoir.py` and `reservoir.py` of biological-hsic; the
 rule after Hoerzer, Legenstein & Maass 2014.
@@ -23,18 +23,36 @@ from hfjax.models import biohsic
 from hfjax.task import HostReadout, Readout, Scalars, Task, Whole
 
 NUM_TRACED = 10  # windows whose outputs are kept for the figure
+Noise = tuple[jax.Array | float, jax.Array | float]  # of r [unit] and of o [out]; 0.0 for none
 
 
 class Weights(NamedTuple):
     """Fixed weights, [to, from]: recurrent [unit, unit], inputs [unit, in], feedback [unit, out].
 
-    The transpose of the layout elsewhere: one row-wise product with a vector takes two thirds of
-    the time of a column-wise one.
+    The transpose of the layout elsewhere: for one vector x the product W x with rows [to] takes two
+    thirds of the time of x W with rows [from].
     """
 
     recurrent: jax.Array
     inputs: jax.Array
     feedback: jax.Array
+
+
+class Cell(NamedTuple):
+    """Settings of the units, as published.
+
+    recurrent_gain: factor of the recurrent weights. dt_s, tau_s: time step and time constant.
+    unit_noise, output_noise: half-widths of uniform noise, new in each time step.
+    """
+
+    recurrent_gain: float = 1.2
+    dt_s: float = 1e-3
+    tau_s: float = 5e-3
+    unit_noise: float = 0.0
+    output_noise: float = 0.0
+
+
+PUBLISHED = Cell()
 
 
 class Trace(NamedTuple):
@@ -49,7 +67,7 @@ class State(NamedTuple):
 
     readout W_o [out, unit]; u [unit]; z [sample, out], the activity that goes with each sample.
     steps: epochs done. errors [epoch, window]: squared error, normalised as in `task`, of every
-    window so far. early, late: traces of the first windows, and of the last ones.
+    window so far. early, late: traces of the first windows of training, and of the last ones.
     """
 
     weights: Weights
@@ -63,13 +81,124 @@ class State(NamedTuple):
     late: Trace
 
 
+class Settings(NamedTuple):
+    """The arguments of `task`, for the functions that it binds."""
+
+    num_units: int
+    num_out: int
+    num_samples: int
+    window: int
+    time_steps: int
+    gamma: float
+    sigma: float
+    cell: Cell
+    learning_rate: float
+    num_epochs: int
+    eval_windows: int
+
+    @property
+    def num_windows(self) -> int:
+        """Windows in an epoch; they slide by one."""
+        return self.num_samples - self.window + 1
+
+
+class Windows(NamedTuple):
+    """What successive windows gave.
+
+    readout, u: W_o and the units' state after the last window. outputs [window, time, out], targets
+    [window, out]. replayed [window, time, out]: outputs of a second run through each window,
+    without learning and without an effect on what follows.
+    """
+
+    readout: jax.Array
+    u: jax.Array
+    outputs: jax.Array
+    targets: jax.Array
+    replayed: jax.Array
+
+
+def task(
+    *,
+    num_units: int = 2000,
+    num_out: int = 10,
+    num_samples: int = 100,
+    window: int = 10,
+    time_steps: int = 20,
+    gamma: float = 2.0,
+    sigma: float = 0.5,
+    cell: Cell = PUBLISHED,
+    learning_rate: float = 5e-4,
+    num_epochs: int = 10,
+    eval_windows: int = 20,
+) -> Task:
+    """Learning the global signal by RMHebb, as a Task; a step is an epoch.
+
+    The samples are the first num_samples test images with their targets, and for each an activity
+    z [num_out], uniform in [0, 1]. Windows slide by one over a shuffled epoch. In the time_steps
+    time steps of a window the input is the newest x, y, z, and the target is xi =
+    `kernels.global_signal` of the window. W_o learns in every time step; u continues from window to
+    window. learning_rate: of `rmhebb`. num_epochs: number of epochs for which the state keeps the
+    errors. `data` as in `biohsic.task`.
+
+    The targets are of the order of 1e-4, so errors are relative to their power:
+        error = mean over outputs, time and windows of (o - xi)^2, divided by the mean of xi^2.
+    Outputs that stay 0 have error 1. step's scalars: error, while learning; last_step_error, the
+    same for each window's last time step; signal_rms. Evaluation, over the first eval_windows
+    windows in the order of the data set: frozen_error, without learning; replay_error, of a second
+    run through each window, without learning, directly after it was learned, which is what the
+    original reports. Learning in evaluation does not change the state.
+    Raises ValueError for a window below 2, a size below 1, gamma, sigma, times, gain or learning
+    rate not positive, a dt above tau, negative noise, and data that do not fit.
+
+    Source: biological-hsic, `create_rmhebb_step` and `train-reservoir.py`. Deviation: there every
+    window is run a second time in training, to measure its error.
+    """
+    check.at_least(2, window=window)
+    check.at_least(1, num_units=num_units, num_out=num_out, time_steps=time_steps)
+    check.at_least(window + NUM_TRACED - 1, num_samples=num_samples)
+    check.at_least(1, num_epochs=num_epochs, eval_windows=eval_windows)
+    check.positive(gamma=gamma, sigma=sigma, learning_rate=learning_rate)
+    check_cell(cell)
+    settings = Settings(
+        num_units=num_units,
+        num_out=num_out,
+        num_samples=num_samples,
+        window=window,
+        time_steps=time_steps,
+        gamma=gamma,
+        sigma=sigma,
+        cell=cell,
+        learning_rate=learning_rate,
+        num_epochs=num_epochs,
+        eval_windows=eval_windows,
+    )
+    return Task(
+        init=partial(init, settings),
+        sample=lambda data, key: Whole(samples_of(settings, data)),
+        step=partial(step, settings),
+        evaluate=partial(evaluate, settings),
+        figures=draw,
+    )
+
+
+def check_cell(cell: Cell) -> None:
+    """Raise ValueError for a gain or time that is not positive, a dt above tau, negative noise."""
+    check.positive(recurrent_gain=cell.recurrent_gain, dt_s=cell.dt_s, tau_s=cell.tau_s)
+    check.not_negative(unit_noise=cell.unit_noise, output_noise=cell.output_noise)
+    if cell.dt_s > cell.tau_s:
+        raise ValueError(f"dt_s must be at most tau_s ({cell.tau_s}), but is {cell.dt_s}")
+
+
+# --- Equations ---
+
+
 def init_weights(
     key: jax.Array, *, num_units: int, num_in: int, num_out: int, kept: float = 0.9
 ) -> Weights:
-    """W_i, W_f uniform in [-1, 1]; W_r normal with variance 1 / ((1 - kept) num_units), times mask.
+    """W_i, W_f uniform in [-1, 1]; W_r normal with variance 1 / ((1 - kept) num_units), masked.
 
-    `kept` is the probability with which a recurrent weight is not zero. As published: the original
-    calls 1 - kept = 0.1 the sparsity, scales as if a tenth of the weights were there, and keeps
+    `kept` is the probability that a recurrent weight is not 0. As published: the original calls
+    1 - kept = 0.1 the sparsity, and scales the weights as if it kept one tenth of them, but keeps
     nine tenths. Raises ValueError where kept is not above 0 and below 1.
     """
     if not 0 < kept < 1:
@@ -86,242 +215,194 @@ def init_weights(
 
 
 def advance(
-    weights: Weights,
-    readout: jax.Array,
-    u: jax.Array,
-    drive: jax.Array,
-    noise: tuple[jax.Array | float, jax.Array | float],
-    *,
-    recurrent_gain: float,
-    dt_s: float,
-    tau_s: float,
+    weights: Weights, readout: jax.Array, u: jax.Array, drive: jax.Array, noise: Noise, cell: Cell
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """One time step: r = tanh(u) + noise, o = W_o r + noise,
     u += (dt/tau) (gain W_r r + W_i x + W_f o - u).
 
-    u [unit], drive W_i x [unit], the same in all time steps of a window; noise of r and of o.
+    u [unit]; drive W_i x [unit], the same in all time steps of a window.
     -> u [unit], r [unit], o [out].
     """
     chex.assert_shape(readout, (None, u.shape[0]))
     r = jnp.tanh(u) + noise[0]
     o = readout @ r + noise[1]
-    total = recurrent_gain * (weights.recurrent @ r) + drive + weights.feedback @ o
-    return networks.leaky_step(u, total, dt_s=dt_s, tau_s=tau_s), r, o
+    total = cell.recurrent_gain * (weights.recurrent @ r) + drive + weights.feedback @ o
+    return networks.leaky_step(u, total, dt_s=cell.dt_s, tau_s=cell.tau_s), r, o
 
 
-def rmhebb(readout: jax.Array, r: jax.Array, o: jax.Array, target: jax.Array, *, rate: float):
+def rmhebb(
+    readout: jax.Array, r: jax.Array, o: jax.Array, target: jax.Array, *, rate: float
+) -> jax.Array:
     """W_o - rate (o - target) r^T: readout [out, unit], r [unit], o and target [out]."""
     return readout - rate * jnp.outer(o - target, r)
 
 
-def task(
-    *,
-    num_units: int = 2000,
-    num_out: int = 10,
-    num_samples: int = 100,
-    window: int = 10,
-    time_steps: int = 20,
-    gamma: float = 2.0,
-    sigma: float = 0.5,
-    recurrent_gain: float = 1.2,
-    dt_s: float = 1e-3,
-    tau_s: float = 5e-3,
-    learning_rate: float = 5e-4,
-    unit_noise: float = 0.0,
-    output_noise: float = 0.0,
-    num_epochs: int = 10,
-    eval_windows: int = 20,
-) -> Task:
-    """Learning the global signal by RMHebb, as a Task; a step is an epoch.
-
-    The samples are the first num_samples test images with their targets, and for each an activity
-    z [num_out], uniform in [0, 1]. Windows slide by one over a shuffled epoch. In the time_steps
-    time steps of a window the input is the newest x, y, z and the target is xi =
-    `kernels.global_signal` of the window; W_o learns in every one, and u goes on from window to
-    window. unit_noise, output_noise: half-widths of uniform noise, new in each time step.
-    num_epochs: of how many epochs the state keeps the errors. `data` as in `biohsic.task`.
-
-    The targets are of the order of 1e-4, so that errors are given in their units:
-        error = mean over outputs, time and windows of (o - xi)^2, over the mean of xi^2;
-    1 is that of an output that stays 0. step's scalars: error, while learning; last_step_error,
-    the same of each window's last time step; signal_rms. Evaluation, over the first eval_windows
-    windows in the order of the data set: frozen_error, without learning; replay_error, of a second
-    run through each window, without learning, directly after it was learned, which is what the
-    original reports. What is learned in evaluation is thrown away.
-    Raises ValueError for a window below 2, a size below 1, gamma, sigma, times, gain or learning
-    rate not positive, a dt above tau, negative noise, and data that do not fit.
-
-    Source: biological-hsic, `create_rmhebb_step` and `train-reservoir.py`. Deviation: there every
-    window is run a second time in training, to measure its error.
-    """
-    check.at_least(2, window=window)
-    check.at_least(1, num_units=num_units, num_out=num_out, time_steps=time_steps)
-    check.at_least(window + NUM_TRACED - 1, num_samples=num_samples)
-    check.at_least(1, num_epochs=num_epochs, eval_windows=eval_windows)
-    check.positive(
-        gamma=gamma,
-        sigma=sigma,
-        recurrent_gain=recurrent_gain,
-        dt_s=dt_s,
-        tau_s=tau_s,
-        learning_rate=learning_rate,
-    )
-    check.not_negative(unit_noise=unit_noise, output_noise=output_noise)
-    if dt_s > tau_s:
-        raise ValueError(f"dt_s must be at most tau_s ({tau_s}), but is {dt_s}")
-    num_windows = num_samples - window + 1
-
-    def samples_of(data: Any) -> biohsic.Samples:
-        return biohsic.Samples(
-            data["test_inputs"][:num_samples], data["test_targets"][:num_samples]
-        )
-
-    def init(key: jax.Array, data: Any) -> State:
-        biohsic.check_data(data)
-        x, y = samples_of(data)
-        if len(x) < num_samples:
-            raise ValueError(
-                f"num_samples must be at most the {len(x)} test samples, but is {num_samples}"
-            )
-        weights_key, z_key, shuffle_key = jax.random.split(key, 3)
-        num_in = int(np.prod(x.shape[1:])) + y.shape[1] + num_out
-        empty = Trace(
-            jnp.zeros((NUM_TRACED, time_steps, num_out)), jnp.zeros((NUM_TRACED, num_out))
-        )
-        return State(
-            weights=init_weights(weights_key, num_units=num_units, num_in=num_in, num_out=num_out),
-            readout=jnp.zeros((num_out, num_units)),
-            u=jnp.zeros(num_units),
-            z=jax.random.uniform(z_key, (num_samples, num_out)),
-            steps=jnp.int32(0),
-            shuffle_seed=jax.random.bits(shuffle_key, (), jnp.uint32),
-            errors=jnp.zeros((num_epochs, num_windows)),
-            early=empty,
-            late=empty,
-        )
-
-    def sample(data: Any, key: jax.Array) -> Whole:
-        del key
-        return Whole(samples_of(data))
+def draw_noise(key: jax.Array, settings: Settings) -> Noise:
+    """Uniform noise of units and outputs. Without noise none is drawn, which saves a tenth of the
+    time step."""
 
     def uniform(key: jax.Array, size: int, half: float) -> jax.Array | float:
-        # Without noise none is drawn: 2000 numbers would take a tenth of the time step.
         return jax.random.uniform(key, (size,), minval=-half, maxval=half) if half else 0.0
 
-    def epoch(
-        state: State,
-        batch: biohsic.Samples,
-        order: jax.Array,
-        key: jax.Array,
-        *,
-        rate: float,
-        count: int = num_windows,
-        replay_steps: int = 0,
-    ):
-        """The first `count` windows of an epoch, one after the other.
+    unit_key, output_key = jax.random.split(key)
+    return (
+        uniform(unit_key, settings.num_units, settings.cell.unit_noise),
+        uniform(output_key, settings.num_out, settings.cell.output_noise),
+    )
 
-        -> readout, u, outputs [window, time, out], targets [window, out], and the outputs of
-        replay_steps further time steps of each window, without learning, which leave no trace.
-        """
-        x = biohsic.pixels(batch.inputs).reshape(num_samples, -1)
-        y, z = batch.targets.astype(x.dtype), state.z
 
-        def at_window(carry, i):
-            rows = jax.lax.dynamic_slice_in_dim(order, i, window)
-            Kx, Ky = (kernels.rbf_kernel(a[rows], sigma=sigma) for a in (x, y))
-            xi = kernels.global_signal(Kx, Ky, z[rows], gamma=gamma, sigma=sigma)
-            newest = rows[-1]
-            drive = state.weights.inputs @ jnp.concatenate([x[newest], y[newest], z[newest]])
+def normalised_error(outputs: jax.Array, targets: jax.Array) -> jax.Array:
+    """Mean over outputs of (o - xi)^2, divided by the mean of xi^2 over all windows.
 
-            def time_step(carry, t, rate=rate):
-                readout, u = carry
-                unit_key, output_key = jax.random.split(
-                    jax.random.fold_in(key, i * (time_steps + replay_steps) + t)
-                )
-                noise = (
-                    uniform(unit_key, num_units, unit_noise),
-                    uniform(output_key, num_out, output_noise),
-                )
-                u, r, o = advance(
-                    state.weights,
-                    readout,
-                    u,
-                    drive,
-                    noise,
-                    recurrent_gain=recurrent_gain,
-                    dt_s=dt_s,
-                    tau_s=tau_s,
-                )
-                return (rmhebb(readout, r, o, xi, rate=rate), u), o
+    outputs [window, time, out], targets [window, out] -> [window, time].
+    """
+    return jnp.mean((outputs - targets[:, None]) ** 2, axis=2) / jnp.mean(targets**2)
 
-            carry, outputs = jax.lax.scan(time_step, carry, jnp.arange(time_steps))
-            _, replayed = jax.lax.scan(
-                partial(time_step, rate=0.0), carry, time_steps + jnp.arange(replay_steps)
-            )
-            return carry, (outputs, xi, replayed)
 
-        (readout, u), (outputs, targets, replayed) = jax.lax.scan(
-            at_window, (state.readout, state.u), jnp.arange(count)
+# --- Training ---
+
+
+def samples_of(settings: Settings, data: Any) -> biohsic.Samples:
+    """The first num_samples test images with their targets."""
+    return biohsic.Samples(
+        data["test_inputs"][: settings.num_samples], data["test_targets"][: settings.num_samples]
+    )
+
+
+def init(settings: Settings, key: jax.Array, data: Any) -> State:
+    """The state before training. Raises ValueError where the data do not fit."""
+    biohsic.check_data(data)
+    x, y = samples_of(settings, data)
+    num_samples, num_out = settings.num_samples, settings.num_out
+    if len(x) < num_samples:
+        raise ValueError(
+            f"num_samples must be at most the {len(x)} test samples, but is {num_samples}"
         )
-        return readout, u, outputs, targets, replayed
-
-    def errors_of(outputs: jax.Array, targets: jax.Array) -> jax.Array:
-        """Normalised squared error [window, time]."""
-        return jnp.mean((outputs - targets[:, None]) ** 2, axis=2) / jnp.mean(targets**2)
-
-    def step(state: State, batch: Whole, key: jax.Array):
-        epoch_key = jax.random.fold_in(jax.random.key(state.shuffle_seed), state.steps)
-        order = jax.random.permutation(epoch_key, num_samples)
-        readout, u, outputs, targets, _ = epoch(state, batch.data, order, key, rate=learning_rate)
-        errors = errors_of(outputs, targets)
-        first = Trace(outputs[:NUM_TRACED], targets[:NUM_TRACED])
-        last = Trace(outputs[-NUM_TRACED:], targets[-NUM_TRACED:])
-        early = jax.tree.map(
-            lambda new, old: jnp.where(state.steps == 0, new, old), first, state.early
-        )
-        state = state._replace(
-            readout=readout,
-            u=u,
-            steps=state.steps + 1,
-            errors=state.errors.at[state.steps].set(jnp.mean(errors, axis=1), mode="drop"),
-            early=early,
-            late=last,
-        )
-        scalars = {
-            "error": jnp.mean(errors),
-            "last_step_error": jnp.mean(errors[:, -1]),
-            "signal_rms": jnp.sqrt(jnp.mean(targets**2)),
-        }
-        return state, scalars
-
-    def evaluate(state: State, data: Any, key: jax.Array) -> tuple[Scalars, Readout]:
-        frozen_key, replay_key = jax.random.split(key)
-        some = partial(
-            epoch,
-            state,
-            samples_of(data),
-            jnp.arange(num_samples),
-            count=min(eval_windows, num_windows),
-        )
-        _, _, frozen, targets, _ = some(frozen_key, rate=0.0)
-        *_, replayed = some(replay_key, rate=learning_rate, replay_steps=time_steps)
-        scalars = {
-            "frozen_error": jnp.mean(errors_of(frozen, targets)),
-            "replay_error": jnp.mean(errors_of(replayed, targets)),
-        }
-        readout = {
-            "errors": state.errors,
-            "epochs_done": state.steps,
-            "time_step_s": jnp.asarray(dt_s),
-        }
-        for name, trace in (("early", state.early), ("late", state.late)):
-            readout |= {f"{name}_outputs": trace.outputs, f"{name}_targets": trace.targets}
-        return scalars, readout
-
-    return Task(init, sample, step, evaluate, draw)
+    weights_key, z_key, shuffle_key = jax.random.split(key, 3)
+    empty = Trace(
+        jnp.zeros((NUM_TRACED, settings.time_steps, num_out)), jnp.zeros((NUM_TRACED, num_out))
+    )
+    return State(
+        weights=init_weights(
+            weights_key,
+            num_units=settings.num_units,
+            num_in=int(np.prod(x.shape[1:])) + y.shape[1] + num_out,
+            num_out=num_out,
+        ),
+        readout=jnp.zeros((num_out, settings.num_units)),
+        u=jnp.zeros(settings.num_units),
+        z=jax.random.uniform(z_key, (num_samples, num_out)),
+        steps=jnp.int32(0),
+        shuffle_seed=jax.random.bits(shuffle_key, (), jnp.uint32),
+        errors=jnp.zeros((settings.num_epochs, settings.num_windows)),
+        early=empty,
+        late=empty,
+    )
 
 
-# Figures ---------------------------------------------------------------------------------------
+def step(settings: Settings, state: State, batch: Whole, key: jax.Array) -> tuple[State, Scalars]:
+    """One epoch of learning, in a new order of the samples."""
+    epoch_key = jax.random.fold_in(jax.random.key(state.shuffle_seed), state.steps)
+    order = jax.random.permutation(epoch_key, settings.num_samples)
+    ran = run_windows(settings, state, batch.data, order, key, rate=settings.learning_rate)
+    errors = normalised_error(ran.outputs, ran.targets)
+    first = Trace(ran.outputs[:NUM_TRACED], ran.targets[:NUM_TRACED])
+    state = state._replace(
+        readout=ran.readout,
+        u=ran.u,
+        steps=state.steps + 1,
+        errors=state.errors.at[state.steps].set(jnp.mean(errors, axis=1), mode="drop"),
+        early=jax.tree.map(partial(jnp.where, state.steps == 0), first, state.early),
+        late=Trace(ran.outputs[-NUM_TRACED:], ran.targets[-NUM_TRACED:]),
+    )
+    scalars = {
+        "error": jnp.mean(errors),
+        "last_step_error": jnp.mean(errors[:, -1]),
+        "signal_rms": jnp.sqrt(jnp.mean(ran.targets**2)),
+    }
+    return state, scalars
+
+
+def run_windows(
+    settings: Settings,
+    state: State,
+    batch: biohsic.Samples,
+    order: jax.Array,
+    key: jax.Array,
+    *,
+    rate: float,
+    count: int | None = None,
+    replay_steps: int = 0,
+) -> Windows:
+    """The first `count` windows (default: all) of an epoch with this order, one after the other.
+
+    order [sample]; rate: learning rate; replay_steps: time steps of the second run, see `Windows`.
+    """
+    x = biohsic.pixels(batch.inputs).reshape(settings.num_samples, -1)
+    samples = x, batch.targets.astype(x.dtype), state.z
+    total_steps = settings.time_steps + replay_steps
+
+    def at_window(
+        carry: tuple[jax.Array, jax.Array], i: jax.Array
+    ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, ...]]:
+        rows = jax.lax.dynamic_slice_in_dim(order, i, settings.window)
+        x, y, z = (a[rows] for a in samples)
+        Kx, Ky = (kernels.rbf_kernel(a, sigma=settings.sigma) for a in (x, y))
+        xi = kernels.global_signal(Kx, Ky, z, gamma=settings.gamma, sigma=settings.sigma)
+        drive = state.weights.inputs @ jnp.concatenate([x[-1], y[-1], z[-1]])
+
+        def time_step(
+            carry: tuple[jax.Array, jax.Array], t: jax.Array, rate: float
+        ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+            readout, u = carry
+            noise = draw_noise(jax.random.fold_in(key, i * total_steps + t), settings)
+            u, r, o = advance(state.weights, readout, u, drive, noise, settings.cell)
+            return (rmhebb(readout, r, o, xi, rate=rate), u), o
+
+        times = jnp.arange(total_steps)
+        first, second = times[: settings.time_steps], times[settings.time_steps :]
+        carry, outputs = jax.lax.scan(partial(time_step, rate=rate), carry, first)
+        _, replayed = jax.lax.scan(partial(time_step, rate=0.0), carry, second)
+        return carry, (outputs, xi, replayed)
+
+    windows = jnp.arange(settings.num_windows if count is None else count)
+    carry, results = jax.lax.scan(at_window, (state.readout, state.u), windows)
+    return Windows(*carry, *results)
+
+
+# --- Evaluation ---
+
+
+def evaluate(
+    settings: Settings, state: State, data: Any, key: jax.Array
+) -> tuple[Scalars, Readout]:
+    """Errors without learning and of replayed windows, and the traces of training; see `task`."""
+    frozen_key, replay_key = jax.random.split(key)
+    run = partial(
+        run_windows,
+        settings,
+        state,
+        samples_of(settings, data),
+        jnp.arange(settings.num_samples),
+        count=min(settings.eval_windows, settings.num_windows),
+    )
+    frozen = run(frozen_key, rate=0.0)
+    learned = run(replay_key, rate=settings.learning_rate, replay_steps=settings.time_steps)
+    scalars = {
+        "frozen_error": jnp.mean(normalised_error(frozen.outputs, frozen.targets)),
+        "replay_error": jnp.mean(normalised_error(learned.replayed, frozen.targets)),
+    }
+    readout = {
+        "errors": state.errors,
+        "epochs_done": state.steps,
+        "times_s": settings.cell.dt_s * jnp.arange(NUM_TRACED * settings.time_steps),
+    }
+    for name, trace in (("early", state.early), ("late", state.late)):
+        readout |= {f"{name}_outputs": trace.outputs, f"{name}_targets": trace.targets}
+    return scalars, readout
+
+
+# --- Figures ---
 
 
 def draw(readout: HostReadout) -> dict[str, Figure]:
@@ -330,27 +411,26 @@ def draw(readout: HostReadout) -> dict[str, Figure]:
 
 
 def _draw_traces(readout: HostReadout) -> Figure:
-    """Three outputs and their targets over time, in the first windows and in the last ones."""
+    """Three outputs and their targets over time, in the first and in the last windows."""
     figure = Figure(figsize=(10, 5.6), layout="constrained")
     axes = figure.subplots(3, 2, sharex=True, squeeze=False)
-    dt_s = float(readout["time_step_s"])
+    times_ms = 1e3 * readout["times_s"]
     for column, (name, title) in enumerate(
         (("early", "first windows of learning"), ("late", "last windows"))
     ):
         outputs, targets = readout[f"{name}_outputs"], readout[f"{name}_targets"]
-        num_windows, time_steps, num_out = outputs.shape
-        time_ms = 1e3 * dt_s * np.arange(num_windows * time_steps)
+        _, time_steps, num_out = outputs.shape
         for row, ax in enumerate(axes[:, column]):
             if row >= num_out:
                 ax.set_axis_off()
                 continue
             output = outputs[..., row].ravel()
             target = np.repeat(targets[:, row], time_steps)
-            ax.plot(time_ms, 1e4 * target, color="black", lw=1.2, label="global signal")
-            ax.plot(time_ms, 1e4 * output, color=figures.RAT, lw=0.8, label="output")
+            ax.plot(times_ms, 1e4 * target, color="black", lw=1.2, label="global signal")
+            ax.plot(times_ms, 1e4 * output, color=figures.RAT, lw=0.8, label="output")
             ax.set_ylabel(f"output {row} (1e-4)", fontsize=8)
         axes[0, column].set_title(title, fontsize=10)
-        axes[-1, column].set_xlabel(f"time (ms), a window is {1e3 * dt_s * time_steps:g} ms")
+        axes[-1, column].set_xlabel(f"time (ms), a window is {times_ms[time_steps]:g} ms")
     figure.legend(
         *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9
     )
@@ -373,5 +453,5 @@ def _draw_error(readout: HostReadout) -> Figure:
     ax.set_yscale("log")
     ax.set_xlabel(f"window (dotted: an epoch of {per_epoch})")
     ax.set_ylabel("squared error / power of the signal")
-    ax.set_title("Error while learning; 1 is an output that stays 0", fontsize=11)
+    ax.set_title("Error while learning; outputs that stay 0 have error 1", fontsize=11)
     return figure

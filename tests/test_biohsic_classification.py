@@ -234,8 +234,8 @@ def test_data_that_do_not_fit_are_refused(settings, samples, message):
 
 @functools.cache
 def trained():
-    """Three epochs on 1000 digits: scalars of an evaluation before and after, and the readout."""
-    samples = labelled.digits(num_train=1000)
+    """Three epochs on the digits: scalars of an evaluation before and after, and the readout."""
+    samples = labelled.digits()
     task = biohsic.task(history_epochs=4, num_eval=300)
     evaluate = jit(task.evaluate)
     init_key, _ = jax.random.split(jax.random.key(0))
@@ -248,8 +248,8 @@ def trained():
 def test_the_rule_learns_digits_and_gathers_information_on_the_class():
     before, after, _ = trained()
     assert before["test_accuracy"] < 0.3
-    assert after["test_accuracy"] > 0.7
-    assert after["hsic_yz_2"] > 1.2 * before["hsic_yz_2"]
+    assert after["test_accuracy"] > 0.8
+    assert after["hsic_yz_2"] > 1.1 * before["hsic_yz_2"]
 
 
 @functools.cache

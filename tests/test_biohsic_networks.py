@@ -1,5 +1,7 @@
 """The Flax layers of biohsic against equations written out in NumPy, and their first weights."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +21,7 @@ def float64():
 
 def test_an_mlp_equals_the_equations(float64):
     layers, (params, u, window) = setting(biohsic.mlp(hidden=(7, 5)), (2, 2))
-    activity, states = biohsic.forward(layers, params, u, window.x)
+    activity, states = jit(partial(biohsic.forward, layers))(params, u, window.x)
     z = np.asarray(window.x)
     for layer_params, got in zip(params[:-1], activity[:-1], strict=True):
         z = numpy_dense_layer(layer_params, z)[2]
@@ -46,7 +48,7 @@ def numpy_convolution(params, images):
 def test_a_cnn_equals_the_equations(float64):
     layers, (params, u, window) = setting(biohsic.cnn(channels=(3, 4)), (8, 4, 2))
     params = jax.tree.map(lambda a: a + 0.1 * jnp.cos(jnp.arange(a.size)).reshape(a.shape), params)
-    activity, _ = biohsic.forward(layers, params, u, window.x)
+    activity, _ = jit(partial(biohsic.forward, layers))(params, u, window.x)
     first = numpy_layer_norm(np.maximum(numpy_convolution(params[0], np.asarray(window.x)), 0))[0]
     second = np.maximum(numpy_convolution(params[1], numpy_pool(first)), 0)
     second = numpy_layer_norm(second)[0]
@@ -62,7 +64,7 @@ def test_the_convolution_as_a_product_equals_that_of_flax():
     images = jax.random.normal(keys[0], (2, 6, 4, 3))
     ours = nn.Conv(5, (3, 3), conv_general_dilated=networks.convolution_as_product)
     theirs = nn.Conv(5, (3, 3))
-    params = theirs.init(keys[1], images)
+    params = jit(theirs.init)(keys[1], images)
 
     def both(module):
         def loss(params, images):
@@ -94,9 +96,8 @@ def test_weights_begin_normal_with_the_variance_of_one_over_their_inputs(
     network, input_shape, fans
 ):
     x = jax.ShapeDtypeStruct((2, *input_shape), jnp.float32)
-    for params, fan in zip(
-        biohsic.init_params(jax.random.key(0), network(30), x), fans, strict=True
-    ):
+    init = jit(lambda key: biohsic.init_params(key, network(30), x))
+    for params, fan in zip(init(jax.random.key(0)), fans, strict=True):
         kernel, bias = weights(params)
         assert not np.any(bias)
         assert np.prod(kernel.shape[:-1]) == fan

@@ -66,7 +66,10 @@ def toy_config(tmp_path_factory):
             ["--fdl_config=helmholtz", "--fdl_set=task.gate.fraction=1.5"],
             "the gate's fraction must be between 0 and 1, but is 1.5",
         ),
-        (["--fdl_config=biohsic", "--fiddler=digits", "--fdl_set=task.window=1"], "at least 2"),
+        (
+            ["--fdl_config=biohsic", "--fiddler=digits", "--fdl_set=task.memory.window=1"],
+            "at least 2",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(

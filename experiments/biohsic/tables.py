@@ -18,6 +18,7 @@ that RESULTS.md shows.
 """
 
 import argparse
+import functools
 import pathlib
 import shutil
 
@@ -49,9 +50,9 @@ def _images(data: str) -> dict:
 CNN = {"network": fdl.Config(biohsic.cnn, channels=(16, 32))}
 RESERVOIR: dict[str, dict] = {
     "no noise": {},
-    "noise in units 0.05": {"unit_noise": 0.05},
-    "noise in outputs 0.5": {"output_noise": 0.5},
-    "both": {"unit_noise": 0.05, "output_noise": 0.5},
+    "noise in units 0.05": {"cell.unit_noise": 0.05},
+    "noise in outputs 0.5": {"cell.output_noise": 0.5},
+    "both": {"cell.unit_noise": 0.05, "cell.output_noise": 0.5},
 }
 
 TABLES: dict[str, dict] = {
@@ -64,7 +65,7 @@ TABLES: dict[str, dict] = {
         f"{data}{''.join(', ' + f for f in fiddlers)}, batches of {size}": (
             "biohsic_lif",
             (data, *fiddlers, "back_propagation"),
-            {"window": size, "stride": size},
+            {"memory.window": size, "memory.stride": size},
         )
         for data in ("linear", "xor")
         for fiddlers in ((), ("unscaled",))
@@ -79,12 +80,17 @@ TABLES: dict[str, dict] = {
         "rule": (
             "biohsic",
             ("digits",),
-            {**CNN, "gamma": 50.0, "sigmas": (1.0, 0.1, 0.5), "learning_rate": 5e-5},
+            {
+                **CNN,
+                "bottleneck": fdl.Config(biohsic.Bottleneck, 50.0, 1.0, 0.1, 0.5),
+                "optimizer.learning_rate": 5e-5,
+            },
         ),
         "back-propagation": ("biohsic", ("digits", "back_propagation"), CNN),
     },
     "memory": {
-        str(window): ("biohsic", ("digits",), {"window": window}) for window in (2, 4, 8, 16, 32)
+        str(window): ("biohsic", ("digits",), {"memory.window": window})
+        for window in (2, 4, 8, 16, 32)
     },
     "reservoir": {row: ("reservoir", (), settings) for row, settings in RESERVOIR.items()},
     "reservoir_digits": {
@@ -113,7 +119,8 @@ def train_row(table: str, row: str, *, seeds: int, data_dir: str | None) -> list
     name, fiddlers, settings = TABLES[table][row]
     config = fdl_configs.make(name, *fiddlers)
     for setting, value in settings.items():
-        setattr(config.task, setting, value)
+        *parents, last = setting.split(".")
+        setattr(functools.reduce(getattr, parents, config.task), last, value)
     if data_dir and hasattr(config.data, "data_dir"):
         config.data.data_dir = data_dir
     config.seeds = seeds

@@ -53,7 +53,7 @@ def windows(
     **settings: Any,
 ) -> list[Row]:
     """One model and populations; settings are those of the task."""
-    window, dispatched = settings["window"], 2 if quick else 50
+    window, dispatched = settings["memory"].window, 2 if quick else 50
     if quick:
         num_windows, num_seeds = 2, num_seeds[:2]
     data = samples()
@@ -81,36 +81,34 @@ def windows(
 
 LIF: dict[str, Any] = {
     "encode": biohsic.over_255,
-    "window": 64,
-    "gamma": 10.0,
+    "memory": biohsic.sliding_windows(window=64),
     "time_steps": 20,
     "num_windows": 800,
     "num_seeds": (1, 5, 30),
 }
 MLP: dict[str, Any] = {
     "samples": partial(made_images, (28, 28, 1)),
-    "window": 6,
+    "memory": biohsic.sliding_windows(window=6),
     "num_windows": 1000,
     "num_seeds": (1, 30),
 }
 LINEAR: dict[str, Any] = {
     "samples": labelled.linear,
     "network": biohsic.lif_mlp(hidden=(4,)),
-    "sigmas": (0.5, 0.25, 1.0),
+    "bottleneck": biohsic.Bottleneck(10.0, 0.5, 0.25, 1.0),
     **LIF,
 }
 XOR: dict[str, Any] = {
     "samples": labelled.xor,
     "network": biohsic.lif_mlp(hidden=(10, 4)),
-    "sigmas": (0.3, 0.25, 2.0),
+    "bottleneck": biohsic.Bottleneck(10.0, 0.3, 0.25, 2.0),
     **LIF,
 }
 CNN: dict[str, Any] = {
     "samples": partial(made_images, (32, 32, 3)),
     "network": biohsic.cnn(channels=(128, 256)),
-    "window": 6,
-    "gamma": 50.0,
-    "sigmas": (1.0, 0.1, 0.5),
+    "memory": biohsic.sliding_windows(window=6),
+    "bottleneck": biohsic.Bottleneck(50.0, 1.0, 0.1, 0.5),
     "encode": biohsic.cifar_pixels,
     "augment": biohsic.crop_and_flip,
     "num_windows": 40,

@@ -21,11 +21,11 @@ def one_window(
     Kx, Ky = (kernels.rbf_kernel(a, sigma=0.5) for a in recent[:2])
     xi = kernels.global_signal(Kx, Ky, recent[2], gamma=2.0, sigma=0.5)
     drive = state.weights.inputs @ jnp.concatenate([a[-1] for a in recent])
-    settings = {"recurrent_gain": 1.2, "dt_s": 1e-3, "tau_s": 5e-3}
+    cell = reservoir.Cell()
 
     def time_step(carry: tuple[jax.Array, jax.Array], _: None) -> tuple[Any, jax.Array]:
         readout, u = carry
-        u, r, o = reservoir.advance(state.weights, readout, u, drive, (0.0, 0.0), **settings)
+        u, r, o = reservoir.advance(state.weights, readout, u, drive, (0.0, 0.0), cell)
         return (reservoir.rmhebb(readout, r, o, xi, rate=5e-4), u), o
 
     return jax.lax.scan(time_step, (readout, u), length=TIME_STEPS)[0]

@@ -1,13 +1,39 @@
-"""Helpers that run `python -m hfjax` in a process of its own."""
+"""Helpers that run the command line: in a process of its own, or in this one."""
 
+import atexit
+import contextlib
+import io
+import logging
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 
+import jax
+import pytest
+from absl import logging as absl_logging
+
+from hfjax.__main__ import main
+
 ROOT = pathlib.Path(__file__).parent.parent
+# Only a process that hangs reaches this limit; a busy machine does not.
+LIMIT_S = 900
+
+
+def _compile_cache() -> str:
+    """A folder in which the processes of this session share what they compile."""
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return os.environ["JAX_COMPILATION_CACHE_DIR"]
+    folder = tempfile.mkdtemp(prefix="hfjax-compile-cache-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+CACHE = _compile_cache()
 
 
 def start(*arguments: str, largest_file_kib: int | None = None) -> subprocess.Popen:
@@ -16,8 +42,16 @@ def start(*arguments: str, largest_file_kib: int | None = None) -> subprocess.Po
     largest_file_kib refuses larger writes as a full disk does: with an error half-way.
     """
     limit = f"ulimit -f {largest_file_kib}; " if largest_file_kib else ""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "120"}
+    environment = {
+        **os.environ,
+        "PYTHONUNBUFFERED": "1",
+        "COLUMNS": "120",
+        "JAX_COMPILATION_CACHE_DIR": CACHE,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     environment.pop("XLA_FLAGS", None)
+    if largest_file_kib:  # the cache is on the full disk too
+        del environment["JAX_COMPILATION_CACHE_DIR"]
     if not any(a.startswith("--writers") for a in arguments):
         arguments = (*arguments, "--writers=jsonl,terminal")
     return subprocess.Popen(
@@ -31,24 +65,46 @@ def start(*arguments: str, largest_file_kib: int | None = None) -> subprocess.Po
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str, str]:
-    """(exit code, stdout, stderr), after at most five minutes."""
-    out, error = process.communicate(timeout=300)
+    """(exit code, stdout, stderr)."""
+    out, error = process.communicate(timeout=LIMIT_S)
     return process.returncode, out, error
 
 
 def hfjax(*arguments: str, largest_file_kib: int | None = None) -> tuple[int, str, str]:
-    """Run the command line to its end: (exit code, stdout, stderr)."""
+    """Run the command line in a process to its end: (exit code, stdout, stderr)."""
     return finish(start(*arguments, largest_file_kib=largest_file_kib))
+
+
+def hfjax_here(*arguments: str) -> tuple[int, str, str]:
+    """Run the command line in this process, on one device: (exit code, stdout, stderr)."""
+    if not any(a.startswith("--writers") for a in arguments):
+        arguments = (*arguments, "--writers=jsonl,terminal")
+    device, asyncio_logger = jax.devices()[:1], logging.getLogger("asyncio")
+    hooks = sys.excepthook, sys.unraisablehook
+    levels = absl_logging.get_verbosity(), asyncio_logger.level
+    out, error = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(error),
+    ):
+        patch.setattr(jax, "devices", lambda: device)
+        try:
+            code = main(["hfjax", *arguments])
+        finally:
+            sys.excepthook, sys.unraisablehook = hooks
+            absl_logging.set_verbosity(levels[0])
+            asyncio_logger.setLevel(levels[1])
+    return code, out.getvalue(), error.getvalue()
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen) -> None:
     """Wait for a condition while a process works on it."""
-    for _ in range(12_000):
-        if condition():
-            return
+    deadline_s = time.monotonic() + LIMIT_S
+    while not condition():
         assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline_s, "the condition never came true"
         time.sleep(0.02)
-    raise AssertionError("the condition never came true")
 
 
 def tree(folder: pathlib.Path) -> dict[str, bytes]:

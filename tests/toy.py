@@ -1,8 +1,14 @@
 """A task small enough to test the trainer with: a linear map learns to copy its input."""
 
+import functools
+import pathlib
+import time
+from typing import Any, NamedTuple
+
 import fiddle as fdl
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from matplotlib.figure import Figure
 
@@ -16,17 +22,16 @@ def task(
     batch_size: int = 8,
     learning_rate: float = 0.1,
     nan_at: int = -1,
-    slow_s: float = 0.0,
+    gates: str | None = None,
 ) -> Task:
-    """Regression of x on x; `nan_at` poisons the loss at that step, `slow_s` delays each step."""
+    """Regression of x on x; `nan_at` poisons the loss at that step.
+
+    gates  a folder: step n writes the file `at_n` there where a file `wait_n` exists, and waits
+           until that is gone, so that a test can act at a known moment.
+    """
     if num_units < 1:
         raise ValueError(f"num_units must be at least 1, but is {num_units}.")
     optimizer = optax.adam(learning_rate)
-
-    def wait(_):
-        import time
-
-        time.sleep(slow_s)
 
     def init(key, data):
         weights = jax.random.normal(key, (num_units, num_units))
@@ -37,8 +42,8 @@ def task(
         return jax.random.normal(key, (batch_size, num_units))
 
     def step(state, batch, key):
-        if slow_s:
-            jax.debug.callback(wait, state["steps"])
+        if gates is not None:
+            jax.debug.callback(functools.partial(_wait, pathlib.Path(gates)), state["steps"])
         noise = 0.01 * jax.random.normal(key, batch.shape)
 
         def loss_of(params):
@@ -58,16 +63,46 @@ def task(
         error = jnp.mean((x @ state["params"]["w"] - x) ** 2)
         return {"loss": error}, {"weights": state["params"]["w"]}
 
-    def figures(readout):
-        figure = Figure()
-        figure.add_subplot().imshow(readout["weights"])
-        return {"weights": figure}
+    return Task(init, sample, step, evaluate, _figures)
 
-    return Task(init, sample, step, evaluate, figures)
+
+def _wait(gates, step):
+    if (gates / f"wait_{step}").exists():
+        (gates / f"at_{step}").touch()
+        while (gates / f"wait_{step}").exists():
+            time.sleep(0.01)
+
+
+def _figures(readout):
+    figure = Figure((2, 2))
+    figure.add_subplot().imshow(readout["weights"])
+    return {"weights": figure}
+
+
+class Pair(NamedTuple):
+    """A container of data."""
+
+    first: Any
+    second: Any
+
+
+MADE = []  # names of the data that were made
+
+
+def arrays(*, num: int = 6) -> dict[str, np.ndarray]:
+    """Data that a config can name."""
+    MADE.append("arrays")
+    return {"x": np.zeros((num, 2), np.float32)}
 
 
 def config() -> fdl.Config:
     """40 steps in chunks of 5."""
     return fdl.Config(
-        Experiment, task=fdl.Config(task), num_steps=40, chunk=5, eval_every=10, save_every=10
+        Experiment,
+        task=fdl.Config(task),
+        num_steps=40,
+        chunk=5,
+        eval_every=20,
+        save_every=10,
+        keep=2,
     )

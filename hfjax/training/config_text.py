@@ -45,7 +45,7 @@ def _register(function: Callable) -> None:
         module, name = function.__module__, function.__qualname__
         if _resolve(module, name) is function:
             serialization.register_constant(module, name, compare_by_identity=True)
-    except (AttributeError, ImportError, ValueError):
+    except Exception:
         pass  # a plain function or class needs no registration; dump_json refuses the others
 
 
@@ -184,6 +184,9 @@ class _Writer:
             for tag in node.__argument_tags__.get(name, ()):
                 text = f"{self._name(tag)}.new({text})"
             items.append(text if isinstance(name, int) else f"{name}={text}")
+        for name, tags in node.__argument_tags__.items():
+            if name not in node.__arguments__:  # the trainer fills it in
+                items += [f"{name}={self._name(tag)}.new()" for tag in tags]
         text = _enclose(f"fdl.{type(node).__name__}(", items, ")", 0 if shared else indent)
         if not shared:
             return text

@@ -108,7 +108,7 @@ def load_readout(workdir: str | os.PathLike) -> tuple[int, dict[str, np.ndarray]
     if not paths:
         raise InputError(f"{workdir} holds no readout yet: its run has not been evaluated.")
     try:
-        with np.load(paths[-1]) as arrays:
+        with np.load(io.BytesIO(paths[-1].read_bytes())) as arrays:
             return int(paths[-1].stem), dict(arrays)
     except UNREADABLE as error:
         raise InputError(f"{paths[-1]} cannot be read ({one_line(error)}).") from error

@@ -1,0 +1,86 @@
+"""W&B, TensorBoard and traces."""
+
+import signal
+import sys
+import types
+
+import pytest
+
+from hfjax.training import log
+from tests.command_line import hfjax_here
+
+TOY = ("--fdl_config=tests.toy.config", "--writers=wandb,jsonl,terminal")
+
+
+def test_wandb_goes_on_in_the_same_run_and_its_failure_stops_nothing(tmp_path, monkeypatch):
+    offline = (*TOY, f"--workdir={tmp_path}/run", "--wandb_mode=offline")
+    with monkeypatch.context() as patch:
+        write = log.Jsonl.scalars
+
+        def then_stop(self, step, values):
+            write(self, step, values)
+            if step == 5:
+                signal.raise_signal(signal.SIGTERM)
+
+        patch.setattr(log.Jsonl, "scalars", then_stop)
+        code, out, error = hfjax_here(*offline)
+    assert (code, error) == (0, "")
+    assert "Stopped by SIGTERM at step 5" in out
+    sync = f"wandb sync {tmp_path}/run/wandb/offline-run-*"
+    assert sync in out
+    code, out, error = hfjax_here(*offline)
+    assert (code, error) == (0, "")
+    assert sync in out
+    run_id = (tmp_path / "run" / "wandb" / "run_id").read_text()
+    parts = list((tmp_path / "run" / "wandb").glob("offline-run-*"))
+    assert len(parts) == 2
+    assert all(part.name.endswith(run_id) for part in parts)
+
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "wandb").write_text("a file where W&B wants a folder")
+    code, out, error = hfjax_here(*TOY, f"--workdir={tmp_path}/other")
+    assert (code, error) == (0, "")
+    assert "warning: the wandb writer failed and is off" in out
+    assert "Complete after 40 steps" in out
+
+
+def test_wandb_gets_the_settings_and_the_origin_of_a_run_whose_url_is_shown(tmp_path, monkeypatch):
+    given = {}
+
+    def init(**settings):
+        given.update(settings)
+        return types.SimpleNamespace(
+            url="https://wandb.example/run",
+            define_metric=lambda *_, **__: None,
+            log=lambda values: None,
+            finish=lambda: None,
+        )
+
+    fake = types.SimpleNamespace(
+        init=init, Settings=dict, Image=str, login=lambda **_: True, __name__="wandb"
+    )
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    flags = (*TOY, "--wandb_mode=online", "--wandb_group=g", "--fdl_set=num_steps=5")
+    code, out, error = hfjax_here(*flags, f"--workdir={tmp_path}/run")
+    assert (code, error) == (0, "")
+    assert "W&B: https://wandb.example/run" in out
+    assert "  W&B          https://wandb.example/run" in out.split("Complete after")[1]
+    assert given["mode"] == "online"
+    assert given["group"] == "g"
+    config = given["config"]
+    assert config["task.num_units"] == 4
+    assert config["fdl_config"] == "tests.toy.config"
+    assert config["fiddlers"] == []
+    assert {"command", "commit", "hfjax", "packages"} <= set(config)
+
+
+def test_tensorboard_and_profile_leave_their_files(tmp_path):
+    pytest.importorskip("tensorboardX")
+    code, out, error = hfjax_here(
+        *TOY, f"--workdir={tmp_path}", "--writers=tensorboard,terminal", "--profile"
+    )
+    assert (code, error) == (0, "")
+    assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
+    assert list((tmp_path / "profile").rglob("*.trace.json.gz"))
+    assert "A trace of steps 5 to 10" in out
+    assert not (tmp_path / "metrics.jsonl").exists()

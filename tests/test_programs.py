@@ -1,0 +1,98 @@
+"""The device programs: keys, chunks, populations, devices."""
+
+import dataclasses
+import functools
+
+import fiddle as fdl
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hfjax.errors import InputError
+from hfjax.task import Whole
+from hfjax.training.experiment import Experiment
+from hfjax.training.programs import make_programs
+from tests import toy
+
+
+def experiment(**settings):
+    config = toy.config()
+    for name, value in settings.items():
+        owner = config if name in Experiment.__dataclass_fields__ else config.task
+        setattr(owner, name, value)
+    return fdl.build(config)
+
+
+@functools.cache
+def after_20_steps(num_devices, seeds, seed=5):
+    programs = make_programs(experiment(seeds=seeds, seed=seed), jax.devices()[:num_devices])
+    return programs.chunk(programs.init(), 20)
+
+
+def test_chunks_equal_a_plain_loop_over_steps():
+    task = experiment().task
+    init_key, train_key, _ = jax.random.split(jax.random.key(5), 3)
+    state, losses = task.init(init_key, ()), []
+    for i in range(7):
+        sample_key, step_key = jax.random.split(jax.random.fold_in(train_key, i))
+        state, scalars = task.step(state, task.sample((), sample_key), step_key)
+        losses.append(scalars["loss"])
+    programs = make_programs(experiment(seed=5), jax.devices()[:1])
+    train_state, first = programs.chunk(programs.init(), 3)
+    train_state, second = programs.chunk(train_state, 4)
+    assert train_state.step == 7
+    np.testing.assert_allclose(train_state.state["params"]["w"], state["params"]["w"], rtol=1e-5)
+    np.testing.assert_allclose(jnp.concatenate([first["loss"], second["loss"]]), losses, rtol=1e-5)
+
+
+def test_member_of_a_population_is_the_single_run_of_its_seed():
+    many, scalars = after_20_steps(1, 8)
+    alone, alone_scalars = after_20_steps(1, 1, seed=12)
+    assert scalars["loss"].shape == (20, 8)
+    np.testing.assert_allclose(scalars["loss"][:, 7], alone_scalars["loss"], rtol=1e-4)
+    np.testing.assert_allclose(
+        many.state["params"]["w"][7], alone.state["params"]["w"], rtol=1e-4, atol=1e-5
+    )
+    assert not np.allclose(scalars["loss"][:, 0], scalars["loss"][:, 1])
+
+
+@pytest.mark.parametrize(("num_devices", "seeds", "seed"), [(2, 1, 12), (8, 1, 12), (8, 8, 5)])
+def test_devices_divide_the_work_and_change_nothing(num_devices, seeds, seed):
+    state_one, scalars_one = after_20_steps(1, seeds, seed)
+    state, scalars = after_20_steps(num_devices, seeds, seed)
+    np.testing.assert_allclose(scalars["loss"], scalars_one["loss"], rtol=1e-5)
+    weights = state.state["params"]["w"]
+    assert len(weights.sharding.device_set) == num_devices
+    assert weights.sharding.is_fully_replicated == (seeds == 1)
+    np.testing.assert_allclose(weights, state_one.state["params"]["w"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("seeds", [1, 8])
+def test_a_whole_batch_is_given_to_every_device(seeds):
+    """Of a size, 6, that eight devices cannot divide."""
+    divided = experiment(batch_size=6, seeds=seeds)
+    sample, step = divided.task.sample, divided.task.step
+    whole = divided.task._replace(
+        sample=lambda data, key: Whole(sample(data, key)),
+        step=lambda state, batch, key: step(state, batch.data, key),
+    )
+    one = make_programs(divided, jax.devices()[:1])
+    eight = make_programs(dataclasses.replace(divided, task=whole), jax.devices()[:8])
+    state_one, _ = one.chunk(one.init(), 5)
+    state, _ = eight.chunk(eight.init(), 5)
+    weights = state.state["params"]["w"]
+    assert len(weights.sharding.device_set) == 8
+    np.testing.assert_allclose(weights, state_one.state["params"]["w"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 6}, "the batch size must be a multiple of the number of devices"),
+        ({"seeds": 3}, "seeds must be a multiple of the number of devices"),
+    ],
+)
+def test_indivisible_work_is_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        make_programs(experiment(**settings), jax.devices()[:8])

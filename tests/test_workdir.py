@@ -1,0 +1,183 @@
+"""A run's folder: who owns it, what damages it survives, where it came from, drawing it again."""
+
+import json
+import os
+import pathlib
+import shutil
+import stat
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import hfjax
+from hfjax.errors import InputError
+from hfjax.training import provenance, redraw
+from hfjax.training import workdir as wd
+from tests import toy
+from tests.command_line import hfjax_here, tree
+
+TOY = "--fdl_config=tests.toy.config"
+
+
+@pytest.fixture
+def copy(tmp_path, complete_run):
+    """A complete run that a test may change."""
+    return pathlib.Path(shutil.copytree(complete_run, tmp_path / "run"))
+
+
+def replace(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_workdir_that_cannot_be_written_is_refused(tmp_path):
+    if os.geteuid() == 0:  # root may write anywhere but here
+        workdir = "/proc/hfjax"
+    else:
+        tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+        workdir = tmp_path / "run"
+    code, _, error = hfjax_here(TOY, f"--workdir={workdir}")
+    assert code == 2
+    assert error.startswith(f"hfjax: the workdir {workdir} cannot be written")
+    assert error.count("\n") == 1
+
+
+def test_workdir_of_another_config_is_refused_untouched(complete_run):
+    before = tree(complete_run)
+    flags = (TOY, f"--workdir={complete_run}", "--seed=3", "--fdl_set=task.nan_at=7")
+    code, _, error = hfjax_here(*flags)
+    assert code == 2
+    assert "task.nan_at is -1 there, 7 here; seed is 0 there, 3 here" in error
+    assert tree(complete_run) == before
+
+
+def test_damaged_newest_checkpoint_is_set_aside(copy, complete_run):
+    for file in (copy / "checkpoints" / "40").rglob("d/*"):  # every array's bytes
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    code, out, error = hfjax_here(TOY, f"--workdir={copy}")
+    assert (code, error) == (0, "")
+    assert "warning: the checkpoint of step 40 cannot be read" in out
+    assert "Resuming at step 30 of 40" in out
+    assert (copy / "corrupt_checkpoints" / "40").is_dir()
+    assert tree(copy)["metrics.jsonl"] == tree(complete_run)["metrics.jsonl"]
+    np.testing.assert_array_equal(
+        hfjax.load(copy).state["params"]["w"], hfjax.load(complete_run).state["params"]["w"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"name": "task"', '"name": "tusk"', "names tests.toy.tusk, which cannot be imported"),
+        ('"tests.toy"', '"tests.joy"', "names tests.joy.task, which cannot be imported"),
+        ('"num_units"', '"num_cells"', "sets 'num_cells' of tests.toy.task, which has no such"),
+        ('"tests.toy"', '"tests.to', "is damaged"),
+        ('"root"', '"boot"', "is damaged"),
+    ],
+)
+def test_config_that_cannot_be_loaded_is_one_sentence(copy, capsys, old, new, message):
+    """In load, redraw, and a run that would resume or start from it."""
+    replace(copy / "config.json", old, new)
+    if new == '"tests.to':
+        text = (copy / "config.json").read_text()
+        (copy / "config.json").write_text(text[: text.index(new)])
+    for call in (hfjax.load, redraw.redraw):
+        with pytest.raises(InputError, match=f"config.json {message}") as error:
+            call(copy)
+        assert f"written by hfjax {hfjax.__version__}" in str(error.value)
+        assert "\n" not in str(error.value)
+    assert redraw.main([str(copy)]) == 2
+    assert message in capsys.readouterr().err
+    before = tree(copy)
+    for flags in ((f"--workdir={copy}",), (f"--init_from={copy}", f"--workdir={copy}_2")):
+        code, _, error = hfjax_here(TOY, *flags)
+        assert code == 2
+        assert message in error
+        assert error.count("\n") == 1
+    assert tree(copy) == before
+
+
+def test_provenance_names_software_command_devices_and_every_start(copy):
+    (record,) = provenance.read(copy)
+    assert record["hfjax"] == hfjax.__version__
+    assert record["fdl_config"] == "tests.toy.config"
+    assert record["fiddlers"] == []
+    assert record["packages"]["jax"] == jax.__version__
+    assert record["devices"] == {"platform": "cpu", "kind": "cpu", "number": 1}
+    assert record["command"].split()[0] in (sys.orig_argv[0], f"'{sys.orig_argv[0]}'")
+    for part in ("checkpoints", "readout"):
+        shutil.rmtree(next((copy / part).glob("*40*")), ignore_errors=True)
+    assert hfjax_here(TOY, f"--workdir={copy}")[0] == 0
+    assert [r["step"] for r in provenance.read(copy)] == [0, 30]
+
+
+def test_commit_is_marked_where_tracked_files_were_changed(tmp_path):
+    assert provenance.commit(tmp_path) is None  # no repository
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+
+    def git(*arguments):
+        name = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        provenance.subprocess.run(
+            ["git", "-C", str(tmp_path), *name, *arguments], check=True, capture_output=True
+        )
+
+    git("init")
+    assert provenance.commit(package) is None  # a package that the repository does not track
+    git("add", ".")
+    git("commit", "-m", "first")
+    clean = provenance.commit(package)
+    assert len(clean) == 40
+    (package / "__init__.py").write_text("changed = 1")
+    assert provenance.commit(package) == f"{clean}-dirty"
+
+
+@pytest.mark.parametrize("damage", ["[", '{"a": 1}', "null", "[1]"])
+def test_damaged_provenance_stops_nothing(copy, damage):
+    (copy / "provenance.json").write_text(damage)
+    np.testing.assert_array_equal(provenance.read(copy), [])
+    assert hfjax.load(copy).config.task.num_units == 4
+    provenance.append(copy, {"step": 7})
+    assert provenance.newest(copy) == {"step": 7}
+
+
+def test_shapes_of_data_are_stored_and_read_back():
+    data = {
+        "x": np.zeros((3, 2), np.uint8),
+        "pair": (np.float32(1), [1.5, 2]),
+        "named": toy.Pair(np.zeros(4, bool), ()),
+    }
+    stored = json.loads(json.dumps(provenance.shapes_to_json(data)))
+    back = provenance.shapes_from_json(stored)
+    assert jax.tree.structure(back) == jax.tree.structure(data)
+    for ours, theirs in zip(jax.tree.leaves(back), jax.tree.leaves(data), strict=True):
+        assert jax.typeof(theirs).shape == ours.shape
+        assert jax.typeof(theirs).dtype == ours.dtype
+        assert jax.typeof(theirs).weak_type == ours.weak_type
+
+
+def test_redraw_draws_the_same_figures_again(copy):
+    names = sorted(p.name for p in (copy / "figures").iterdir())
+    step, readout = wd.load_readout(copy)
+    assert step == 40
+    assert readout["weights"].shape == (4, 4)
+    shutil.rmtree(copy / "figures")
+    assert redraw.main([str(copy)]) == 0
+    assert sorted(p.name for p in (copy / "figures").iterdir()) == names
+    shutil.rmtree(copy / "figures")
+    (copy / "config.json").unlink()
+    for settings in ({"task": toy.task()}, {"config": toy.config()}):
+        assert sorted(redraw.redraw(copy, **settings)) == ["training", "weights"]
+
+
+def test_damaged_readout_is_one_sentence(copy, capsys):
+    path = copy / "readout" / "000000040.npz"
+    path.write_bytes(path.read_bytes()[:100])
+    assert redraw.main([str(copy)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"hfjax: {path} cannot be read")
+    assert error.count("\n") == 1

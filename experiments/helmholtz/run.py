@@ -43,7 +43,7 @@ def population(
     """
 
     @jax.jit
-    def train(key):
+    def train(key: jax.Array) -> tuple[Any, Any, Any]:
         init_key, train_key = jax.random.split(key)
         start = task.init(init_key, ())
         end, losses = jax.lax.scan(
@@ -188,7 +188,7 @@ def rules(num_seeds: int) -> str:
             )
 
             @jax.jit
-            def losses_of(key, task=task):
+            def losses_of(key: jax.Array, task: Task = task) -> jax.Array:
                 init_key, train_key = jax.random.split(key)
                 keys = jax.random.split(train_key, HALF_HOUR)
                 start = task.init(init_key, ())
@@ -407,7 +407,7 @@ def sweep(num_seeds: int) -> str:
 
     @jax.jit
     @partial(jax.vmap, in_axes=(0, None))
-    def member(thetas, key):
+    def member(thetas: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         keys = jax.random.split(key, 4)
         gated = machine._replace(thetas=thetas)
         state = helmholtz.HelmholtzState(

@@ -1,0 +1,187 @@
+"""The tables and figures of RESULTS.md.
+
+    python experiments/biohsic/run.py --only=lif                  # linear and XOR, and variants
+    python experiments/biohsic/run.py --only=lif_baselines        # the same by back-propagation
+    python experiments/biohsic/run.py --only=digits               # scikit-learn's digits
+    python experiments/biohsic/run.py --only=cnn_digits           # the same, convolutional networks
+    python experiments/biohsic/run.py --only=memory               # windows of 2 to 32, digits
+    python experiments/biohsic/run.py --only=reservoir_digits     # the reservoir, needs no file
+    python experiments/biohsic/run.py --only=mnist_10k --only=reservoir --data_dir=FOLDER
+    python experiments/biohsic/run.py --only=mnist --only=fashion_mnist --data_dir=FOLDER
+    python experiments/biohsic/run.py --only=cifar10 --data_dir=FOLDER
+
+Without --only all of them run, which needs the files of all data sets and, for CIFAR-10, days. See
+`experiments/harness.py`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import fiddle as fdl
+import numpy as np
+
+from experiments import harness
+from experiments.harness import Row, Run, Study
+from hfjax import figures
+from hfjax.models import biohsic
+
+LEARNERS = {
+    "rule": (),
+    "HSIC gradient": ("hsic_gradient",),
+    "back-propagation": ("back_propagation",),
+    "single layer": ("single_layer",),
+}
+CNN = {"task.network": fdl.Config(biohsic.cnn, channels=(16, 32))}
+CIFAR_CONSTANTS = {
+    "task.bottleneck": fdl.Config(
+        biohsic.Bottleneck, gamma=50.0, sigma_x=1.0, sigma_y=0.1, sigma_z=0.5
+    ),
+    "task.optimizer.learning_rate": 5e-5,
+}
+
+
+def images(*data: str) -> dict[str, Row]:
+    """All learners on one data set."""
+    return {name: Row("biohsic", (*data, *learner)) for name, learner in LEARNERS.items()}
+
+
+def toy(data: str, *fiddlers: str) -> str:
+    """The name of a row on one of the two toy problems."""
+    return ", ".join((data, *fiddlers))
+
+
+ACCURACY_ROWS = {
+    "lif": {
+        toy(data, *fiddlers): Row("biohsic_lif", (data, *fiddlers))
+        for data in ("linear", "xor")
+        for fiddlers in ((), ("unscaled",), ("reset",), ("unscaled", "reset"))
+    },
+    "lif_baselines": {
+        f"{toy(data, *fiddlers)}, batches of {size}": Row(
+            "biohsic_lif",
+            (data, *fiddlers, "back_propagation"),
+            {"task.memory.window": size, "task.memory.stride": size},
+        )
+        for data in ("linear", "xor")
+        for fiddlers in ((), ("unscaled",))
+        for size in (256, 6)
+    },
+    "digits": images("digits"),
+    "mnist_10k": images("mnist_10k"),
+    "mnist": images(),
+    "fashion_mnist": images("fashion_mnist"),
+    "cifar10": images("cifar10"),
+    "cnn_digits": {
+        "rule": Row("biohsic", ("digits",), CNN | CIFAR_CONSTANTS),
+        "back-propagation": Row("biohsic", ("digits", "back_propagation"), CNN),
+    },
+    "memory": {
+        str(window): Row("biohsic", ("digits",), {"task.memory.window": window})
+        for window in (2, 4, 8, 16, 32)
+    },
+}
+SEEDS = {"cnn_digits": 5, "cifar10": 1}  # of other sections 30
+NOISE: dict[str, dict[str, Any]] = {
+    "no noise": {},
+    "noise in units 0.05": {"task.cell.unit_noise": 0.05},
+    "noise in outputs 0.5": {"task.cell.output_noise": 0.5},
+    "both": {"task.cell.unit_noise": 0.05, "task.cell.output_noise": 0.5},
+}
+# (section, row, figure of the run) -> its name in RESULTS.md
+KEPT = {
+    ("lif", "linear", "decision_boundary"): "linear_decision_boundary",
+    ("lif", "xor", "decision_boundary"): "xor_decision_boundary",
+    ("lif", "xor", "information_plane"): "xor_information_plane",
+    ("mnist_10k", "rule", "information_plane"): "mnist_10k_information_plane",
+    ("reservoir", "no noise", "traces"): "reservoir_traces",
+    ("reservoir", "no noise", "error"): "reservoir_error",
+}
+
+
+def train_rows(study: Study, rows: Mapping[str, Row]) -> dict[str, Run]:
+    """Train the rows of a section, and keep those figures of its runs that RESULTS.md shows."""
+    runs = study.train_rows(rows)
+    for (section, row, figure), name in KEPT.items():
+        if section == study.section and row in runs:
+            study.keep(runs[row], figure, name)
+    return runs
+
+
+# --- Networks that classify ---
+
+
+def accuracies(study: Study) -> str:
+    """Accuracy of every row, HSIC of its layers, and the figure of the section."""
+    runs = train_rows(study, ACCURACY_ROWS[study.section])
+    curves = {row: 100 * run.curve("eval/test_accuracy") for row, run in runs.items()}
+    if study.section == "memory":
+        figure = figures.points_with_spread(
+            {int(row): values[-1] for row, values in curves.items()},
+            x_label="samples in working memory (window)",
+            y_label="test accuracy (%)",
+            title="The rule with a longer and a shorter memory",
+        )
+    else:
+        figure = figures.curves_with_spread(
+            curves,
+            x_label="epoch",
+            y_label="test accuracy (%)",
+            title=f"{study.section}: mean of {study.seeds} models, band of one deviation",
+        )
+    study.save(study.section, figure, dpi=110)
+    return f"{accuracy_table(runs)}\n\n{information_table(runs)}"
+
+
+def accuracy_table(runs: Mapping[str, Run]) -> str:
+    """Test accuracy at the last epoch, and at the epoch whose mean over seeds is best."""
+    head = ["", "last epoch (%)", "best epoch (%)", "its number", "training, last epoch (%)"]
+    lines = []
+    for row, run in runs.items():
+        test = 100 * run.curve("eval/test_accuracy")
+        best = 1 + int(test[1:].mean(axis=1).round(4).argmax())  # ties go to the first epoch
+        training = 100 * run.curve("eval/train_accuracy")[-1]
+        cells = (harness.spread(test[-1]), harness.spread(test[best]), str(best))
+        lines.append([row, *cells, harness.spread(training)])
+    return harness.table(head, lines)
+
+
+def information_table(runs: Mapping[str, Run]) -> str:
+    """HSIC of each layer with input and class at the last epoch, test samples."""
+    lines = []
+    for row, run in runs.items():
+        scalars = run.evaluation()
+        num_layers = sum(name.startswith("hsic_xz_") for name in scalars)
+        lines += [
+            [row, str(i), *(harness.spread(scalars[f"hsic_{pair}_{i}"]) for pair in ("xz", "yz"))]
+            for i in range(1, 1 + num_layers)
+        ]
+    return harness.table(["", "layer", "HSIC(x, z)", "HSIC(y, z)"], lines)
+
+
+# --- The reservoir ---
+
+
+def reservoir(study: Study) -> str:
+    """Normalised errors after the first epoch and the last, without and with noise."""
+    fiddlers = ("laptop",) if study.section == "reservoir_digits" else ()
+    rows = {name: Row("reservoir", fiddlers, settings) for name, settings in NOISE.items()}
+    names = ("train/error", "train/last_step_error", "eval/replay_error", "eval/frozen_error")
+    lines = []
+    for row, run in train_rows(study, rows).items():
+        cells = []
+        for name in names:
+            values = np.median(run.curve(name), axis=1)
+            first = 1 if name.startswith("eval") else 0  # evaluation begins before training
+            cells.append(f"{values[first]:.2g}, {values[-1]:.2g}")
+        lines.append([row, *cells])
+    return harness.table(["after the first epoch, after the last", *names], lines)
+
+
+SECTIONS = {
+    **{name: harness.Section(accuracies, SEEDS.get(name, 30)) for name in ACCURACY_ROWS},
+    "reservoir": harness.Section(reservoir),
+    "reservoir_digits": harness.Section(reservoir),
+}
+
+if __name__ == "__main__":
+    harness.main(__file__, __doc__, SECTIONS)

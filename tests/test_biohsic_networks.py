@@ -77,6 +77,21 @@ def test_the_convolution_as_a_product_equals_that_of_flax():
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_the_norm_equals_that_of_flax():
+    """Of rectified drives, and its gradient."""
+    a = 3 + 2 * jax.random.normal(jax.random.key(0), (4, 7))
+    norm = nn.LayerNorm(use_scale=False, use_bias=False)
+
+    def theirs(a):
+        return norm.apply({}, nn.relu(a))
+
+    def slope(f):
+        return jit(jax.grad(lambda a: jnp.sum(jnp.sin(f(a)))))(a)
+
+    np.testing.assert_allclose(networks.normalised(a), theirs(a), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(slope(networks.normalised), slope(theirs), rtol=1e-3, atol=1e-5)
+
+
 def test_pooling_refuses_odd_sides():
     images = jnp.arange(8.0).reshape(1, 2, 4, 1)
     np.testing.assert_allclose(networks.average_pool_2x2(images).ravel(), [2.5, 4.5])

@@ -46,13 +46,15 @@ def flat(x: jax.Array) -> jax.Array:
 
 
 def normalised(a: jax.Array) -> jax.Array:
-    """layer_norm(relu(a)) over the last axis, without scale or bias; to be called in a module.
+    """layer_norm(relu(a)): (r - mean) / sqrt(variance + 1e-6) over the last axis, r = max(a, 0).
 
-    The variance is that of the centred numbers, not the difference of two means (Flax's default),
-    so that no digits are lost.
+    Without scale or bias. Equal to `flax.linen.LayerNorm`, which makes the rule a fifth slower in
+    an MLP on the CPU: XLA computes the gradient of the norm anew for each weight, in its fusion of
+    the rank-one gradient with the optimizer, and that of Flax's formula has more operations.
     """
-    norm = nn.LayerNorm(use_scale=False, use_bias=False, use_fast_variance=False)
-    return norm(nn.relu(a))
+    r = nn.relu(a)
+    centred = r - jnp.mean(r, axis=-1, keepdims=True)
+    return centred / jnp.sqrt(jnp.mean(centred**2, axis=-1, keepdims=True) + 1e-6)
 
 
 def average_pool_2x2(images: jax.Array) -> jax.Array:

@@ -400,29 +400,6 @@ def lstm_recurrent(params: Any) -> jax.Array:
     return jnp.concatenate([params["cell"][f"h{gate}"]["kernel"] for gate in "ifgo"], axis=1)
 
 
-class DenseParams(NamedTuple):
-    """weights [in, out], bias [out]."""
-
-    weights: jax.Array
-    bias: jax.Array
-
-
-def dense_init(key: jax.Array, *, num_in: int, num_out: int) -> DenseParams:
-    """Weights normal (cut at two standard deviations) with variance 1/num_in, biases 0.
-
-    Raises ValueError where a size is below 1. Source: Flax `Dense`, LeCun's initialisation.
-    """
-    check.at_least(1, num_in=num_in, num_out=num_out)
-    weights = jax.nn.initializers.lecun_normal()(key, (num_in, num_out))
-    return DenseParams(weights, jnp.zeros(num_out, weights.dtype))
-
-
-def dense(params: DenseParams, x: jax.Array) -> jax.Array:
-    """x W + b: x [batch, in] -> [batch, out]."""
-    chex.assert_shape(x, (None, params.weights.shape[0]))
-    return x @ params.weights + params.bias[None]
-
-
 def leaky_step(u: jax.Array, drive: jax.Array, *, dt_s: float, tau_s: float) -> jax.Array:
     """One Euler step of a leaky integrator: u + (dt/tau) (drive - u), any shape, twice the same."""
     chex.assert_equal_shape([u, drive])

@@ -1,0 +1,119 @@
+"""What every config promises, as functions that a test of a new model can call.
+
+`tiny` makes a config small. `SMALL` names sizes: an argument of that name gets that value wherever
+a config of a task has it. A model that needs none of these names is tested at its own size.
+"""
+
+import inspect
+
+import fiddle as fdl
+import jax
+import jax.numpy as jnp
+from fiddle import daglish
+from fiddle.experimental import serialization
+
+from hfjax.data import recordings
+from hfjax.training import run as train
+from hfjax.training import schedules
+from tests import small
+
+SMALL = {
+    "batch_size": 8,
+    "num_units": 16,
+    # walks and their evaluation
+    "num_grid": 9,
+    "num_linear": 9,
+    "num_place": 16,
+    "num_steps": 5,
+    "num_map_walks": 200,
+    "num_rollouts": 4,
+    "rollout_steps": 20,
+    "num_bins": 21,
+    "num_noise_maps": 8,
+    "num_maps": 4,
+    # labelled samples
+    "steps_per_epoch": 1,
+    "num_eval": 8,
+    "num_hsic": 8,
+    "time_steps": 2,
+    "num_samples": 24,
+    # simulated time
+    "block_s": 0.5,
+    "mode_s": 2.0,
+    "between_s": 0.2,
+    "correlate_s": 1.0,
+    "max_lag_s": 0.5,
+    "decoder_s": 10.0,
+    "num_tests": 2,
+    "spin_up_s": 0.5,
+    "test_s": 2.0,
+    "pretraining_s": 1.0,
+    # atoms
+    "num_outer": 2,
+    "num_inner": 3,
+    "hidden": (4,),
+    "updates_per_step": 1,
+}
+
+
+def tiny(config: fdl.Config) -> fdl.Config:
+    """Make a config small enough for a test: sizes, data and two steps; returns it."""
+    data = config.data if isinstance(config.data, fdl.Config) else None
+    arguments = set(inspect.signature(fdl.get_callable(data)).parameters) if data else set()
+    if "data_dir" in arguments:  # files that are not here
+        config.data = fdl.Config(small.noise)
+    elif "maker" in arguments:
+        config.data = fdl.Config(small.transitions, maker=data.maker)
+    elif "path" in arguments:
+        data.path, data.max_gap_s = str(recordings._shipped("sargolini")), 0.1
+    for node, _ in daglish.iterate(config.task):
+        if isinstance(node, fdl.Config):
+            function = fdl.get_callable(node)
+            if function.__module__.partition(".")[0] != "optax" and function is not schedules.cosine:
+                for name in set(SMALL) & set(inspect.signature(function).parameters):
+                    setattr(node, name, SMALL[name])
+    config.num_steps, config.chunk, config.eval_every, config.save_every = 2, 1, 2, 2
+    return config
+
+
+def same_structure(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert (x.shape, x.dtype, x.weak_type) == (y.shape, y.dtype, y.weak_type)
+
+
+def check_shapes(config: fdl.Config) -> None:
+    """The config survives JSON, and its task's functions fit together in shape and dtype."""
+    restored = serialization.load_json(serialization.dump_json(config))
+    assert serialization.dump_json(restored) == serialization.dump_json(config)
+    experiment = train.build(restored)
+    task, data, key = experiment.task, experiment.data, jax.random.key(0)
+    state = jax.eval_shape(task.init, key, data)
+    batch = jax.eval_shape(task.sample, data, key)
+    assert len({leaf.shape[0] for leaf in jax.tree.leaves(batch)}) <= 1
+    new_state, scalars = jax.eval_shape(task.step, state, batch, key)
+    same_structure(new_state, state)
+    evaluated, readout = jax.eval_shape(task.evaluate, state, data, key)
+    for name, value in {**scalars, **evaluated}.items():
+        assert value.shape == (), name
+        assert jnp.issubdtype(value.dtype, jnp.floating), name
+    assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in readout.values())
+    assert set(experiment.show) <= {*scalars, *evaluated}
+
+
+def check_population(config: fdl.Config) -> None:
+    """Under vmap over seeds, every result gains a leading axis and nothing else changes."""
+    experiment = train.build(config)
+    task, data = experiment.task, experiment.data
+    keys = jax.random.split(jax.random.key(0), 3)
+    states = jax.eval_shape(jax.vmap(task.init, (0, None)), keys, data)
+    batches = jax.eval_shape(jax.vmap(task.sample, (None, 0)), data, keys)
+    new_states, scalars = jax.eval_shape(jax.vmap(task.step), states, batches, keys)
+    same_structure(new_states, states)
+    assert all(value.shape == (3,) for value in scalars.values())
+    one_state = jax.eval_shape(task.init, keys[0], data)
+    _, readout = jax.eval_shape(task.evaluate, one_state, data, keys[0])
+    _, readouts = jax.eval_shape(jax.vmap(task.evaluate, (0, None, 0)), states, data, keys)
+    assert {n: r.shape for n, r in readouts.items()} == {
+        n: (3, *r.shape) for n, r in readout.items()
+    }

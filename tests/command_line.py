@@ -1,15 +1,12 @@
 """Helpers that run the command line: in a process of its own, or in this one."""
 
-import atexit
 import contextlib
 import io
 import logging
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 
@@ -24,18 +21,6 @@ ROOT = pathlib.Path(__file__).parent.parent
 LIMIT_S = 900
 
 
-def _compile_cache() -> str:
-    """A folder in which the processes of this session share what they compile."""
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
-        return os.environ["JAX_COMPILATION_CACHE_DIR"]
-    folder = tempfile.mkdtemp(prefix="hfjax-compile-cache-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
-CACHE = _compile_cache()
-
-
 def start(*arguments: str, largest_file_kib: int | None = None) -> subprocess.Popen:
     """Start the command line with one CPU device and W&B off unless asked for.
 
@@ -46,12 +31,11 @@ def start(*arguments: str, largest_file_kib: int | None = None) -> subprocess.Po
         **os.environ,
         "PYTHONUNBUFFERED": "1",
         "COLUMNS": "120",
-        "JAX_COMPILATION_CACHE_DIR": CACHE,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     environment.pop("XLA_FLAGS", None)
     if largest_file_kib:  # the cache is on the full disk too
-        del environment["JAX_COMPILATION_CACHE_DIR"]
+        environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     if not any(a.startswith("--writers") for a in arguments):
         arguments = (*arguments, "--writers=jsonl,terminal")
     return subprocess.Popen(

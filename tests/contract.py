@@ -69,7 +69,10 @@ def tiny(config: fdl.Config) -> fdl.Config:
     for node, _ in daglish.iterate(config.task):
         if isinstance(node, fdl.Config):
             function = fdl.get_callable(node)
-            if function.__module__.partition(".")[0] != "optax" and function is not schedules.cosine:
+            if (
+                function.__module__.partition(".")[0] != "optax"
+                and function is not schedules.cosine
+            ):
                 for name in set(SMALL) & set(inspect.signature(function).parameters):
                     setattr(node, name, SMALL[name])
     config.num_steps, config.chunk, config.eval_every, config.save_every = 2, 1, 2, 2

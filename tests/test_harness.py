@@ -112,7 +112,7 @@ def test_flags_choose_sections_rows_seeds_and_budget(script):
 
 def test_scalars_of_a_run_have_an_axis_of_seeds_whatever_their_number():
     for seeds in (1, 3):
-        row = harness.Row("test_harness.small", settings={"num_steps": 20})
+        row = harness.Row("test_harness.small", settings={"num_steps": 20, "eval_every": 10})
         config = harness.make_config(row, seeds=seeds)
         trained = harness.train_in(harness.pathlib.Path(f"runs/{seeds}"), config)
         curve = trained.curve("eval/loss")  # at steps 0, 10 and 20

@@ -4,13 +4,14 @@ import jax
 import numpy as np
 import pytest
 
+import fdl_configs
 import hfjax
 from hfjax import decoders
 from hfjax.models.helmholtz import remapping
 from hfjax.models.helmholtz.path_integration import Protocol
 from hfjax.training import run as train
 from tests import small
-from tests.test_contract import tiny
+from tests.contract import tiny
 
 QUICK = Protocol(
     decoders=(decoders.ridge_decoder,), decoder_s=200.0, num_tests=20, spin_up_s=5.0, test_s=2.0
@@ -66,7 +67,7 @@ def test_the_three_conditions_are_measured_and_drawn(relearned):
 @pytest.mark.slow
 def test_remapping_starts_from_another_run(tmp_path):
     configs = [
-        small.without_evaluation(tiny(name, "ridge_only"))
+        small.without_evaluation(tiny(fdl_configs.make(name, "ridge_only")))
         for name in ("helmholtz_path_integration", "helmholtz_remapping")
     ]
     first, second = configs

@@ -117,7 +117,8 @@ def test_the_manual_shows_the_settings_after_fiddlers_and_overrides(capsys):
     out, error = capsys.readouterr()
     assert error == ""
     assert out.startswith("helmholtz_path_integration changed by torus: Helmholtz machine on a")
-    lines = {line.split()[0]: line for line in out.splitlines() if line.strip()}
+    indented = [line for line in out.splitlines() if line.startswith("  ")]
+    lines = {line.split()[0]: line for line in reversed(indented)}
     assert lines["task.circuit.num_place"].split()[1] == "225"
     assert lines["task.gate.fraction"].split()[1] == "0.25"
     assert "training steps in all" in lines["num_steps"]

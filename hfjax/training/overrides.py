@@ -55,6 +55,8 @@ def check_path(config: fdl.Config, path: str) -> None:
 
 
 def _steps(path: str) -> list[str | int]:
+    if not re.fullmatch(r"[^.\[\]]+(\.[^.\[\]]+|\[\d+\])*", path):
+        raise InputError(f"{path!r} is no path of a setting, as task.num_grid or show[0] is.")
     return [int(i) if i else name for name, i in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path)]
 
 

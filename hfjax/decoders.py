@@ -71,8 +71,18 @@ def ridge_decoder(
     chex.assert_equal_shape_prefix([rates, targets], 1)
     mean, mean_target = jnp.mean(rates, axis=0), jnp.mean(targets, axis=0)
     X, Y = rates - mean[None], targets - mean_target[None]
-    W = jnp.linalg.solve(X.T @ X + alpha * jnp.eye(X.shape[1], dtype=X.dtype), X.T @ Y)
+    W = _solve(X.T @ X + alpha * jnp.eye(X.shape[1], dtype=X.dtype), X.T @ Y)
     return (queries - mean[None]) @ W + mean_target[None]
+
+
+@jax.custom_batching.sequential_vmap
+def _solve(A: jax.Array, B: jax.Array) -> jax.Array:
+    """A^-1 B; under vmap one A after the other.
+
+    On a CPU a batch of LU decompositions waits for threads of the pool that it runs in. Several of
+    them at once, as in the evaluation of a population, then wait for ever.
+    """
+    return jnp.linalg.solve(A, B)
 
 
 def gaussian_process(

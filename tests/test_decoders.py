@@ -52,6 +52,15 @@ def ring_of_rates(seed, num_samples):
     return x, rates + 0.01 * rng.normal(size=rates.shape)
 
 
+def test_a_population_solves_one_ridge_regression_at_a_time():
+    """A batch of LU decompositions waits for the thread pool: several at once wait for ever."""
+    arrays = (jnp.ones((3, *shape)) for shape in ((20, 7), (20, 2), (5, 7)))
+    program = jax.jit(jax.vmap(decoders.ridge_decoder)).lower(*arrays).as_text()
+    factored = [line for line in program.splitlines() if "lapack_sgetrf_ffi" in line]
+    assert factored
+    assert all("tensor<7x7xf32>" in line and "tensor<3x" not in line for line in factored)
+
+
 def test_ridge_decoder_equals_scikit_learns():
     from sklearn.linear_model import Ridge
 

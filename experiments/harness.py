@@ -94,18 +94,21 @@ class Run(NamedTuple):
             if name.startswith("eval/")
         }
 
-    def readouts(self) -> dict[str, np.ndarray]:
-        """The newest readout of all members, [seed, ...], also of a population of one."""
-        _, readout = load_readout(self.workdir)
+    def readouts(self, index: int = -1) -> dict[str, np.ndarray]:
+        """A readout of all members, [seed, ...], also of a population of one.
+
+        index: of the readouts on disk, the newest by default. A config keeps a few (`keep`).
+        """
+        _, readout = load_readout(self.workdir, index)
         if "drawn_seed" not in readout:
             return {name: values[None] for name, values in readout.items()}
         return {name: values for name, values in readout.items() if name != "drawn_seed"}
 
-    def readout(self, member: int | None = None) -> dict[str, np.ndarray]:
-        """The newest readout of one member; by default of the median one, which the run draws."""
+    def readout(self, member: int | None = None, index: int = -1) -> dict[str, np.ndarray]:
+        """A readout of one member; by default of the median one, which the run draws."""
         if member is None:
-            member = int(load_readout(self.workdir)[1].get("drawn_seed", 0))
-        return {name: values[member] for name, values in self.readouts().items()}
+            member = int(load_readout(self.workdir, index)[1].get("drawn_seed", 0))
+        return {name: values[member] for name, values in self.readouts(index).items()}
 
 
 def make_config(row: Row, *, seeds: int, data_dir: str | None = None) -> fdl.Config:
@@ -169,12 +172,16 @@ class Study(NamedTuple):
         slug = re.sub(r"[^\w.+-]+", "_", name).strip("_")
         return train_in(self.runs / f"{slug}-{self.seeds}seeds", config)
 
-    def train_rows(self, rows: Mapping[str, Row]) -> dict[str, Run]:
-        """Train all rows, or those that --only names. Raises InputError for an unknown name."""
+    def chosen(self, rows: Mapping[str, Row]) -> dict[str, Row]:
+        """All rows, or those that --only names. Raises InputError for an unknown name."""
         for name in self.only:
             if name not in rows:
                 raise InputError(f"{self.section} has no row {name!r}; {nearest(name, rows)}")
-        return {name: self.train(name, rows[name]) for name in self.only or rows}
+        return {name: rows[name] for name in self.only or rows}
+
+    def train_rows(self, rows: Mapping[str, Row]) -> dict[str, Run]:
+        """Train the chosen rows."""
+        return {name: self.train(name, row) for name, row in self.chosen(rows).items()}
 
     def save(self, name: str, figure: Figure, *, dpi: int = 100) -> None:
         """Write a figure as NAME.png and free its memory."""

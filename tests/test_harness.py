@@ -125,6 +125,9 @@ def test_scalars_of_a_run_have_an_axis_of_seeds_whatever_their_number():
         drawn = harness.median_member(curve[-1])
         np.testing.assert_array_equal(trained.readout()["weights"], weights[drawn])
         np.testing.assert_array_equal(trained.readout(seeds - 1)["weights"], weights[-1])
+        untrained = trained.readouts(0)["weights"]  # the oldest that was kept
+        assert not np.array_equal(untrained, weights)
+        np.testing.assert_array_equal(trained.readout(0, 0)["weights"], untrained[0])
         with pytest.raises(KeyError, match="no scalar 'eval/error'"):
             trained.curve("eval/error")
 

@@ -102,16 +102,19 @@ def has_readout(workdir: pathlib.Path, step: int) -> bool:
     return (workdir / "readout" / f"{step:09d}.npz").exists()
 
 
-def load_readout(workdir: str | os.PathLike) -> tuple[int, dict[str, np.ndarray]]:
-    """(step, arrays) of a run's newest readout. Raises InputError where none can be read."""
+def load_readout(workdir: str | os.PathLike, index: int = -1) -> tuple[int, dict[str, np.ndarray]]:
+    """(step, arrays) of one of a run's readouts on disk, oldest first; by default of the newest.
+
+    Raises InputError where none can be read.
+    """
     paths = sorted((pathlib.Path(workdir) / "readout").glob("*.npz"))
     if not paths:
         raise InputError(f"{workdir} holds no readout yet: its run has not been evaluated.")
     try:
-        with np.load(io.BytesIO(paths[-1].read_bytes())) as arrays:
-            return int(paths[-1].stem), dict(arrays)
+        with np.load(io.BytesIO(paths[index].read_bytes())) as arrays:
+            return int(paths[index].stem), dict(arrays)
     except UNREADABLE as error:
-        raise InputError(f"{paths[-1]} cannot be read ({one_line(error)}).") from error
+        raise InputError(f"{paths[index]} cannot be read ({one_line(error)}).") from error
 
 
 def save_figures(workdir: pathlib.Path, figures: Mapping[str, Figure]) -> dict[str, pathlib.Path]:

@@ -211,12 +211,15 @@ def _is_config_code(value: Any) -> bool:
 def _from_file(path: str) -> Chosen:
     """The config of a file, with the fiddlers of every config of the same task."""
     import fiddle as fdl
-    from fiddle.experimental import serialization
+
+    from hfjax.training import config_text
 
     try:
-        config = serialization.load_json(pathlib.Path(path).read_text())
+        config = config_text.from_json(pathlib.Path(path).read_text())
         task = fdl.get_callable(config.task)
-    except Exception as error:  # a damaged file may raise anything
+    except InputError as error:
+        raise InputError(f"{path} {error}.") from error
+    except Exception as error:  # another file may raise anything
         raise InputError(f"{path} is no config ({one_line(error)}).") from error
     alike = [f for f in our_configs().configs().values() if fdl.get_callable(f().task) is task]
     known = {n: g for f in alike for n, g in our_configs().fiddlers_of(f).items()}

@@ -5,6 +5,7 @@ import io
 import logging
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import pytest
 from absl import logging as absl_logging
 
 from hfjax.__main__ import main
+from hfjax.training import log
 
 ROOT = pathlib.Path(__file__).parent.parent
 # Only a process that hangs reaches this limit; a busy machine does not.
@@ -98,3 +100,15 @@ def tree(folder: pathlib.Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def stop_after(last: int, patch: pytest.MonkeyPatch) -> None:
+    """Have a run in this process stopped by SIGTERM once step `last` is recorded."""
+    write = log.Jsonl.scalars
+
+    def then_stop(self, step, values):
+        write(self, step, values)
+        if step == last:
+            signal.raise_signal(signal.SIGTERM)
+
+    patch.setattr(log.Jsonl, "scalars", then_stop)

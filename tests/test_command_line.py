@@ -8,7 +8,7 @@ import pytest
 
 import hfjax
 from hfjax.training import log
-from tests.command_line import finish, hfjax_here, start, wait_until
+from tests.command_line import finish, hfjax_here, start, stop_after, wait_until
 from tests.command_line import hfjax as command
 
 TOY = "--fdl_config=tests.toy.config"
@@ -94,14 +94,7 @@ def test_stopped_and_killed_it_goes_on_and_ends_bit_identical(tmp_path, gates):
 def test_full_disk_ends_in_a_sentence_with_the_last_checkpoint_intact(tmp_path, monkeypatch):
     large = (TOY, "--fdl_set=task.num_units=200", f"--workdir={tmp_path}")
     with monkeypatch.context() as patch:
-        write = log.Jsonl.scalars
-
-        def then_stop(self, step, values):
-            write(self, step, values)
-            if step == 10:
-                signal.raise_signal(signal.SIGTERM)
-
-        patch.setattr(log.Jsonl, "scalars", then_stop)
+        stop_after(10, patch)
         code, out, _ = hfjax_here(*large)
     assert code == 0
     assert "Stopped by SIGTERM at step 10" in out

@@ -1,13 +1,11 @@
 """W&B, TensorBoard and traces."""
 
-import signal
 import sys
 import types
 
 import pytest
 
-from hfjax.training import log
-from tests.command_line import hfjax_here
+from tests.command_line import hfjax_here, stop_after
 
 TOY = ("--fdl_config=tests.toy.config", "--writers=wandb,jsonl,terminal")
 
@@ -15,14 +13,7 @@ TOY = ("--fdl_config=tests.toy.config", "--writers=wandb,jsonl,terminal")
 def test_wandb_goes_on_in_the_same_run_and_its_failure_stops_nothing(tmp_path, monkeypatch):
     offline = (*TOY, f"--workdir={tmp_path}/run", "--wandb_mode=offline")
     with monkeypatch.context() as patch:
-        write = log.Jsonl.scalars
-
-        def then_stop(self, step, values):
-            write(self, step, values)
-            if step == 5:
-                signal.raise_signal(signal.SIGTERM)
-
-        patch.setattr(log.Jsonl, "scalars", then_stop)
+        stop_after(5, patch)
         code, out, error = hfjax_here(*offline)
     assert (code, error) == (0, "")
     assert "Stopped by SIGTERM at step 5" in out

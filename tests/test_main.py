@@ -10,6 +10,7 @@ from fiddle.experimental import serialization
 
 import fdl_configs
 from hfjax.__main__ import main
+from hfjax.training import config_text
 from tests import toy
 
 
@@ -201,6 +202,7 @@ def test_a_folder_fdl_configs_of_the_current_directory_hides_none_of_ours(tmp_pa
 import os, sys
 sys.path.insert(0, os.getcwd())  # as python -m does
 from hfjax.__main__ import main
+from hfjax.training import config_text
 assert main(["hfjax", "--help"]) == 0
 for config in ("mine", "fdl_configs.theirs.mine", "pattern_formation"):
     assert main(["hfjax", f"--fdl_config={config}", "--print_config"]) == 0
@@ -226,3 +228,14 @@ def test_a_config_file_has_the_fiddlers_of_its_model(tmp_path, capsys):
     flags = (f"--fdl_config_file={path}", "--fiddler=hierarchy", "--print_config")
     assert main(["hfjax", *flags]) == 0
     assert "task.num_maps=64" in capsys.readouterr()[0]
+
+
+def test_a_config_file_that_names_what_is_not_here_says_which_name(tmp_path, capsys):
+    path = tmp_path / "config.json"
+    text = config_text.to_json(toy.config()).replace('"task"', '"tusk"')
+    for content, message in ((text, "tests.toy.tusk, which cannot be imported"), ("{", "damaged")):
+        path.write_text(content)
+        assert main(["hfjax", f"--fdl_config_file={path}", "--print_config"]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1

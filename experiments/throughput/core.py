@@ -139,6 +139,23 @@ def flop(products: Mapping[str, Product]) -> int:
     return sum(each.calls * each.flop for each in products.values())
 
 
+def step_rows(products: Mapping[str, Product], times: Mapping[str, float]) -> list[Row]:
+    """A training step beside its products alone; `times` are the medians of both."""
+    least_ms = floor_ms(products, times)
+    return [
+        Row(
+            "training step, sampling included",
+            times["step"],
+            f"{least_ms / times['step']:.0%} of the rate of its products alone",
+        ),
+        Row(
+            "its matrix products (floor)",
+            least_ms,
+            f"{flop(products) / least_ms / 1e6:.0f} Gflop/s",
+        ),
+    ]
+
+
 @contextmanager
 def without_warnings() -> Iterator[None]:
     """Silence RatInABox's import and its environments."""

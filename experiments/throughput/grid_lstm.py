@@ -7,10 +7,9 @@ from experiments.throughput.core import (
     Row,
     Section,
     dense,
-    floor_ms,
-    flop,
     medians_ms,
     product,
+    step_rows,
     training_step,
 )
 from hfjax.models import grid_lstm
@@ -47,15 +46,7 @@ def train(repeats: int, quick: bool) -> list[Row]:
         },
         repeats,
     )
-    least_ms = floor_ms(floor, times)
-    return [
-        Row(
-            "training step, sampling included",
-            times["step"],
-            f"{least_ms / times['step']:.0%} of the rate of its products alone",
-        ),
-        Row("its matrix products (floor)", least_ms, f"{flop(floor) / least_ms / 1e6:.0f} Gflop/s"),
-    ]
+    return step_rows(floor, times)
 
 
 SECTIONS = {"grid_lstm": Section(train, 5)}

@@ -10,10 +10,9 @@ from experiments.throughput.core import (
     Row,
     Section,
     dense,
-    floor_ms,
-    flop,
     medians_ms,
     product,
+    step_rows,
     training_step,
 )
 from hfjax import networks
@@ -57,14 +56,8 @@ def train(repeats: int, quick: bool, *, num_units: int) -> list[Row]:
         },
         repeats,
     )
-    least_ms = floor_ms(floor, times)
     return [
-        Row(
-            "training step, sampling included",
-            times["step"],
-            f"{least_ms / times['step']:.0%} of the rate of its products alone",
-        ),
-        Row("its matrix products (floor)", least_ms, f"{flop(floor) / least_ms / 1e6:.0f} Gflop/s"),
+        *step_rows(floor, times),
         Row(
             "the same step by plain scan and grad",
             times["plain"],

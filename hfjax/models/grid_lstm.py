@@ -223,7 +223,9 @@ def task(
     )
     return Task(
         init=partial(init, network=network, world=world, optimizer=optimizer),
-        sample=partial(sample, world=world, batch_size=batch_size, num_steps=num_steps),
+        sample=partial(
+            path_integration.sample, world=world, batch_size=batch_size, num_steps=num_steps
+        ),
         step=partial(step, loss=loss, optimizer=optimizer),
         evaluate=partial(path_integration.evaluate, integrator=integrator, settings=evaluation),
         figures=path_integration.draw,
@@ -253,14 +255,6 @@ def init(
         heading_key, (network.num_head_direction,), minval=-jnp.pi, maxval=jnp.pi
     )
     return State(params, optimizer.init(params), centres, preferred)
-
-
-def sample(
-    data: Any, key: jax.Array, /, *, world: World, batch_size: int, num_steps: int
-) -> arena.Walk:
-    """A batch of training walks."""
-    del data
-    return path_integration.walks(world, key, batch_size=batch_size, num_steps=num_steps)
 
 
 def forward(

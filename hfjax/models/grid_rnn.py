@@ -280,7 +280,9 @@ def assemble(
     )
     return Task(
         init=partial(init, layers=layers, world=world, optimizer=optimizer),
-        sample=partial(sample, world=world, batch_size=batch_size, num_steps=num_steps),
+        sample=partial(
+            path_integration.sample, world=world, batch_size=batch_size, num_steps=num_steps
+        ),
         step=partial(step, network=network, world=world, loss=loss, optimizer=optimizer),
         evaluate=partial(path_integration.evaluate, integrator=integrator, settings=evaluation),
         figures=path_integration.draw,
@@ -310,14 +312,6 @@ def init(
     )
     centres = path_integration.draw_centres(world, place_key, num_place=num_place)
     return State(params, optimizer.init(params), centres)
-
-
-def sample(
-    data: Any, key: jax.Array, /, *, world: World, batch_size: int, num_steps: int
-) -> arena.Walk:
-    """A batch of training walks."""
-    del data
-    return path_integration.walks(world, key, batch_size=batch_size, num_steps=num_steps)
 
 
 def forward(

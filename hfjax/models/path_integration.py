@@ -163,6 +163,14 @@ def walks(world: World, key: jax.Array, *, batch_size: int, num_steps: int) -> a
     )
 
 
+def sample(
+    data: Any, key: jax.Array, /, *, world: World, batch_size: int, num_steps: int
+) -> arena.Walk:
+    """A Task's `sample`: a batch of training walks."""
+    del data
+    return walks(world, key, batch_size=batch_size, num_steps=num_steps)
+
+
 def walk_along(positions: jax.Array) -> arena.Walk:
     """The Walk along recorded positions [batch, time + 1, 2] (m); the first one is the start.
 

@@ -213,32 +213,17 @@ def network_ensemble(
     chex.assert_equal_shape_prefix([rates, targets], 1)
     m = jnp.mean(targets, axis=0, keepdims=True)
     s = jnp.maximum(jnp.std(targets - m), 1e-12)
-    y = (targets - m) / s
     network = networks.MLP((*hidden, targets.shape[1]))
-    if optimizer is None:
-        optimizer = optax.adam(optax.cosine_decay_schedule(3e-3, num_steps))
-
-    def train_network(key: jax.Array) -> Any:
-        init_key, bootstrap_key, key = jax.random.split(key, 3)
-        params: Any = network.init(init_key, rates[:1])
-        bootstrap = jax.random.randint(bootstrap_key, (len(rates),), 0, len(rates))
-
-        def loss(params: Any, chosen: jax.Array) -> jax.Array:
-            outputs: Any = network.apply(params, rates[chosen])
-            return jnp.mean((outputs - y[chosen]) ** 2)
-
-        def step(carry: tuple[Any, optax.OptState], key: jax.Array) -> tuple[Any, None]:
-            params, opt_state = carry
-            chosen = bootstrap[jax.random.randint(key, (batch_size,), 0, len(rates))]
-            gradient = jax.grad(loss)(params, chosen)
-            changes, opt_state = optimizer.update(gradient, opt_state, params)
-            return (optax.apply_updates(params, changes), opt_state), None
-
-        start = params, optimizer.init(params)
-        (params, _), _ = jax.lax.scan(step, start, jax.random.split(key, num_steps))
-        return params
-
-    trained = jax.vmap(train_network)(jax.random.split(key, num_networks))
+    train = functools.partial(
+        _train_on_bootstrap,
+        rates=rates,
+        targets=(targets - m) / s,
+        network=network,
+        num_steps=num_steps,
+        batch_size=batch_size,
+        optimizer=optimizer or optax.adam(optax.cosine_decay_schedule(3e-3, num_steps)),
+    )
+    trained = jax.vmap(train)(jax.random.split(key, num_networks))
 
     def predict(queries: jax.Array) -> Decoded:
         outputs: Any = jax.vmap(network.apply, (0, None))(trained, queries)
@@ -246,3 +231,34 @@ def network_ensemble(
         return Decoded(jnp.mean(predicted, axis=0), jnp.std(predicted, axis=0))
 
     return predict
+
+
+def _train_on_bootstrap(
+    key: jax.Array,
+    *,
+    rates: jax.Array,
+    targets: jax.Array,
+    network: networks.MLP,
+    num_steps: int,
+    batch_size: int,
+    optimizer: optax.GradientTransformation,
+) -> Any:
+    """Parameters of a network that is trained on a bootstrap sample of the samples."""
+    init_key, bootstrap_key, key = jax.random.split(key, 3)
+    params: Any = network.init(init_key, rates[:1])
+    bootstrap = jax.random.randint(bootstrap_key, (len(rates),), 0, len(rates))
+
+    def loss(params: Any, chosen: jax.Array) -> jax.Array:
+        outputs: Any = network.apply(params, rates[chosen])
+        return jnp.mean((outputs - targets[chosen]) ** 2)
+
+    def step(carry: tuple[Any, optax.OptState], key: jax.Array) -> tuple[Any, None]:
+        params, opt_state = carry
+        chosen = bootstrap[jax.random.randint(key, (batch_size,), 0, len(rates))]
+        gradient = jax.grad(loss)(params, chosen)
+        changes, opt_state = optimizer.update(gradient, opt_state, params)
+        return (optax.apply_updates(params, changes), opt_state), None
+
+    start = params, optimizer.init(params)
+    (params, _), _ = jax.lax.scan(step, start, jax.random.split(key, num_steps))
+    return params

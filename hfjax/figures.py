@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 if TYPE_CHECKING:
     from hfjax.arena import Environment
@@ -340,44 +341,62 @@ def arenas(
     for (label, (environment, positions)), (above, below) in zip(
         walks.items(), axes.T, strict=True
     ):
-        (left, right), (bottom, top) = environment.extent
-        jumps = np.abs(np.diff(positions, axis=0)).max(axis=1) > max(right - left, top - bottom) / 2
-        path = np.insert(positions, np.flatnonzero(jumps) + 1, np.nan, axis=0)
-        above.plot(*path.T, color=SIMULATED, linewidth=0.5, alpha=0.7)
-        above.plot(*positions[0], "o", color=RAT, markersize=5, label="start")
+        _path_in_arena(above, environment, positions)
         if centres is not None:
             above.plot(*centres.T, "+", color=GREY, markersize=5, label="centres of fields")
         above.set_title(f"{label}\n{dt_s * (len(positions) - 1) / 60:.3g} min", fontsize=9)
-
-        seen = positions[np.isfinite(positions).all(axis=1)]
-        side = max(right - left, top - bottom) / num_bins
-        edges = [
-            np.linspace(low, high, 1 + max(1, round((high - low) / side)))
-            for low, high in environment.extent
-        ]
-        counts, *_ = np.histogram2d(seen[:, 0], seen[:, 1], bins=edges)
-        share = counts / max(counts.mean(), 1e-30)
-        image = below.imshow(
-            share.T,
-            origin="lower",
-            extent=(left, right, bottom, top),
-            vmin=0,
-            vmax=max(2.0, float(np.quantile(share, 0.99))),
-            cmap="magma",
-        )
+        image = _occupancy(below, environment, positions, num_bins)
         bar = figure.colorbar(image, ax=below, shrink=0.75)
         bar.ax.tick_params(labelsize=7)
-        for ax, wall_colour in ((above, "black"), (below, "white")):
-            for wall in environment.walls:
-                ax.plot(*wall.T, color=wall_colour, linewidth=1.5, solid_capstyle="round")
-            margin = 0.03 * max(right - left, top - bottom)
-            ax.set_xlim(left - margin, right + margin)
-            ax.set_ylim(bottom - margin, top + margin)
-            ax.set_aspect("equal")
-            ax.tick_params(labelsize=7)
-            ax.set_xlabel("x (m)", fontsize=8)
+        _walls(above, environment, colour="black")
+        _walls(below, environment, colour="white")
     bar.set_label("time in a bin / mean of all", fontsize=8)
     for row in axes:
         row[0].set_ylabel("y (m)", fontsize=8)
     axes[0, 0].legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=2)
     return figure
+
+
+def _path_in_arena(ax: Axes, environment: "Environment", positions: np.ndarray) -> None:
+    """A path [time, 2] (m), cut where it jumps through a periodic boundary, and its start."""
+    longest = max(high - low for low, high in environment.extent)
+    jumps = np.abs(np.diff(positions, axis=0)).max(axis=1) > longest / 2
+    path = np.insert(positions, np.flatnonzero(jumps) + 1, np.nan, axis=0)
+    ax.plot(*path.T, color=SIMULATED, linewidth=0.5, alpha=0.7)
+    ax.plot(*positions[0], "o", color=RAT, markersize=5, label="start")
+
+
+def _occupancy(
+    ax: Axes, environment: "Environment", positions: np.ndarray, num_bins: int
+) -> AxesImage:
+    """Time in each bin over the mean of all; the longer side is num_bins wide."""
+    (left, right), (bottom, top) = environment.extent
+    seen = positions[np.isfinite(positions).all(axis=1)]
+    side = max(right - left, top - bottom) / num_bins
+    edges = [
+        np.linspace(low, high, 1 + max(1, round((high - low) / side)))
+        for low, high in environment.extent
+    ]
+    counts, *_ = np.histogram2d(seen[:, 0], seen[:, 1], bins=edges)
+    share = counts / max(counts.mean(), 1e-30)
+    return ax.imshow(
+        share.T,
+        origin="lower",
+        extent=(left, right, bottom, top),
+        vmin=0,
+        vmax=max(2.0, float(np.quantile(share, 0.99))),
+        cmap="magma",
+    )
+
+
+def _walls(ax: Axes, environment: "Environment", *, colour: str) -> None:
+    """The walls of an environment, and axes in metres around it."""
+    for wall in environment.walls:
+        ax.plot(*wall.T, color=colour, linewidth=1.5, solid_capstyle="round")
+    (left, right), (bottom, top) = environment.extent
+    margin = 0.03 * max(right - left, top - bottom)
+    ax.set_xlim(left - margin, right + margin)
+    ax.set_ylim(bottom - margin, top + margin)
+    ax.set_aspect("equal")
+    ax.tick_params(labelsize=7)
+    ax.set_xlabel("x (m)", fontsize=8)

@@ -184,38 +184,60 @@ def task(
     notebook has 10,000 stored ones; near a wall the speed drops to a quarter of a new draw and not
     of the last speed; evaluation is without dropout; see `egocentric_inputs`.
     """
-    check.at_least(
-        1,
-        num_units=num_units,
-        num_linear=num_linear,
-        num_head_direction=num_head_direction,
+    check.at_least(1, batch_size=batch_size, num_steps=num_steps)
+    check.not_negative(kappa=kappa, weight_decay=weight_decay)
+    network = Network(num_units, num_linear, num_place, num_head_direction, dropout)
+    return assemble(
+        network=network,
+        world=World(
+            box=path_integration.walled_box(width_m=width_m),
+            motion=arena.sorscher_walk,
+            dt_s=dt_s,
+            place_centres=cells.place_centres,
+            place_code=cells.softmax_gaussian,
+            sigma_m=sigma_m,
+        ),
+        heading_code=partial(cells.head_direction_code, kappa=kappa),
+        weight_decay=weight_decay,
+        optimizer=optimizer or published_optimizer(),
         batch_size=batch_size,
         num_steps=num_steps,
+        evaluation=evaluation or EvaluationSettings(num_steps, num_map_walks=2000, num_bins=32),
     )
-    check.not_negative(kappa=kappa, weight_decay=weight_decay)
-    check.below_one(dropout=dropout)
-    path_integration.check_num_place(num_place)
-    if evaluation is None:
-        evaluation = EvaluationSettings(num_steps=num_steps, num_map_walks=2000, num_bins=32)
-    path_integration.check_settings(evaluation)
-    network = Network(num_units, num_linear, num_place, num_head_direction, dropout)
-    world = World(
-        box=path_integration.walled_box(width_m=width_m),
-        motion=arena.sorscher_walk,
-        dt_s=dt_s,
-        place_centres=cells.place_centres,
-        place_code=cells.softmax_gaussian,
-        sigma_m=sigma_m,
+
+
+def check_network(network: Network) -> None:
+    """Raise ValueError where a size is below 1, or the dropout outside [0, 1)."""
+    check.at_least(
+        1,
+        num_units=network.num_units,
+        num_linear=network.num_linear,
+        num_head_direction=network.num_head_direction,
     )
+    check.below_one(dropout=network.dropout)
+    path_integration.check_num_place(network.num_place)
+
+
+def assemble(
+    *,
+    network: Network,
+    world: World,
+    heading_code: HeadingCode,
+    weight_decay: float,
+    optimizer: optax.GradientTransformation,
+    batch_size: int,
+    num_steps: int,
+    evaluation: EvaluationSettings,
+) -> Task:
+    """The Task of a network in a world. Raises ValueError where `task` does."""
+    check_network(network)
     path_integration.check_world(world)
-    if optimizer is None:
-        optimizer = published_optimizer()
-    heading_code = partial(cells.head_direction_code, kappa=kappa)
+    path_integration.check_settings(evaluation)
     run = partial(forward, network=network, world=world, heading_code=heading_code)
     integrator = Integrator(
         forward=lambda state, walk: run(state.params, state, walk)[:2],
         weights=lambda state: None,  # the linear layer's units do not project to each other
-        num_units=num_linear,
+        num_units=network.num_linear,
         world=world,
     )
     loss = partial(

@@ -79,18 +79,9 @@ def torus(
     num_units, num_x, num_y = maps.shape
     r, component_share = _normalised_maps(maps.reshape(num_units, -1))
     lattices = candidate_lattices(width_m=width_m, num_bins=(num_x, num_y))
-    # [unit, spacing, orientation, wave]
-    real = jnp.einsum("ub,soab->usoa", r, jnp.cos(lattices.waves))
-    imaginary = jnp.einsum("ub,soab->usoa", r, jnp.sin(lattices.waves))
-    share = jnp.sum(real**2 + imaginary**2, axis=-1) * (2 / (num_x * num_y))
-
     grid = grid_score > threshold
-    mean_share = jnp.sum(jnp.where(grid[:, None, None], share, 0), axis=0)
-    mean_share /= jnp.maximum(jnp.sum(grid), 1)
-    best = jnp.unravel_index(jnp.argmax(mean_share), mean_share.shape)
-    module = grid & (share[:, *best] > min_lattice_share)
-    phases = jnp.arctan2(imaginary[:, *best], real[:, *best])  # -arg of the sum with exp(-i k x)
-
+    (spacing, orientation), mean_share, unit_share, phases = _best_lattice(r, grid, lattices)
+    module = grid & (unit_share > min_lattice_share)
     population = jnp.einsum("ub,ua->ab", r * module[:, None], jnp.exp(1j * phases))
     population = jnp.stack([jnp.real(population), jnp.imag(population)], axis=-1)
     readout = {
@@ -98,15 +89,42 @@ def torus(
         "lattice_spacings_m": lattices.spacings_m,
         "lattice_share": jnp.max(mean_share, axis=1),
         "module": module,
-        "module_spacing_m": lattices.spacings_m[best[0]],
-        "module_orientation_rad": lattices.orientations[best[1]],
+        "module_spacing_m": lattices.spacings_m[spacing],
+        "module_orientation_rad": lattices.orientations[orientation],
         "module_phases": phases[:, :2] * module[:, None],
         "population_phase": population.reshape(3, num_x, num_y, 2),
-        "population_wave": lattices.waves[*best].reshape(3, num_x, num_y),
+        "population_wave": lattices.waves[spacing, orientation].reshape(3, num_x, num_y),
     }
     if recurrent is not None:
         readout |= weights_by_phase(recurrent, phases[:, :2], module)
     return readout
+
+
+class _Fit(NamedTuple):
+    """The lattice that fits units best.
+
+    best: indices of its spacing and its orientation. mean_share [spacing, orientation] of each
+    lattice, over units. Of the best one: unit_share [unit], phases [unit, wave] (rad).
+    """
+
+    best: tuple[jax.Array, ...]
+    mean_share: jax.Array
+    unit_share: jax.Array
+    phases: jax.Array
+
+
+def _best_lattice(r: jax.Array, among: jax.Array, lattices: Lattices) -> _Fit:
+    """The lattice with the largest share of the variance of maps r [unit, bin], on average over
+    the units in `among` [unit] (bool)."""
+    # [unit, spacing, orientation, wave]
+    real = jnp.einsum("ub,soab->usoa", r, jnp.cos(lattices.waves))
+    imaginary = jnp.einsum("ub,soab->usoa", r, jnp.sin(lattices.waves))
+    share = jnp.sum(real**2 + imaginary**2, axis=-1) * (2 / r.shape[1])
+    mean_share = jnp.sum(jnp.where(among[:, None, None], share, 0), axis=0)
+    mean_share /= jnp.maximum(jnp.sum(among), 1)
+    best = jnp.unravel_index(jnp.argmax(mean_share), mean_share.shape)
+    phases = jnp.arctan2(imaginary[:, *best], real[:, *best])  # -arg of the sum with exp(-i k x)
+    return _Fit(best, mean_share, share[:, *best], phases)
 
 
 def _normalised_maps(flat: jax.Array) -> tuple[jax.Array, jax.Array]:

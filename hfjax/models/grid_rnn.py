@@ -220,28 +220,15 @@ def task(
     their keys.
     """
     check.at_least(1, num_grid=num_grid)
+    network, box = network or vanilla(), box or path_integration.walled_box()
     return assemble(
-        layers=Layers(
-            network=vanilla() if network is None else network,
-            num_units=num_grid,
-            num_place=num_place,
-            encoder_init=encoder_init,
-            encoder_gain=encoder_gain,
-            decoder_init=decoder_init,
-        ),
-        world=World(
-            box=path_integration.walled_box() if box is None else box,
-            motion=motion,
-            dt_s=dt_s,
-            place_centres=place_centres,
-            place_code=place_code,
-            sigma_m=sigma_m,
-        ),
+        layers=Layers(network, num_grid, num_place, encoder_init, encoder_gain, decoder_init),
+        world=World(box, motion, dt_s, place_centres, place_code, sigma_m),
         loss=Loss(objective, weight_decay, readout_decay, activity_decay, penalty=None),
-        optimizer=optax.adam(1e-4) if optimizer is None else optimizer,
+        optimizer=optimizer or optax.adam(1e-4),
         batch_size=batch_size,
         num_steps=num_steps,
-        evaluation=EvaluationSettings() if evaluation is None else evaluation,
+        evaluation=evaluation or EvaluationSettings(),
     )
 
 

@@ -153,25 +153,13 @@ def task(
     Source: biological-hsic, `create_rmhebb_step` and `train-reservoir.py`. Deviation: there every
     window is run a second time in training, to measure its error.
     """
+    settings = Settings(**locals())  # the arguments, which have the same names
     check.at_least(2, window=window)
     check.at_least(1, num_units=num_units, num_out=num_out, time_steps=time_steps)
     check.at_least(window + NUM_TRACED - 1, num_samples=num_samples)
     check.at_least(1, num_epochs=num_epochs, eval_windows=eval_windows)
     check.positive(gamma=gamma, sigma=sigma, learning_rate=learning_rate)
     check_cell(cell)
-    settings = Settings(
-        num_units=num_units,
-        num_out=num_out,
-        num_samples=num_samples,
-        window=window,
-        time_steps=time_steps,
-        gamma=gamma,
-        sigma=sigma,
-        cell=cell,
-        learning_rate=learning_rate,
-        num_epochs=num_epochs,
-        eval_windows=eval_windows,
-    )
     return Task(
         init=partial(init, settings),
         sample=lambda data, key: Whole(samples_of(settings, data)),

@@ -22,11 +22,13 @@ from matplotlib.figure import Figure
 
 from hfjax import arena, cells, check, figures, networks, ratemaps
 from hfjax.models import grid_rnn, path_integration
+from hfjax.models.grid_rnn import Layers, Loss
 from hfjax.models.path_integration import EvaluationSettings, World
 from hfjax.task import Evaluate, HostReadout, Readout, Scalars, Task
 
 NUM_SHUFFLES = 200  # of the units on the sheet, beside which Moran's I is reported
 GRID_SCORE = 0.3  # units above it count as grid cells in the statistics of the sheet
+PUBLISHED_EVALUATION = EvaluationSettings(num_map_walks=10_000, num_bins=32)
 
 # --- The sheet ---
 
@@ -510,38 +512,23 @@ def task(
     interpolated between whole ones.
     """
     side = side_of(num_units)
-    chosen = plain_units() if units is None else units
-    world = World(
-        box=path_integration.walled_box() if box is None else box,
-        motion=motion,
-        dt_s=dt_s,
-        place_centres=place_centres,
-        place_code=place_code,
-        sigma_m=sigma_m,
-    )
-    trained = grid_rnn.assemble(
-        layers=grid_rnn.Layers(
-            chosen.network, num_units, num_place, encoder_init, encoder_gain, decoder_init
+    units, box = units or plain_units(), box or path_integration.walled_box()
+    penalise = penalty_of_units(penalty, units, num_units=num_units)
+    integrates = grid_rnn.assemble(
+        layers=Layers(
+            units.network, num_units, num_place, encoder_init, encoder_gain, decoder_init
         ),
-        world=world,
-        loss=grid_rnn.Loss(
-            objective,
-            weight_decay,
-            readout_decay,
-            activity_decay,
-            penalty=penalty_of_units(penalty, chosen, num_units=num_units),
-        ),
-        optimizer=published_optimizer() if optimizer is None else optimizer,
+        world=World(box, motion, dt_s, place_centres, place_code, sigma_m),
+        loss=Loss(objective, weight_decay, readout_decay, activity_decay, penalise),
+        optimizer=optimizer or published_optimizer(),
         batch_size=batch_size,
         num_steps=num_steps,
-        evaluation=EvaluationSettings(num_map_walks=10_000, num_bins=32)
-        if evaluation is None
-        else evaluation,
+        evaluation=evaluation or PUBLISHED_EVALUATION,
     )
     evaluate_sheet = partial(
-        evaluate, network=trained.evaluate, tau=chosen.tau, side=side, width_m=world.box.width_m
+        evaluate, network=integrates.evaluate, tau=units.tau, side=side, width_m=box.width_m
     )
-    return trained._replace(evaluate=evaluate_sheet, figures=draw)
+    return integrates._replace(evaluate=evaluate_sheet, figures=draw)
 
 
 def published_optimizer() -> optax.GradientTransformation:

@@ -64,13 +64,11 @@ def run(
     wandb    keyword arguments of hfjax.training.log.Wandb: mode, project, name, group, tags.
     profile  write a trace of one chunk to WORKDIR/profile, for TensorBoard or Perfetto.
     devices  that divide the batch, or the seeds of a population (default: all).
-    origin   names that led to the config, as {"fdl_config": ..., "fiddlers": [...]}; they are
-             stored in provenance.json and sent to W&B.
+    origin   {"fdl_config": ..., "fiddlers": [...]}, which provenance.json and W&B record.
 
     Returns True where the run is complete, False where a signal stopped it. Raises InputError
-    (nothing written) where config, devices or workdir do not allow the run, and TrainingFailed
-    where a scalar stops being finite or the disk cannot be written; the newest complete checkpoint
-    then stands.
+    (nothing written) where config, devices or workdir do not allow the run, and TrainingFailed (the
+    newest checkpoint stands) where a scalar stops being finite or the disk cannot be written.
     """
     workdir = pathlib.Path(workdir)
     config = complete(config)
@@ -92,9 +90,8 @@ def run(
         if step == experiment.num_steps and evaluated:  # nothing is left to record
             writers = tuple(set(writers) & {"terminal"})
         elif writes:
-            with _disk_errors(checkpoints):
-                logs.rewind_metrics(workdir / "metrics.jsonl", step, evaluated=evaluated)
-                provenance.append(workdir, provenance.record(software, devices, step, experiment))
+            start = provenance.record(software, devices, step, experiment)
+            _record_start(checkpoints, workdir, start, evaluated=evaluated)
         log = logs.Log(
             writers if writes else (),
             workdir,
@@ -106,24 +103,34 @@ def run(
         )
         stack.callback(log.close)
         session = Session(experiment, programs, workdir, checkpoints, log, writes)
-        _set_aside(session, unreadable)
-        _say_start(session, step, devices)
+        _say_start(session, step, devices, unreadable)
         step, evaluated = _train(session, train_state, evaluated, stop, profile)
     is_complete = step == experiment.num_steps and evaluated
     log.say(_ending(workdir, step, is_complete, stop.signal))
     return is_complete
 
 
-def _set_aside(session: Session, unreadable: Mapping[int, Exception]) -> None:
-    """Move damaged checkpoints away, with a warning."""
-    for step, error in unreadable.items() if session.writes else ():
+def _record_start(
+    checkpoints: wd.Checkpoints, workdir: pathlib.Path, start: provenance.Record, *, evaluated: bool
+) -> None:
+    """Add a start to the provenance, and drop what was logged after the step it starts from."""
+    with _disk_errors(checkpoints):
+        logs.rewind_metrics(workdir / "metrics.jsonl", start["step"], evaluated=evaluated)
+        provenance.append(workdir, start)
+
+
+def _say_start(
+    session: Session,
+    step: int,
+    devices: Sequence[jax.Device],
+    unreadable: Mapping[int, Exception],
+) -> None:
+    """Say where the run starts; damaged checkpoints are moved away with a warning."""
+    for damaged, error in unreadable.items() if session.writes else ():
         session.log.warn(
-            f"warning: the checkpoint of step {step} cannot be read and was moved to "
-            f"{session.checkpoints.set_aside(step)} ({one_line(error)})"
+            f"warning: the checkpoint of step {damaged} cannot be read and was moved to "
+            f"{session.checkpoints.set_aside(damaged)} ({one_line(error)})"
         )
-
-
-def _say_start(session: Session, step: int, devices: Sequence[jax.Device]) -> None:
     experiment = session.experiment
     models = f"{experiment.seeds} models" if experiment.seeds > 1 else "one model"
     if step < experiment.num_steps:

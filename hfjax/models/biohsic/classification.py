@@ -122,25 +122,16 @@ def task(
     its MNIST runs. Deviations: the order of samples differs between seeds; training accuracy is
     that before the update.
     """
+    arguments = Settings(**locals())  # which have the same names
     check.at_least(1, time_steps=time_steps, steps_per_epoch=steps_per_epoch)
     check.at_least(1, history_epochs=history_epochs, num_eval=num_eval)
     check.at_least(4, num_hsic=num_hsic)
     check_bottleneck(bottleneck)
     published = optax.adamw(1e-4, b1=0.9, b2=0.99, weight_decay=1e-4)
-    settings = Settings(
-        network=mlp() if network is None else network,
-        learner=learner,
-        optimizer=published if optimizer is None else optimizer,
-        memory=sliding_windows() if memory is None else memory,
-        bottleneck=bottleneck,
-        time_steps=time_steps,
-        between_windows=between_windows,
-        encode=encode,
-        augment=augment,
-        steps_per_epoch=steps_per_epoch,
-        history_epochs=history_epochs,
-        num_eval=num_eval,
-        num_hsic=num_hsic,
+    settings = arguments._replace(
+        network=network or mlp(),
+        optimizer=optimizer or published,
+        memory=memory or sliding_windows(),
     )
     return Task(
         init=partial(init, settings),

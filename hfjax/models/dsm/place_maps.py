@@ -183,14 +183,9 @@ def evaluate_place_maps(
     )
     shown = central_places(len(sources))
     decoded_scalars, decoded = decode_places(data, rates, drawn[shown, :, :32], ensemble_key)
-    empirical_fields = field_statistics(truth.T, sources.T, lattice)
     scalars = {
-        **compare_maps(rates),
         "atom_spread": jnp.mean(jnp.std(by_atom, axis=1)),
-        "information": mean_information(rates.predicted),
-        "place_information": mean_information(sources),
-        **field_statistics(rates.predicted.T, sources.T, lattice),
-        **{f"empirical_{name}": value for name, value in empirical_fields.items()},
+        **scalars_of_maps(rates, truth, lattice),
         **means_when_moved("similarity", similarity),
         **means_when_moved("place_similarity", place_similarity),
         **decoded_scalars,
@@ -209,6 +204,21 @@ def evaluate_place_maps(
     for number, hidden in enumerate(model.hidden(sources, hidden_key, num_inner)):
         readout[f"hidden_maps_{number + 1}"] = as_maps(hidden[:, 0])  # of the first atom
     return scalars, readout
+
+
+def scalars_of_maps(rates: Rates, truth: jax.Array, lattice: jax.Array) -> Scalars:
+    """Scalars of predicted and empirical maps: errors, information and fields.
+
+    truth [place, cell]: empirical rates, NaN where not visited. lattice [place, 2] (m).
+    """
+    own = rates.sources.T
+    return {
+        **compare_maps(rates),
+        "information": mean_information(rates.predicted),
+        "place_information": mean_information(rates.sources),
+        **field_statistics(rates.predicted.T, own, lattice),
+        **{f"empirical_{n}": v for n, v in field_statistics(truth.T, own, lattice).items()},
+    }
 
 
 def as_maps(x: jax.Array) -> jax.Array:

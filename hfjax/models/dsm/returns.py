@@ -109,20 +109,7 @@ def evaluate_returns(
         coordinates=coordinates,
         num_inner=num_inner,
     )
-    # Some rewards are certain at some sources, so the standard deviation is that over all sources.
-    scale = jnp.maximum(jnp.std(truth, axis=(0, 2), keepdims=True)[..., 0], 1e-6)
-    # A perfect model's atoms would have this noise.
-    noise = atoms.noise * jax.random.normal(noise_key, atoms.mean.shape, atoms.mean.dtype)
-    num_outer = atoms.mean.shape[-1]
-    some = jax.random.choice(floor_key, truth.shape[-1], (num_outer,), replace=False)
-    scalars = {
-        "sampling_noise": jnp.mean(atoms.noise / scale[..., None]),
-        **scalars_of_model(atoms.mean, truth, scale, tuple(rewards)),
-        **scalars_of_control(
-            "gaussian", gaussian_quantiles(truth, num_outer) + noise, truth, scale
-        ),
-        **scalars_of_control("floor", truth[..., some] + noise, truth, scale),
-    }
+    scalars = compare_returns(atoms, truth, (floor_key, noise_key), rewards=tuple(rewards))
     same = jnp.abs(data["gamma"] - gamma) < 1e-6
     scalars = {name: jnp.where(same, value, jnp.nan) for name, value in scalars.items()}
     readout = {
@@ -168,6 +155,33 @@ def atom_returns(
 
     per_source = (jax.random.split(k, len(sources)) for k in keys)
     return jax.lax.map(at_source, (sources, *per_source))
+
+
+def compare_returns(
+    atoms: AtomReturns,
+    truth: jax.Array,
+    keys: tuple[jax.Array, jax.Array],
+    *,
+    rewards: tuple[str, ...],
+) -> Scalars:
+    """The scalars of `evaluate_returns`; truth [source, reward, rollout].
+
+    keys: of the choice of Monte-Carlo returns, and of the controls' noise.
+    """
+    floor_key, noise_key = keys
+    # Some rewards are certain at some sources, so the standard deviation is that over all sources.
+    scale = jnp.maximum(jnp.std(truth, axis=(0, 2), keepdims=True)[..., 0], 1e-6)
+    # A perfect model's atoms would have this noise.
+    noise = atoms.noise * jax.random.normal(noise_key, atoms.mean.shape, atoms.mean.dtype)
+    num_outer = atoms.mean.shape[-1]
+    gaussian = gaussian_quantiles(truth, num_outer)
+    some = jax.random.choice(floor_key, truth.shape[-1], (num_outer,), replace=False)
+    return {
+        "sampling_noise": jnp.mean(atoms.noise / scale[..., None]),
+        **scalars_of_model(atoms.mean, truth, scale, rewards),
+        **scalars_of_control("gaussian", gaussian + noise, truth, scale),
+        **scalars_of_control("floor", truth[..., some] + noise, truth, scale),
+    }
 
 
 def gaussian_quantiles(truth: jax.Array, count: int) -> jax.Array:

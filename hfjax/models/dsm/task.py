@@ -262,6 +262,15 @@ class Settings(NamedTuple):
     from_source: bool
 
 
+class Training(NamedTuple):
+    """How the atoms and the adversary learn; see `task`."""
+
+    adversary: Adversary
+    objective: Objective
+    optimizer: optax.GradientTransformation
+    target_update: TargetUpdate
+
+
 def task(
     *,
     gamma: float = 0.95,
@@ -312,25 +321,13 @@ def task(
     check_settings(settings)
     check.at_least(1, batch_size=batch_size, updates_per_step=updates_per_step)
     jax.eval_shape(target_update, jnp.zeros(1), jnp.zeros(1), jnp.int32(1))  # its own checks, now
-    adversary = residual_adversary() if adversary is None else adversary
-    optimizer = optax.adam(6.25e-5, eps=1.5e-4) if optimizer is None else optimizer
-    distance = partial(mean_objective, settings=settings, adversary=adversary, objective=objective)
-    update = partial(
-        update_both,
-        distance=distance,
-        adversary=adversary,
-        optimizer=optimizer,
-        target_update=target_update,
-    )
+    optimizer = optimizer or optax.adam(6.25e-5, eps=1.5e-4)
+    training = Training(adversary or residual_adversary(), objective, optimizer, target_update)
+    shape = (batch_size, updates_per_step)
     return Task(
-        init=partial(init_state, settings=settings, adversary=adversary, optimizer=optimizer),
-        sample=partial(
-            sample_stretches,
-            horizon=horizon,
-            batch_size=batch_size,
-            updates_per_step=updates_per_step,
-        ),
-        step=partial(take_step, update=update),
+        init=partial(init_state, settings=settings, training=training),
+        sample=partial(sample_stretches, shape=shape, horizon=horizon),
+        step=partial(take_step, update=partial(update_both, settings=settings, training=training)),
         evaluate=partial(evaluate, settings=settings, evaluation=evaluation),
         figures=draw or no_figures,
     )
@@ -372,11 +369,11 @@ def init_state(
     data: Any,
     *,
     settings: Settings,
-    adversary: Adversary,
-    optimizer: optax.GradientTransformation,
+    training: Training,
 ) -> State:
     """The state before training; the target network starts as a copy of the atoms."""
     check_data(data, horizon=settings.horizon)
+    adversary, optimizer = training.adversary, training.optimizer
     dim = data["states"].shape[1]
     atoms_key, adversary_key = jax.random.split(key)
     atoms = atoms_init(
@@ -392,12 +389,12 @@ def init_state(
     return State(atoms, target, params, spectral, opt_state, jnp.int32(0))
 
 
-def sample_stretches(
-    data: Any, key: jax.Array, *, horizon: int, batch_size: int, updates_per_step: int
-) -> Stretch:
-    """Random stretches [batch, update, adversary or atoms, time, ...] of horizon + 1 states."""
-    shape = (batch_size, updates_per_step, 2)
-    first = jax.random.randint(key, shape, 0, len(data["states"]) - horizon - 1)
+def sample_stretches(data: Any, key: jax.Array, *, shape: tuple[int, int], horizon: int) -> Stretch:
+    """Random stretches [batch, update, adversary or atoms, time, ...] of horizon + 1 states.
+
+    shape: (batch, update).
+    """
+    first = jax.random.randint(key, (*shape, 2), 0, len(data["states"]) - horizon - 1)
     index = first[..., None] + jnp.arange(horizon + 1).reshape(1, 1, 1, -1)
     return Stretch(data["states"][index], data["last"][index])
 
@@ -409,21 +406,14 @@ def mean_objective(
     *,
     learned_target: bool,
     settings: Settings,
-    adversary: Adversary,
-    objective: Objective,
+    training: Training,
 ) -> tuple[jax.Array, tuple[Any, jax.Array]]:
     """The objective, averaged over a batch -> (value, (new spectral, mean embedding norm))."""
-    num_outer, num_inner, from_source = (
-        settings.num_outer,
-        settings.num_inner,
-        settings.from_source,
-    )
+    num_outer, num_inner, latent_dims = settings.num_outer, settings.num_inner, settings.latent_dims
+    adversary, from_source = training.adversary, settings.from_source
     horizon_key, predicted_key, bootstrap_key = jax.random.split(key, 3)
     draw = partial(
-        sample_atoms,
-        num_inner=num_inner,
-        latent_dims=settings.latent_dims,
-        hidden=settings.hidden,
+        sample_atoms, num_inner=num_inner, latent_dims=latent_dims, hidden=settings.hidden
     )
     predicted = draw(state.atoms, batch.states[:, 0], predicted_key)
     beyond = None
@@ -442,7 +432,7 @@ def mean_objective(
     y, _ = adversary.embed(state.adversary, state.spectral, aims)
     at_once = max(1, PAIRS_AT_ONCE // (2 * num_outer * num_inner) ** 2)
     values = jax.lax.map(
-        lambda pair: objective(*pair, learned_target=learned_target),
+        lambda pair: training.objective(*pair, learned_target=learned_target),
         (x, y),
         batch_size=min(at_once, len(x)),
     )
@@ -463,15 +453,15 @@ def update_both(
     batches: tuple[Stretch, Stretch],
     key: jax.Array,
     *,
-    distance: Distance,
-    adversary: Adversary,
-    optimizer: optax.GradientTransformation,
-    target_update: TargetUpdate,
+    settings: Settings,
+    training: Training,
 ) -> tuple[State, Scalars]:
     """One update of the adversary, if it learns, and then one of the atoms and their target."""
     adversary_key, atoms_key = jax.random.split(key)
+    optimizer = training.optimizer
+    distance = partial(mean_objective, settings=settings, training=training)
     scalars: Scalars = {}
-    if adversary.learns:
+    if training.adversary.learns:
         state, scalars = update_adversary(
             state, batches[0], adversary_key, distance=distance, optimizer=optimizer
         )
@@ -479,7 +469,8 @@ def update_both(
         state, batches[1], atoms_key, distance=distance, optimizer=optimizer
     )
     steps = state.steps + 1
-    state = state._replace(target=target_update(state.target, state.atoms, steps), steps=steps)
+    target = training.target_update(state.target, state.atoms, steps)
+    state = state._replace(target=target, steps=steps)
     return state, {**scalars, "objective": value}
 
 

@@ -3,10 +3,16 @@
 A model and its training problem are five pure functions; hyperparameters are closed over. All but
 `figures` can be jitted, and vmapped over a leading [seed] axis of state and key. A function
 consumes each key that it is handed once.
+
+A task also declares what its scalars mean (`Metric`), so that figures, terminal and the end of a
+run need not guess it from a name.
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+import fnmatch
+import functools
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import jax
 import numpy as np
@@ -67,6 +73,105 @@ def no_batch(data: Any, key: jax.Array, /) -> tuple[()]:
     return ()
 
 
+# --- What scalars mean ---
+
+Split = Literal["", "training", "held out", "replay", "frozen"]
+Role = Literal["", "control", "floor", "chance"]
+Better = Literal["", "lower", "higher"]
+Function = TypeVar("Function", bound=Callable)
+
+
+class Metric(NamedTuple):
+    """What a scalar means.
+
+    label   in plain words, without unit and split; {} stands for what a * of its name matched.
+    unit    as "cm". Where it begins with %, the scalar is a share from 0 to 1 and is shown in
+            percent, as in "% of units". Empty for a plain number.
+    split   of the data: training, held out (new draws too), replay (seen before, without
+            learning), frozen (weights fixed); empty where this makes no difference.
+    better  "lower" or "higher"; empty where neither is progress.
+    role    a control, floor or chance level of the scalar named `of`; else empty.
+    of      as the log names it: eval/error_cm.
+    level   (label, value) of a constant to compare with, such as chance.
+    panel   title of its panel in training.png; empty where it is not drawn.
+    log     whether that panel has a logarithmic axis.
+    note    a sentence for the end of a run.
+    """
+
+    label: str
+    unit: str = ""
+    split: Split = ""
+    better: Better = ""
+    role: Role = ""
+    of: str = ""
+    level: tuple[str, float] | None = None
+    panel: str = ""
+    log: bool = False
+    note: str = ""
+
+
+Metrics = Mapping[str, Metric]  # by name; a * stands for any text, as in hsic_xz_*
+
+
+class Axis(NamedTuple):
+    """The paper's measure of training: `label` says what, per_step is how much of it a step is."""
+
+    label: str = "training steps"
+    per_step: float = 1.0
+
+
+def declares(metrics: Metrics) -> Callable[[Function], Function]:
+    """Declare the scalars that a function reports, beside its code; see `metrics_of`.
+
+    For functions that a config hands to a task: its builder then knows their scalars.
+    """
+
+    def mark(function: Function) -> Function:
+        function.metrics = metrics  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+def metrics_of(function: Any) -> dict[str, Metric]:
+    """The metrics that `declares` gave a function, or the function of a partial; else {}."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return dict(getattr(function, "metrics", {}))
+
+
+def logged(*, step: Metrics, evaluation: Metrics) -> dict[str, Metric]:
+    """Metrics as the log names them: train/NAME of a step, eval/NAME of an evaluation.
+
+    An `of` without a slash is in the same part of the log.
+    """
+
+    def named(part: str, metrics: Metrics) -> dict[str, Metric]:
+        return {
+            f"{part}/{name}": metric._replace(of=f"{part}/{metric.of}")
+            if metric.of and "/" not in metric.of
+            else metric
+            for name, metric in metrics.items()
+        }
+
+    return named("train", step) | named("eval", evaluation)
+
+
+def meaning(name: str, metrics: Metrics) -> Metric | None:
+    """The declaration of a scalar as the log names it, or None."""
+    if name in metrics:
+        return metrics[name]
+    for pattern, metric in metrics.items():
+        if "*" in pattern and fnmatch.fnmatchcase(name, pattern):
+            before, after = pattern.split("*", 1)
+            matched = name[len(before) : len(name) - len(after)].replace("_", " ")
+            return metric._replace(label=metric.label.replace("{}", matched))
+    return None
+
+
+# --- Tasks ---
+
+
 class Task(NamedTuple):
     """A model and its training problem.
 
@@ -75,6 +180,8 @@ class Task(NamedTuple):
     step      (state, batch, key) -> (state, scalars)
     evaluate  (state, data, key) -> (scalars, readout)
     figures   (readout) -> {name: Figure}
+    metrics   {name in the log: Metric}, made by `logged`; a scalar without one has neutral labels
+    axis      how the paper measures training
     """
 
     init: Init
@@ -82,3 +189,5 @@ class Task(NamedTuple):
     step: Step
     evaluate: Evaluate
     figures: Figures
+    metrics: Metrics = MappingProxyType({})
+    axis: Axis = Axis()

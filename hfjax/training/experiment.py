@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import fiddle as fdl
 
@@ -16,6 +16,22 @@ from hfjax.training.config import (
 )
 
 
+class Headline(NamedTuple):
+    """A number that matters, for the end of a run and the panels of training.png.
+
+    name       as the log names it: eval/error_cm.
+    published  the published value, in the scalar's own unit (a share from 0 to 1).
+    source     of the published value: "George et al. 2023".
+    at         {path of a setting: its value there}, as {"task.num_grid": 4096}; for a function its
+               name. Where this run has another value, its end says so.
+    """
+
+    name: str
+    published: float | None = None
+    source: str = ""
+    at: dict[str, Any] | None = None
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
     """A task, its data and how to train it; the root of every config.
@@ -26,8 +42,10 @@ class Experiment:
     eval_every  steps between evaluations, a multiple of chunk; steps 0 and num_steps count too.
     save_every  steps between checkpoints, a multiple of chunk; num_steps counts too.
     keep        how many of the newest checkpoints and readouts stay on disk.
-    show        names of the two or three scalars that the terminal shows; of a population, the
-                member with the median of the first one that is evaluated is drawn.
+    show        names of the two or three scalars that the terminal shows during training.
+    headline    the two or three numbers that the run ends with, the most important one first; of a
+                population, the member with the median of the first one that is evaluated is drawn.
+                Without any, the run ends with those of show.
     seed        seed of the (first) model.
     seeds       number of models; more than one is a population under vmap, whose member i is the
                 run of seed + i.
@@ -43,6 +61,7 @@ class Experiment:
     save_every: int
     keep: int = 3
     show: tuple[str, ...] = ("loss",)
+    headline: tuple[Headline, ...] = ()
     seed: int = 0
     seeds: int = 1
     init_from: str | None = None
@@ -84,6 +103,11 @@ def build(config: fdl.Buildable) -> Experiment:
 def build_task(config: fdl.Buildable) -> Task:
     """The Task of a config, without its data. Raises InputError as `build` does."""
     return _build(config, lambda whole: whole.task)
+
+
+def build_headline(config: fdl.Buildable) -> tuple[Headline, ...]:
+    """The headline of a config, without its task and data; () in a config of an older version."""
+    return tuple(fdl.build(getattr(config, "headline", ())))
 
 
 def _build(config: fdl.Buildable, part: Callable[[Any], Any]) -> Any:

@@ -17,12 +17,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hfjax.errors import one_line
 from hfjax.files import write_atomically
+from hfjax.task import Metrics, meaning
+from hfjax.training.numbers import in_words
 
 Values = Mapping[str, np.ndarray]  # by name: floats, in a population [seed]
 Say = Callable[[str], None]  # shows one line of text
@@ -67,11 +68,18 @@ class Terminal:
     """Progress bar with the scalars that matter; plain lines where the output is not a terminal."""
 
     def __init__(
-        self, first_step: int, num_steps: int, show: Sequence[str], *, every_s: float = 10.0
+        self,
+        first_step: int,
+        num_steps: int,
+        show: Sequence[str],
+        *,
+        metrics: Metrics | None = None,
+        every_s: float = 10.0,
     ):
         """show: names without train/ or eval/; every_s: least time between two plain lines."""
         self.console = Console(soft_wrap=True, highlight=False)
         self._num_steps, self._show, self._every_s = num_steps, show, every_s
+        self._metrics = metrics or {}
         self._last_line_s = -np.inf
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -99,9 +107,9 @@ class Terminal:
     def scalars(self, step: int, values: Values) -> None:
         """Show the chosen scalars; evaluations always leave a line."""
         evaluated = any(name.startswith("eval/") for name in values)
-        shown = [n for n in self._show if f"train/{n}" in values or f"eval/{n}" in values]
-        kind = "eval" if evaluated else "train"
-        text = "  ".join(f"{n} {_pretty(values[f'{kind}/{n}'])}" for n in shown)
+        part = "eval" if evaluated else "train"
+        names = [f"{part}/{n}" for n in self._show if f"{part}/{n}" in values]
+        text = ", ".join(self._labelled(name, values[name]) for name in names)
         rate = f"{values['perf/steps_per_s']:.4g} steps/s" if "perf/steps_per_s" in values else ""
         if evaluated:
             self.say(f"step {step:>7}  evaluation: {text}")
@@ -113,19 +121,17 @@ class Terminal:
             self._last_line_s = now_s
             self.say(f"step {step:>7} of {self._num_steps}  {text}  {rate}")
 
+    def _labelled(self, name: str, value: np.ndarray) -> str:
+        metric = meaning(name, self._metrics)
+        label = metric.label if metric else name.partition("/")[2]
+        return f"{label} {in_words(value, metric)}"
+
     def images(self, step: int, paths: Mapping[str, pathlib.Path]) -> None:
         """A terminal shows no pictures."""
 
     def close(self) -> None:
         """Stop the progress bar."""
         self._progress.stop()
-
-
-def _pretty(value: np.ndarray) -> str:
-    if not np.ndim(value):
-        return f"{float(value):.4g}"
-    low, middle, high = np.quantile(value, (0.25, 0.5, 0.75))
-    return f"{middle:.4g} [{low:.4g}, {high:.4g}]"
 
 
 # --- JSONL ---
@@ -185,38 +191,6 @@ def rewind_metrics(path: pathlib.Path, step: int, *, evaluated: bool) -> None:
     text = "".join(json.dumps(record) + "\n" for record in read_metrics(path) if keep(record))
     if path.exists() and path.read_text() != text:
         write_atomically(path, text.encode())
-
-
-def training_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
-    """Every scalar over the steps: training as a line, evaluations as points; one panel a scalar.
-
-    In a population the line is the median over the seeds and the band spans the quartiles.
-    """
-    names = sorted({n.split("/", 1)[1] for r in records for n in r if "/" in n})
-    columns = min(3, max(1, len(names)))
-    rows = -(-max(1, len(names)) // columns)
-    figure = Figure(figsize=(4.2 * columns, 2.9 * rows), layout="constrained")
-    for panel, name in enumerate(names):
-        axes = figure.add_subplot(rows, columns, panel + 1)
-        for kind, style in (("train", "-"), ("eval", "o-")):
-            points = [
-                (r["step"], np.array(r[f"{kind}/{name}"], float))  # null becomes nan
-                for r in records
-                if r.get(f"{kind}/{name}") is not None
-            ]
-            if not points:
-                continue
-            steps = [step for step, _ in points]
-            values = np.stack([value for _, value in points])
-            label = {"train": "training", "eval": "held out"}[kind]
-            if values.ndim == 2:
-                label += f", median of {values.shape[1]} seeds and quartiles"
-                low, values, high = np.nanquantile(values, (0.25, 0.5, 0.75), axis=1)
-                axes.fill_between(steps, low, high, alpha=0.25, linewidth=0)
-            axes.plot(steps, values, style, markersize=3, linewidth=1, label=label)
-        axes.set(xlabel="training step", title=name)
-        axes.legend(fontsize="x-small")
-    return figure
 
 
 # --- W&B and TensorBoard ---
@@ -391,8 +365,24 @@ def in_background(
     return write
 
 
+def _first_and_last(
+    records: Sequence[Mapping[str, Any]],
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Scalars of the evaluation before training, and the latest of every scalar."""
+    before: dict[str, np.ndarray] = {}
+    latest: dict[str, np.ndarray] = {}
+    for record in records:
+        values = {name: np.array(value, float) for name, value in record.items() if "/" in name}
+        before |= values if record["step"] == 0 else {}
+        latest |= values
+    return before, latest
+
+
 class Log:
-    """All writers of a run as one, and the lines that a person reads."""
+    """All writers of a run as one, and the lines that a person reads.
+
+    before: scalars of the evaluation before training. latest: the newest value of every scalar.
+    """
 
     def __init__(
         self,
@@ -402,11 +392,15 @@ class Log:
         first_step: int,
         num_steps: int,
         show: Sequence[str],
+        metrics: Metrics,
         config: Mapping[str, Any],
         wandb: Mapping[str, Any],
     ):
         """Open the named writers (of WRITERS); `wandb` are keyword arguments of `Wandb`."""
-        self.terminal = Terminal(first_step, num_steps, show) if "terminal" in names else None
+        self.before, self.latest = _first_and_last(read_metrics(workdir / "metrics.jsonl"))
+        self.terminal = None
+        if "terminal" in names:
+            self.terminal = Terminal(first_step, num_steps, show, metrics=metrics)
         self._stderr = Console(stderr=True, soft_wrap=True, highlight=False)
         makers: dict[str, tuple[Callable[[str, Open, Say], Write], Open]] = {
             "jsonl": (guarded, lambda: Jsonl(workdir / "metrics.jsonl")),
@@ -425,6 +419,8 @@ class Log:
 
     def scalars(self, step: int, values: Values) -> None:
         """Record scalars with every writer."""
+        self.before |= dict(values) if step == 0 else {}
+        self.latest |= values
         for write in self._writers:
             write("scalars", step, values)
 

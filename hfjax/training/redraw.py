@@ -1,6 +1,7 @@
 """Draw a run's figures again from its saved readout: `python -m hfjax.training.redraw WORKDIR`."""
 
 import argparse
+import contextlib
 import os
 import pathlib
 import sys
@@ -12,7 +13,7 @@ import fiddle as fdl
 from hfjax.errors import InputError
 from hfjax.task import Task
 from hfjax.training import workdir as wd
-from hfjax.training.experiment import build_task
+from hfjax.training.experiment import build_headline, build_task
 from hfjax.training.log import Say
 from hfjax.training.run import save_figures
 
@@ -33,9 +34,13 @@ def redraw(
     Raises InputError where `workdir` holds no readout, or no config that can be loaded.
     """
     _, readout = wd.load_readout(workdir)
+    if config is None:
+        with contextlib.nullcontext() if task is None else contextlib.suppress(InputError):
+            config = wd.load_config(workdir)
     if task is None:
-        task = build_task(wd.load_config(workdir) if config is None else config)
-    return save_figures(pathlib.Path(workdir), task, readout, warn)
+        task = build_task(config)
+    headline = () if config is None else build_headline(config)
+    return save_figures(pathlib.Path(workdir), task, readout, warn, headline=headline)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

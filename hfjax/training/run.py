@@ -8,7 +8,6 @@ have drawn.
 import contextlib
 import os
 import pathlib
-import shlex
 import signal
 import threading
 import time
@@ -24,10 +23,11 @@ import numpy as np
 from hfjax.errors import InputError, SaveError, TrainingFailed, one_line
 from hfjax.task import HostReadout, Task
 from hfjax.training import log as logs
-from hfjax.training import provenance
+from hfjax.training import provenance, report
 from hfjax.training import workdir as wd
 from hfjax.training.config import flatten
-from hfjax.training.experiment import Experiment, build, build_task, complete
+from hfjax.training.curves import training_curves
+from hfjax.training.experiment import Experiment, Headline, build, build_task, complete
 from hfjax.training.log import Say
 from hfjax.training.programs import Programs, TrainState, abstract_state, make_programs, place
 
@@ -98,6 +98,7 @@ def run(
             first_step=step,
             num_steps=experiment.num_steps,
             show=experiment.show,
+            metrics=experiment.task.metrics,
             config={**flatten(config), **software},
             wandb=wandb or {},
         )
@@ -106,7 +107,7 @@ def run(
         _say_start(session, step, devices, unreadable)
         step, evaluated = _train(session, train_state, evaluated, stop, profile)
     is_complete = step == experiment.num_steps and evaluated
-    log.say(_ending(workdir, step, is_complete, stop.signal))
+    log.say(_ending(session, config, step) if is_complete else _stopped(workdir, step, stop.signal))
     return is_complete
 
 
@@ -217,16 +218,23 @@ def _record_evaluation(
     """Log, draw and save an evaluation; the readout comes last, as the mark that it is complete."""
     experiment, workdir, log = session.experiment, session.workdir, session.log
     if experiment.seeds > 1:
-        ranked = next((scalars[n] for n in experiment.show if n in scalars), None)
+        names = [h.name.removeprefix("eval/") for h in experiment.headline] + [*experiment.show]
+        ranked = next((scalars[n] for n in names if n in scalars), None)
         order = np.arange(experiment.seeds) if ranked is None else np.argsort(ranked)
         readout = {**readout, "drawn_seed": order[(experiment.seeds - 1) // 2]}
     log.scalars(step, {f"eval/{name}": value for name, value in scalars.items()})
-    log.images(step, save_figures(workdir, experiment.task, readout, log.warn))
+    drawn = save_figures(workdir, experiment.task, readout, log.warn, headline=experiment.headline)
+    log.images(step, drawn)
     wd.save_readout(workdir, step, readout, experiment.keep)
 
 
 def save_figures(
-    workdir: pathlib.Path, task: Task, readout: HostReadout, warn: Say
+    workdir: pathlib.Path,
+    task: Task,
+    readout: HostReadout,
+    warn: Say,
+    *,
+    headline: Sequence[Headline] = (),
 ) -> dict[str, pathlib.Path]:
     """Draw a readout, and the curves of metrics.jsonl, into WORKDIR/figures: {name: path}.
 
@@ -244,7 +252,9 @@ def save_figures(
                 text = f"population, member {int(member)}"
                 figure.text(0.005, 0.995, text, fontsize=7, va="top")
         if records := logs.read_metrics(workdir / "metrics.jsonl"):
-            figures["training"] = logs.training_curves(records)
+            figures["training"] = training_curves(
+                records, metrics=task.metrics, headline=headline, axis=task.axis
+            )
     except Exception as error:
         warn(f"warning: the figures could not be drawn ({one_line(error)}); the readout is kept.")
         return {}
@@ -312,39 +322,25 @@ def _stop_on_signal() -> Iterator[types.SimpleNamespace]:
 # --- The ending ---
 
 
-def _ending(
-    workdir: pathlib.Path, step: int, is_complete: bool, stopped_by: signal.Signals | None
-) -> str:
-    """The last lines of a run: what stopped it, and where everything is."""
-    wandb = _wandb_line(workdir)
-    if not is_complete:
-        name = stopped_by.name if stopped_by else "a signal"
-        return (
-            f"Stopped by {name} at step {step}; everything is saved. "
-            f"Give the same command again to go on (workdir {workdir}).{wandb}"
-        )
-    figures = sorted(path.name for path in (workdir / "figures").glob("*.png"))
-    return (
-        f"Complete after {step} steps.\n"
-        f"  figures      {workdir}/figures/  ({', '.join(figures)})\n"
-        f"  metrics      {workdir}/metrics.jsonl\n"
-        f"  config       {workdir}/config.json, config.py\n"
-        f"  checkpoint   {workdir}/checkpoints/{step}\n"
-        f"  readout      {workdir}/readout/{step:09d}.npz\n"
-        f'  in Python    task, state, config = hfjax.load("{workdir}"){wandb}'
+def _ending(session: Session, config: fdl.Buildable, step: int) -> str:
+    log = session.log
+    return report.ending(
+        session.workdir,
+        step,
+        session.experiment,
+        config,
+        before=log.before,
+        latest=log.latest,
     )
 
 
-def _wandb_line(workdir: pathlib.Path) -> str:
-    """Where the run is in W&B: its URL, or the command that sends what was logged offline."""
-    folder = workdir / "wandb"
-    lines = ""
-    if (folder / "url").exists():
-        lines += f"\n  W&B          {(folder / 'url').read_text().strip()}"
-    if any(folder.glob("offline-run-*")):
-        lines += f"\n  W&B          offline; send it by: wandb sync {shlex.quote(str(folder))}"
-        lines += "/offline-run-*"
-    return lines
+def _stopped(workdir: pathlib.Path, step: int, stopped_by: signal.Signals | None) -> str:
+    name = stopped_by.name if stopped_by else "a signal"
+    stopped = (
+        f"Stopped by {name} at step {step}; everything is saved. "
+        f"Give the same command again to go on (workdir {workdir})."
+    )
+    return "\n".join([stopped, *report.wandb_lines(workdir)])
 
 
 # --- Runs that exist ---

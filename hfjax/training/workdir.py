@@ -55,13 +55,24 @@ def _check_same(workdir: pathlib.Path, stored: str, text: str, config: fdl.Build
         if json.loads(stored) == json.loads(text):
             return
     try:
-        differs = difference(config_text.from_json(stored), config)
+        old, new = _without_words(config_text.from_json(stored)), _without_words(config)
+        if config_text.to_json(old) == config_text.to_json(new):
+            return
+        differs = difference(old, new)
     except InputError as error:
         differs = f"its config.json {error}; {provenance.versions(workdir)}"
     raise InputError(
         f"{workdir} holds a run of another config ({differs}); "
         "name another --workdir, or give the same settings again to resume that run."
     )
+
+
+def _without_words(config: fdl.Buildable) -> fdl.Buildable:
+    """A copy without what only the terminal and training.png use; a later version may change it."""
+    copy = fdl.deepcopy_with(config)
+    for name in ("show", "headline"):
+        copy.__arguments__.pop(name, None)
+    return copy
 
 
 def load_config(workdir: str | os.PathLike) -> fdl.Buildable:

@@ -1,0 +1,151 @@
+"""training.png: the scalars of a run over its steps, a panel for each subject."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hfjax.task import Axis, Metric, Metrics, meaning
+from hfjax.training.experiment import Headline
+from hfjax.training.numbers import factor
+
+MOST_PANELS = 8
+COLOURS = ("#2a6fbb", "#d1603d", "#3c9d6d", "#8b5fbf", "#b8860b", "#17a2a2")
+GREY = "#6f6f6f"
+STYLES = {"": "-", "control": "--", "floor": ":", "chance": "-."}
+
+Records = Sequence[Mapping[str, Any]]
+
+
+def training_curves(
+    records: Records,
+    *,
+    metrics: Metrics | None = None,
+    headline: Sequence[Headline] = (),
+    axis: Axis | None = None,
+) -> Figure:
+    """The scalars of metrics.jsonl over training: training as lines, evaluations as points.
+
+    The panels with the headline come first, then the others as declared, at most eight. A scalar
+    stands beside its controls, floor, chance level and published value. Scalars without a
+    declaration have a panel for each name. In a population the line is the median over the seeds
+    and the band spans the quartiles.
+    """
+    metrics, axis = metrics or {}, axis or Axis()
+    names = list(dict.fromkeys(n for r in records for n in r if n.startswith(("train/", "eval/"))))
+    every = panels(names, metrics, headline)
+    shown = dict(list(every.items())[:MOST_PANELS])
+    columns = min(3, max(1, len(shown)))
+    rows = -(-max(1, len(shown)) // columns)
+    figure = Figure(figsize=(4.4 * columns, 3.6 * rows), layout="constrained")
+    published = {h.name: h for h in headline if h.published is not None}
+    for number, (title, members) in enumerate(shown.items(), start=1):
+        ax = figure.add_subplot(rows, columns, number, title=title, xlabel=axis.label)
+        ax.title.set_fontsize(10)
+        _draw_panel(ax, records, members, metrics, axis)
+        for name in members:
+            if name in published:
+                _draw_published(ax, published[name], meaning(name, metrics))
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=7, frameon=False)
+    seeds = max((np.size(r[n]) for r in records for n in names if n in r), default=1)
+    if seeds > 1:
+        figure.suptitle(f"{seeds} models: median, and a band between the quartiles", fontsize=10)
+    if len(every) > len(shown):
+        left = ", ".join(list(every)[MOST_PANELS:])
+        figure.supxlabel(f"only in metrics.jsonl: {left}", fontsize=7)
+    return figure
+
+
+def panels(
+    names: Sequence[str], metrics: Metrics, headline: Sequence[Headline]
+) -> dict[str, list[str]]:
+    """{title: names of its scalars}; first those with a headline, then in the order declared."""
+    patterns = list(metrics)
+    titles: dict[str, str] = {}
+    for name in names:
+        metric = meaning(name, metrics)
+        if metric is None:
+            titles[name] = name.partition("/")[2]
+        elif title := _panel_of(metric, metrics):
+            titles[name] = title
+    first = [titles[h.name] for h in headline if h.name in titles]
+    declared = [_panel_of(metrics[pattern], metrics) for pattern in patterns]
+    order = list(dict.fromkeys([*first, *declared, *titles.values()]))
+    grouped = {title: [n for n in names if titles.get(n) == title] for title in order}
+    return {title: members for title, members in grouped.items() if members}
+
+
+def _panel_of(metric: Metric, metrics: Metrics) -> str:
+    """Its own panel, or that of the scalar to which it is compared."""
+    if metric.panel or not metric.of:
+        return metric.panel
+    compared = meaning(metric.of, metrics)
+    return compared.panel if compared else ""
+
+
+def _draw_panel(
+    ax: Axes, records: Records, names: Sequence[str], metrics: Metrics, axis: Axis
+) -> None:
+    own = [n for n in names if not (m := meaning(n, metrics)) or not m.role]
+    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(own)}
+    units, positive, log = [], True, False
+    for name in names:
+        metric = meaning(name, metrics)
+        unit, role = (metric.unit, metric.role) if metric else ("", "")
+        colour = colours.get(metric.of if metric and role else name, GREY)
+        steps, values = _series(records, name)
+        x, y = axis.per_step * steps, factor(unit) * values
+        positive &= bool(np.all(y[np.isfinite(y)] > 0))
+        _draw_line(ax, x, y, name, label=_label(name, metric), colour=colour, style=STYLES[role])
+        units.append(unit)
+        if metric:
+            log |= metric.log
+            if metric.level:
+                label, value = metric.level
+                ax.axhline(factor(unit) * value, color=GREY, ls="-.", lw=1, label=label)
+    ax.set_ylabel(" / ".join(dict.fromkeys(filter(None, units))))
+    if log and positive:
+        ax.set_yscale("log")
+
+
+def _label(name: str, metric: Metric | None) -> str:
+    if metric is None:
+        return name
+    return f"{metric.label} ({metric.split})" if metric.split else metric.label
+
+
+def _draw_line(
+    ax: Axes, x: np.ndarray, y: np.ndarray, name: str, *, label: str, colour: str, style: str
+) -> None:
+    marker = "o" if name.startswith("eval/") and style == "-" else None
+    if y.ndim == 2:
+        low, y, high = _quartiles(y)
+        ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+    ax.plot(x, y, style, marker=marker, ms=3, lw=1.2, color=colour, label=label)
+
+
+def _quartiles(values: np.ndarray) -> np.ndarray:
+    """[time, seed] -> [quartile, time]; NaN where no seed has a number."""
+    out = np.full((3, len(values)), np.nan)
+    some = np.isfinite(values).any(axis=1)
+    out[:, some] = np.nanquantile(values[some], (0.25, 0.5, 0.75), axis=1)
+    return out
+
+
+def _draw_published(ax: Axes, headline: Headline, metric: Metric | None) -> None:
+    assert headline.published is not None
+    settings = ", ".join(f"{p.rpartition('.')[2]} {v}" for p, v in (headline.at or {}).items())
+    value = factor(metric.unit if metric else "") * headline.published
+    label = f"published, {settings}" if settings else "published"
+    ax.axhline(value, color="black", lw=1, ls=(0, (5, 2)), label=label)
+
+
+def _series(records: Records, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps [time] and values [time] or [time, seed] of a scalar; null becomes NaN."""
+    points = [(r["step"], np.array(r[name], float)) for r in records if r.get(name) is not None]
+    if not points:
+        return np.zeros(0), np.zeros(0)
+    steps, values = zip(*points, strict=True)
+    return np.array(steps), np.stack(values)

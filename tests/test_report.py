@@ -1,0 +1,133 @@
+"""The last lines of a run, and the panels of training.png."""
+
+import functools
+
+import fiddle as fdl
+import numpy as np
+import pytest
+
+from hfjax.task import Axis, Metric, declares, logged, meaning, metrics_of
+from hfjax.training import curves, report, workdir
+from hfjax.training.experiment import Headline, build
+from tests import toy
+
+METRICS = logged(
+    step={"loss": Metric("squared error", split="training", better="lower", panel="Error")},
+    evaluation={
+        "loss": Metric("squared error", "cm", split="held out", better="lower", panel="Error"),
+        "floor": Metric("floor", "cm", role="floor", of="loss"),
+        "share_*": Metric("grid cells above {}", "% of units", panel="Grid cells"),
+        "secret": Metric("not drawn"),
+    },
+)
+
+
+def experiment_and_config(seeds=1, **published):
+    config = toy.config()
+    config.seeds = seeds
+    config.headline = (
+        fdl.Config(Headline, name="eval/loss", **published),
+        fdl.Config(Headline, name="eval/share_0.8"),
+    )
+    experiment = build(config)
+    task = experiment.task._replace(metrics=METRICS, axis=Axis("minutes", 0.5))
+    object.__setattr__(experiment, "task", task)
+    return experiment, config
+
+
+def lines_of(latest, before=None, seeds=1, **published):
+    experiment, config = experiment_and_config(seeds, **published)
+    arguments = {"before": before or {}, "latest": latest}
+    text = report.ending(workdir.pathlib.Path("runs/x"), 40, experiment, config, **arguments)
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert len(text.splitlines()) <= 10
+    return " ".join(text.split())
+
+
+def test_a_number_stands_beside_its_floor_its_start_and_the_published_value():
+    text = lines_of(
+        {"eval/loss": 5.71, "eval/floor": 2.9, "eval/share_0.8": 0.225},
+        {"eval/loss": 84.0},
+        published=4.42,
+        source="Sorscher et al. 2023",
+        at={"task.num_units": 4096, "num_steps": 40},
+    )
+    assert "Complete after 40 steps (20 minutes). Published: Sorscher et al. 2023." in text
+    assert (
+        "squared error 5.71 cm; floor 2.9; untrained 84; published 4.42 (num_units 4096; here 4)"
+    ) in text
+    assert "grid cells above 0.8 22.5 % of units" in text
+
+
+@pytest.mark.parametrize(("last", "worse"), [(0.5, True), (0.0505, False), (0.01, False)])
+def test_a_number_that_got_worse_is_said_to_have_got_worse(last, worse):
+    text = lines_of({"eval/loss": last}, {"eval/loss": 0.05})
+    assert ("untrained 0.05: it got worse" in text) == worse
+
+
+def test_a_population_shows_median_and_quartiles():
+    seeds = {"eval/loss": np.arange(5.0), "eval/floor": np.ones(5)}
+    text = lines_of(seeds, {"eval/loss": np.full(5, 9.0)}, seeds=5)
+    assert "Median of 5 models (quartiles)" in text
+    assert "2 (1 to 3) cm; floor 1; untrained 9" in text
+
+
+def test_without_declarations_the_names_are_the_labels():
+    experiment, config = build(toy.config()), toy.config()
+    arguments = {"before": {}, "latest": {"eval/loss": 0.25, "train/norm": 1.0}}
+    text = report.ending(workdir.pathlib.Path("runs/x"), 40, experiment, config, **arguments)
+    assert "eval/loss  0.25\n" in text
+
+
+def test_panels_begin_with_the_headline_and_hold_what_is_compared():
+    names = ["train/loss", "eval/loss", "eval/floor", "eval/share_0.8", "eval/secret", "eval/new"]
+    headline = [Headline("eval/share_0.8")]
+    assert curves.panels(names, METRICS, headline) == {
+        "Grid cells": ["eval/share_0.8"],
+        "Error": ["train/loss", "eval/loss", "eval/floor"],
+        "new": ["eval/new"],
+    }
+
+
+def test_training_png_names_splits_and_units_and_the_published_value():
+    records = [
+        {"step": 0, "eval/loss": 9.0, "eval/floor": 1.0, "eval/share_0.8": 0.1},
+        {"step": 10, "train/loss": 5.0},
+        {"step": 20, "train/loss": None},
+        {"step": 20, "eval/loss": 2.0, "eval/floor": 1.0, "eval/share_0.8": 0.3},
+    ]
+    headline = [Headline("eval/loss", 1.5, at={"task.num_units": 8})]
+    figure = curves.training_curves(
+        records, metrics=METRICS, headline=headline, axis=Axis("minutes", 0.5)
+    )
+    error, cells = figure.axes
+    labels = [text.get_text() for text in error.get_legend().get_texts()]
+    assert labels == [
+        "squared error (held out)",
+        "floor",
+        "squared error (training)",
+        "published, num_units 8",
+    ]
+    assert (error.get_xlabel(), error.get_ylabel()) == ("minutes", "cm")
+    assert cells.get_ylabel() == "% of units"
+    np.testing.assert_allclose(cells.lines[0].get_xydata(), [[0, 10], [10, 30]])
+    box = error.get_legend().get_bbox_to_anchor().transformed(error.transAxes.inverted())
+    assert box.y1 < 0  # below the lines
+
+
+def test_training_png_stays_small():
+    records = [{"step": s, **{f"train/x{i}": 1.0 for i in range(30)}} for s in range(3)]
+    figure = curves.training_curves(records)
+    assert len(figure.axes) == curves.MOST_PANELS
+    assert 120 * figure.get_figheight() <= 1400
+
+
+def test_a_function_that_is_given_declares_its_scalars():
+    @declares({"norm_*": Metric("layer {}")})
+    def learner():
+        pass
+
+    metrics = logged(step=metrics_of(functools.partial(learner)), evaluation={})
+    assert meaning("train/norm_2", metrics).label == "layer 2"
+    assert meaning("eval/norm_2", metrics) is None
+    assert metrics_of(print) == {}

@@ -1,12 +1,18 @@
 """Reading and writing files so that a killed process or a foreign file does no harm."""
 
+import io
+import math
 import os
 import pathlib
 import zipfile
-import zlib
+from collections.abc import Iterable
 
-# What reading an npz raises where the file is of another format (TypeError: an npy) or damaged.
-UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, zlib.error, zipfile.BadZipFile)
+import numpy as np
+
+_NPY_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 def write_atomically(path: pathlib.Path, content: bytes) -> None:
@@ -19,3 +25,65 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def npz_names(path: pathlib.Path) -> list[str]:
+    """The names of the arrays in an npz, in their order. Raises as `read_npz` does."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except OSError:
+        raise
+    except Exception as error:  # as in `read_npz`
+        raise ValueError(_reason(error)) from error
+    return [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
+
+
+def read_npz(path: pathlib.Path, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+    """The arrays of these names in an npz, by default all of them; nothing is unpickled.
+
+    Arrays that are not named are not read, so they may hold Python objects. Memory is taken for
+    what is in the file, never for what a header claims.
+    Raises OSError where the file cannot be opened. Raises ValueError, whose message is the reason,
+    where it is not an npz, lacks an array, is damaged, or an array holds Python objects.
+    """
+    arrays = {}
+    wanted = npz_names(path) if names is None else names
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in wanted:
+                arrays[name] = _member(archive, name)
+    except OSError:
+        raise
+    except Exception as error:  # damage makes zipfile, zlib and numpy raise nearly anything
+        raise ValueError(_reason(error)) from error
+    return arrays
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """One array of an open npz."""
+    if f"{name}.npy" not in archive.namelist():
+        raise ValueError(f"it has no array {name!r}")
+    info = archive.getinfo(f"{name}.npy")
+    # What numpy writes. Other compressions could unpack to more than a thousand times their size.
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"its array {name!r} is packed in another way than numpy's")
+    with archive.open(info) as stream:
+        content = io.BytesIO(stream.read())
+    version = np.lib.format.read_magic(content)
+    if version not in _NPY_HEADERS:
+        raise ValueError(f"its array {name!r} is in version {version} of the npy format")
+    shape, fortran_order, dtype = _NPY_HEADERS[version](content)
+    if dtype.hasobject:
+        raise ValueError(f"its array {name!r} holds Python objects, which are not unpickled")
+    values = content.getbuffer()[content.tell() :]
+    if any(size < 0 for size in shape) or math.prod(shape) * dtype.itemsize != len(values):
+        raise ValueError(f"its array {name!r} has {len(values)} bytes, not those of its header")
+    if not len(values):
+        return np.empty(shape, dtype)
+    return np.frombuffer(values, dtype).reshape(shape, order="F" if fortran_order else "C").copy()
+
+
+def _reason(error: Exception) -> str:
+    """The beginning of an error's first line, or its type where it has no message."""
+    return str(error).strip().partition("\n")[0][:200] or type(error).__name__

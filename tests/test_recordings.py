@@ -121,7 +121,7 @@ def test_a_file_that_is_not_a_trajectory_raises_one_sentence(tmp_path):
         (tmp_path / "none.npz", "there is no file"),
         (tmp_path / "text.npz", "is not an npz of arrays"),
         (tmp_path / "bare.npy", "is not an npz of arrays"),
-        (other, re.escape('must contain "t" and "pos" (or "d"), but contains position, t')),
+        (other, re.escape('must contain "t" and "pos" (or "d"), but contains t, position')),
     ):
         with pytest.raises(DataFileError, match=message):
             recordings.trajectory(path=str(path))
@@ -155,3 +155,20 @@ def test_an_empty_or_cut_trajectory_raises_one_sentence(content, tmp_path):
     (tmp_path / "rat.npz").write_bytes(content)
     with pytest.raises(DataFileError, match=r"rat.npz is not an npz of arrays"):
         recordings.trajectory(path=str(tmp_path / "rat.npz"))
+
+
+def test_a_frame_of_pynapple_is_read_although_it_holds_python_objects(tmp_path):
+    # The arrays of a TsdFrame that pynapple 0.11.4 saved, listed with np.load(allow_pickle=True):
+    # "columns" and "_metadata" are arrays of Python objects.
+    np.savez(
+        tmp_path / "frame.npz",
+        t=TIMES_S,
+        d=POSITIONS,
+        start=TIMES_S[:1],
+        end=TIMES_S[-1:],
+        columns=np.array(["x", "y"], object),
+        type=np.array(["TsdFrame"]),
+        _metadata=np.array({"unit": ["m", "m"]}, object),
+    )
+    paths = recordings.trajectory(path=str(tmp_path / "frame.npz"), num_steps=20, dt_s=0.1)
+    np.testing.assert_allclose(paths["rat_positions"][0], (POSITIONS - (1, 7)) / 4, atol=1e-6)

@@ -22,7 +22,7 @@ from flax import linen as nn
 
 from hfjax import arena, cells, envs, networks
 from hfjax.errors import one_line
-from hfjax.files import UNREADABLE
+from hfjax.files import npz_names, read_npz
 
 FOLDER = pathlib.Path(__file__).parent / "trained_policies"
 
@@ -89,9 +89,10 @@ def load(name: str) -> GaussianPolicy:
             f"there is no policy {name}; there are {known}, and files that end in .npz"
         )
     try:
-        with path.open("rb") as opened, np.load(opened) as file:
-            return from_arrays({n: file[n] for n in file if file[n].dtype.kind == "f"})
-    except UNREADABLE as error:
+        # Beside the arrays of the policy are the notes of `save`.
+        names = [n for n in npz_names(path) if n in ("low", "high") or "/" in n]
+        return from_arrays(read_npz(path, names))
+    except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path} does not hold a policy ({one_line(error)})") from error
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from hfjax import arena, check
-from hfjax.errors import DataFileError
-from hfjax.files import UNREADABLE
+from hfjax.errors import DataFileError, one_line
+from hfjax.files import npz_names, read_npz
 
 
 def sargolini(
@@ -118,18 +118,18 @@ def _shipped(name: str) -> pathlib.Path:
 def _recording(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     """Times [sample] (s), finite and increasing, and positions [sample, 2] of an npz."""
     try:
-        with path.open("rb") as opened, np.load(opened) as file:
-            arrays = dict(file)
-    except UNREADABLE as error:
-        if isinstance(error, FileNotFoundError):
-            raise DataFileError(f"there is no file {path}") from error
-        raise DataFileError(f"{path} is not an npz of arrays ({type(error).__name__})") from error
-    positions = arrays.get("pos", arrays.get("d"))
-    if "t" not in arrays or positions is None:
-        raise DataFileError(
-            f'{path} must contain "t" and "pos" (or "d"), but contains {", ".join(sorted(arrays))}'
-        )
-    times_s = arrays["t"]
+        names = npz_names(path)
+        place = "pos" if "pos" in names else "d"
+        if "t" not in names or place not in names:
+            raise DataFileError(
+                f'{path} must contain "t" and "pos" (or "d"), but contains {", ".join(names)}'
+            )
+        arrays = read_npz(path, ("t", place))  # pynapple stores pickled objects beside them
+    except FileNotFoundError as error:
+        raise DataFileError(f"there is no file {path}") from error
+    except ValueError as error:
+        raise DataFileError(f"{path} is not an npz of arrays ({one_line(error)})") from error
+    times_s, positions = arrays["t"], arrays[place]
     if times_s.ndim != 1 or positions.shape != (len(times_s), 2):
         raise DataFileError(
             f"{path} must contain t [sample] and positions [sample, 2], but their shapes are "

@@ -22,7 +22,7 @@ import numpy as np
 from hfjax import arena, cells, check, envs, visibility
 from hfjax.data import policies
 from hfjax.errors import DataFileError, one_line
-from hfjax.files import UNREADABLE, write_atomically
+from hfjax.files import read_npz, write_atomically
 
 
 class Policy(Protocol):
@@ -454,10 +454,9 @@ def write_data(file: pathlib.Path, data: dict[str, Any], recipe: dict[str, Any])
 def read_data(file: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Data set and recipe of a file from `write_data`; raises DataFileError if it is not one."""
     try:
-        with file.open("rb") as opened, np.load(opened) as arrays:
-            recipe = json.loads(str(arrays["recipe"]))
-            flat = {name: arrays[name] for name in arrays if name != "recipe"}
-    except UNREADABLE as error:
+        flat = read_npz(file)
+        recipe = json.loads(str(flat.pop("recipe")))
+    except (OSError, ValueError, KeyError) as error:
         raise DataFileError(
             f"{file} is not a data set of transitions ({one_line(error)})"
         ) from error

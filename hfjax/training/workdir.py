@@ -22,7 +22,7 @@ from absl import logging as absl_logging
 from matplotlib.figure import Figure
 
 from hfjax.errors import InputError, SaveError, one_line
-from hfjax.files import UNREADABLE, write_atomically
+from hfjax.files import read_npz, write_atomically
 from hfjax.training import config_text, provenance
 from hfjax.training.config import difference
 
@@ -122,9 +122,8 @@ def load_readout(workdir: str | os.PathLike, index: int = -1) -> tuple[int, dict
     if not paths:
         raise InputError(f"{workdir} holds no readout yet: its run has not been evaluated.")
     try:
-        with np.load(io.BytesIO(paths[index].read_bytes())) as arrays:
-            return int(paths[index].stem), dict(arrays)
-    except UNREADABLE as error:
+        return int(paths[index].stem), read_npz(paths[index])
+    except (OSError, ValueError) as error:
         raise InputError(f"{paths[index]} cannot be read ({one_line(error)}).") from error
 
 

@@ -6,6 +6,7 @@ import pathlib
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["WANDB_MODE"] = "offline"
 
+import hypothesis
 import jax
 import pytest
 
@@ -16,6 +17,21 @@ jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Fuzzing: few and always the same examples by default. A long search:
+# `pytest --hypothesis-profile=large tests/test_fuzz_arena.py`.
+hypothesis.settings.register_profile(
+    "small",
+    max_examples=20,
+    deadline=None,  # an example that compiles is slow
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
+hypothesis.settings.register_profile(
+    "large", parent=hypothesis.settings.get_profile("small"), max_examples=2000, derandomize=False
+)
+hypothesis.settings.load_profile("small")
 
 
 @pytest.fixture(scope="session")

@@ -190,7 +190,7 @@ def cauchy(d: jax.Array, *, bandwidths: tuple[float, ...] = (1.0,)) -> jax.Array
 def minus_distance(d: jax.Array, *, alpha: float = 1.0) -> jax.Array:
     """-d^(alpha / 2) = -|x - y|^alpha, 0 < alpha < 2: its MMD is the energy distance.
 
-    The gradient at d = 0 is 0.
+    alpha: exponent of the distance. The gradient at d = 0 is 0.
 
     Source: Székely & Rizzo 2013; distributional-sr `energy_distance`.
     """

@@ -149,6 +149,7 @@ def near_identity(
 ) -> jax.Array:
     """Recurrent weights gain I + scale U, U as in `uniform_fan_in` -> [unit, unit].
 
+    gain: weight of a unit onto itself. scale: factor of the random weights U.
     A network that starts by remembering: small networks leave the uniform code at once, where the
     published weights keep them there for more than a thousand steps. Source: after Le, Jaitly &
     Hinton 2015 (identity for ReLU networks); not in the grid-cell papers.

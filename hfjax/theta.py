@@ -45,11 +45,16 @@ def _wrapped(cycles: Any) -> Any:
 def square(
     t_s: Any, *, frequency_hz: float = 5.0, fraction: float = 0.5, offset: float = 0.0
 ) -> Any:
-    """1 in the first `fraction` of each cycle, 0 in the rest.
+    """1 (generation) in the first `fraction` of each cycle, 0 (inference) in the rest.
 
     theta = [(phase + offset) mod 1 < fraction], phase = t f mod 1. t_s any shape -> the same shape.
+
+    frequency_hz  theta cycles per second.
+    fraction      share of a cycle that is generation.
+    offset        phase at time 0, in cycles.
+
     Raises ValueError where fraction is outside [0, 1] or frequency_hz is not positive.
-    Source: George et al. 2023, sec. 2; HelmholtzHippocampus `theta_gating`, "square".
+    Source: HelmholtzHippocampus `theta_gating`, "square"; George et al. 2023, sec. 2.
     """
     _check_fraction(fraction)
     check.positive(frequency_hz=frequency_hz)
@@ -57,10 +62,15 @@ def square(
 
 
 def sine(t_s: Any, *, frequency_hz: float = 5.0, fraction: float = 0.5, offset: float = 0.0) -> Any:
-    """A sine between 0 and 1, above one half for `fraction` of each cycle.
+    """A sine between 0 (inference) and 1 (generation), above one half for `fraction` of each cycle.
 
     theta = (1 + sin 2 pi phase) / 2, phase = ((t f mod 1)^n + offset) mod 1, n = ln 0.5 / ln
-    fraction: the first half of the sine ends at `fraction`. t_s any shape -> the same shape.
+    fraction, so that the first half of the sine ends there. t_s any shape -> the same shape.
+
+    frequency_hz  theta cycles per second.
+    fraction      share of a cycle in which generation prevails.
+    offset        phase at time 0, in cycles.
+
     Raises ValueError where fraction is not inside (0, 1) or frequency_hz is not positive.
     Source: HelmholtzHippocampus `theta_gating`, "sine".
     """

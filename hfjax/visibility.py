@@ -174,6 +174,7 @@ def _shortest_sq(
 def geodesic_sq(environment: Environment) -> DistanceSq:
     """Squared lengths of the shortest paths around walls and holes. For `distance_sq=`.
 
+    environment: the room whose walls and holes are in the way.
     A shortest path consists of straight lines between corners (`_turning_corners`). Paths between
     corners are computed once, here. Where walls meet each other or the boundary there is no way
     through; gaps count as open from 1e-5 of the extent upwards. Lengths are exact. Places without

@@ -101,7 +101,14 @@ def box(
 ) -> Environment:
     """A rectangle (a square where height_m is None), with a corner or its centre at the origin.
 
-    inner_walls, holes, periodic: as for `polygon`. Raises ValueError as `polygon` does, and where a
+    width_m      length along x (m).
+    height_m     length along y (m); None for a square.
+    inner_walls  walls inside, [wall, end, 2] (m).
+    holes        outlines of areas that are left out, each [corner, 2] (m).
+    periodic     whether opposite sides are joined.
+    centred      whether the origin is the centre; otherwise it is the lower left corner.
+
+    Raises ValueError as `polygon` does, and where a
     length is not positive.
     """
     height_m = width_m if height_m is None else height_m

@@ -75,6 +75,11 @@ def linear(
 ) -> dict[str, np.ndarray]:
     """Points in [-1, 1]^2 on either side of a random line through 0: y = [w.x > 0].
 
+    num_samples  points in all.
+    num_train    points for training; the others are for testing.
+    seed         of the points.
+    line_seed    of the line.
+
     -> as `from_arrays`, inputs [sample, 2], float32. Raises ValueError for a number out of range.
     Source: `load_dataset("linear")` of biological-hsic, with its seeds.
     """
@@ -88,6 +93,11 @@ def xor(
     *, num_samples: int = 1000, num_train: int = 900, noise_std: float = 0.1, seed: int = 42
 ) -> dict[str, np.ndarray]:
     """The corners of the unit square with Gaussian noise; class 1 where one coordinate is 1.
+
+    num_samples  points in all.
+    num_train    points for training; the others are for testing.
+    noise_std    standard deviation of the noise along each axis.
+    seed         of the corners and the noise.
 
     -> as `from_arrays`, inputs [sample, 2], float32. Raises ValueError for a number out of range.
     Source: `load_dataset("xor")` of biological-hsic, with its seed.
@@ -115,6 +125,7 @@ def _shuffled(inputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nd
 def digits(*, num_train: int = 1500) -> dict[str, np.ndarray]:
     """1797 handwritten digits of 8 x 8 pixels, part of scikit-learn: nothing to download.
 
+    num_train: images for training; the others are for testing.
     -> as `from_arrays`, inputs [sample, row, column, 1], bytes; shuffled, the first num_train for
     training. Source: Alpaydin & Kaynak 1998, the test set of optical digits of the UCI repository.
     """
@@ -157,6 +168,7 @@ _CIFAR_RECORDS, _CIFAR_BYTES = 10_000, 1 + 3 * 32 * 32  # in a file, and in a re
 def mnist(*, data_dir: str | None = None) -> dict[str, np.ndarray]:
     """MNIST: 60,000 handwritten digits of 28 x 28 pixels for training, 10,000 for testing.
 
+    data_dir: folder of the files; None for the user's cache.
     The four IDX files, packed or not, are looked for in data_dir, then in the user's cache, and
     otherwise downloaded to the cache. -> as `from_arrays`, inputs [sample, row, column, 1], bytes.
     Raises DataFileError where data_dir is not a folder, or a file is missing, damaged or of another
@@ -168,6 +180,7 @@ def mnist(*, data_dir: str | None = None) -> dict[str, np.ndarray]:
 def fashion_mnist(*, data_dir: str | None = None) -> dict[str, np.ndarray]:
     """Fashion-MNIST: clothes in ten classes, with the file names of `mnist` and otherwise like it.
 
+    data_dir: as in `mnist`.
     Source: Xiao, Rasul & Vollgraf 2017.
     """
     return _idx_sets(data_dir, "fashion_mnist", _FASHION_URL, _FASHION_MD5)
@@ -177,6 +190,7 @@ def mnist_10k(*, data_dir: str | None = None, num_train: int = 8500) -> dict[str
     """The 10,000 test images of MNIST, shuffled, the first num_train of them for training.
 
     For machines without the other files. Otherwise like `mnist`.
+    data_dir: as in `mnist`. num_train: images for training; the others are for testing.
     """
     images, labels = _shuffled(*_idx_pair("t10k", data_dir, "mnist", _MNIST_URL, _MNIST_MD5))
     return _split(images, labels, num_train=num_train, num_classes=10)
@@ -185,6 +199,7 @@ def mnist_10k(*, data_dir: str | None = None, num_train: int = 8500) -> dict[str
 def cifar10(*, data_dir: str | None = None) -> dict[str, np.ndarray]:
     """CIFAR-10: 50,000 colour photographs of 32 x 32 pixels for training, 10,000 for testing.
 
+    data_dir: folder of the files; None for the user's cache.
     The binary version: its archive, or the folder cifar-10-batches-bin of the archive, is looked
     for as in `mnist`. -> as `from_arrays`, inputs [sample, row, column, 3], bytes.
     Raises DataFileError as `mnist` does. Source: Krizhevsky 2009.

@@ -17,6 +17,7 @@ def sargolini(
     """The trajectory of a rat in a square arena, cut into pieces of equal length.
 
     Ten minutes of foraging in a box of 1 m x 1 m, tracked at 50 Hz. Otherwise like `trajectory`.
+    num_steps, dt_s, max_gap_s: as in `trajectory`.
     Source: Sargolini et al. 2006 (doi:10.1126/science.1125572), as shipped with RatInABox.
     """
     # The arena was 1 m wide: metres are widths.
@@ -35,6 +36,8 @@ def tanni(
 
     The first length_s of two hours. Both coordinates are in widths of 3.5 m, so that the trajectory
     keeps its shape and covers five sevenths of a square. Otherwise like `trajectory`.
+    length_s: duration that is used, from the start (s). num_steps, dt_s, max_gap_s: as in
+    `trajectory`.
     Source: Tanni et al. 2022 (doi:10.1016/j.cub.2022.06.046), as shipped with RatInABox.
     """
     check.positive(length_s=length_s)
@@ -59,8 +62,13 @@ def trajectory(
     are interpolated to one every dt_s. The trajectory is cut where two remaining samples are more
     than max_gap_s apart. Without max_gap_s there must be no NaN, and no interval above five times
     the median interval. Each stretch between cuts is divided into pieces of num_steps steps; the
-    remainder is dropped. width_m: width of the arena, by default the larger extent of the
-    trajectory.
+    remainder is dropped.
+
+    path       the file.
+    width_m    width of the arena (m); None for the larger extent of the trajectory.
+    num_steps  time steps of a piece.
+    dt_s       duration of a time step (s).
+    max_gap_s  interval between samples at which the trajectory is cut (s).
 
     -> {"rat_positions": [piece, num_steps + 1, 2]}, float32, in widths of the arena and centred on
     the extent of the trajectory: in [-1/2, 1/2]. A model scales them to its box. The first position

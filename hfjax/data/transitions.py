@@ -159,7 +159,14 @@ def pendulum(
     Episodes of 200 steps. Sources: angles pi/2, pi, 3 pi/2 by velocities -4, 0, 4.
     -> "states" [time, 3], "last" [time], "sources" [9, 3], "mc_returns" [source, reward, rollout]
     of `envs.PENDULUM_REWARDS`, "gamma", and the "policy", for rewards that depend on the action.
-    gamma, from_source: as in the task.
+
+    policy           name of a policy that comes with hfjax, or path of an npz file.
+    num_transitions  states of all episodes together.
+    num_rollouts     Monte-Carlo rollouts from each of the nine states.
+    gamma            discount per time step of the returns; that of the task.
+    from_source      whether returns include the reward of the first state; as the task has it.
+    seed             of the trajectory and the rollouts.
+
     Raises ValueError where a number is below 1, or gamma outside [0, 1).
     Source: distributional-sr `make_dataset`, `make_mc_returns`.
     """
@@ -207,6 +214,9 @@ def windy_grid(
     Episodes of 200 steps, all from the centre. Sources: the centre, and (+-2, +-2). The result is
     that of `pendulum`, with the quadrant reward and without a policy. The original has neither data
     nor a policy for this environment.
+
+    num_rollouts: Monte-Carlo rollouts from each of the five states. num_transitions, gamma, seed:
+    as in `pendulum`.
     """
     check.at_least(1, num_transitions=num_transitions, num_rollouts=num_rollouts)
     check.below_one(gamma=gamma)
@@ -326,8 +336,16 @@ def place_cells(
 ) -> dict[str, Any]:
     """Rates of Gaussian place cells along a behaviour; as in the thesis, 20 minutes of 50 cells.
 
-    behaviour: `random_walk` or another of BEHAVIOURS, in a box of 1 m; distances are around its
-    walls, if it has any. The centres are uniform in the box (in the thesis uniform with jitter).
+    behaviour  how the animal moves in the box of 1 m: `random_walk` or another of BEHAVIOURS.
+    num_steps  time steps of the behaviour.
+    num_cells  place cells.
+    width_m    width of the place fields (m).
+    lattice    places of the lattice along each side.
+    gamma      discount per time step; that of the task.
+    seed       of the behaviour and the place cells.
+
+    Distances are around the walls of the box, if it has any. The centres are uniform in the box (in
+    the thesis uniform with jitter).
     -> "states" [time, cell]: rates, "last" [time], "positions" [time, 2] (m), "centres" [cell, 2],
     "cell_width_m"; "lattice" [place, 2]: lattice x lattice places, "sources" [place, cell]: the
     rates there, "occupancy" [place]; "empirical" [place, cell]: mean of `discounted_rates` over the
@@ -408,9 +426,12 @@ MAKERS = {f.__name__: f for f in (pendulum, windy_grid, place_cells)}
 def saved_or_made(*, path: str | None = None, maker: Maker) -> dict[str, Any]:
     """The data set in a file, or one made by maker(), which is written to path if that is given.
 
-    maker: one of MAKERS, with its settings as `functools.partial` (in a config, fdl.Partial).
-    Raises ValueError if the path does not end in .npz, or the file was made by another maker or
-    with other settings; DataFileError if the file is not a data set.
+    path   file (.npz) that is read, or written where it does not exist; None to make the data anew.
+    maker  makes the data set: one of MAKERS, with its settings as `functools.partial`.
+
+    In a config the maker is an fdl.Partial. Raises ValueError if the path does not end in .npz, or
+    the file was made by another maker or with other settings; DataFileError if the file is not a
+    data set.
     """
     if path is None:
         return maker()

@@ -125,8 +125,9 @@ def egocentric_inputs(walk: arena.Walk) -> jax.Array:
 
 
 def clip_output_gradients(*, max_delta: float = 1e-5) -> optax.GradientTransformation:
-    """Clip the gradients of the two output layers to +-max_delta, number by number.
+    """Clip the gradients of the two output layers, number by number.
 
+    max_delta: largest magnitude of a number of the gradient.
     Part of the published method; for `optax.chain`. Raises ValueError where max_delta is not
     positive.
     """
@@ -169,12 +170,23 @@ def task(
            head-direction code d_t, + weight_decay / 2 * sum of the two layers' squared weights
     y_t, z_t: the outputs of `Network` on inputs [s_t, cos a_t, sin a_t] (`egocentric_inputs`).
 
-    num_units: of the LSTM; num_linear: of the linear layer g, whose rate maps are shown.
-    sigma_m, kappa: width of the place and concentration of the head-direction code. dropout: the
-    share of g set to 0 in training. optimizer: `published_optimizer()` where it is None.
-    evaluation: walks as long as the training ones, 2000 of them for maps of 32 x 32 bins, where it
-    is None; see `path_integration.evaluate`.
+    num_units           units of the LSTM.
+    num_linear          units of the linear layer g, whose rate maps are shown.
+    num_place           place cells, 3 or more.
+    num_head_direction  head-direction cells.
+    sigma_m             width of the place fields (m).
+    kappa               concentration of the head-direction code; its width is about kappa^-1/2 rad.
+    batch_size          walks in a training step.
+    num_steps           time steps of a training walk.
+    dt_s                duration of a time step (s).
+    optimizer           optax optimizer; None for `published_optimizer()`.
+    weight_decay        factor of half the squared weights of the two output layers in the loss.
+    dropout             share of g that is set to 0 in training.
+    width_m             side of the box (m).
+    evaluation          how much is evaluated; None for 2000 walks of num_steps and maps of 32 x 32
+                        bins.
 
+    Evaluation: `path_integration.evaluate`.
     step's scalars: loss, place_loss, head_direction_loss, error_cm, and head_direction_accuracy,
     the share of moments at which the most active head-direction cell is the right one.
     Raises ValueError where a size is below 1, or a width or a time is not positive, kappa or

@@ -64,7 +64,12 @@ def vanilla(
     recurrent_init: networks.RecurrentInit = networks.uniform_fan_in,
     input_gain: float = 1.0,
 ) -> RecurrentNetwork:
-    """h_t = f(v_t W_i + h_tm1 W_h), without biases, as published; see `networks.rnn_init`."""
+    """h_t = f(v_t W_i + h_tm1 W_h), without biases, as published; see `networks.rnn_init`.
+
+    nonlinearity    f of the units.
+    recurrent_init  draws the initial recurrent weights W_h.
+    input_gain      factor of the initial input weights W_i.
+    """
     check.positive(input_gain=input_gain)
     return RecurrentNetwork(
         init=partial(networks.rnn_init, recurrent_init=recurrent_init, input_gain=input_gain),
@@ -203,11 +208,28 @@ def task(
     p_t [batch, place] is the place code at the position of step t, v_t [batch, 2] the displacement
     in metres. Weights start uniform in +-1/sqrt(fan in), the encoder's times encoder_gain.
 
-    num_grid: recurrent units. sigma_m: width of place fields. num_steps, dt_s: length of a training
-    walk. optimizer: Adam with learning rate 1e-4 where it is None. place_centres, place_code: of
-    `cells`. network: `vanilla()` where it is None. box: `walled_box()` where it is None.
-    evaluation: the defaults of `EvaluationSettings` where it is None; see
-    `path_integration.evaluate`. `data` is () or what `recordings.sargolini` returns.
+    num_grid        recurrent units.
+    num_place       place cells, 3 or more.
+    sigma_m         width of the place fields (m).
+    batch_size      walks in a training step.
+    num_steps       time steps of a training walk.
+    dt_s            duration of a time step (s).
+    optimizer       optax optimizer; None for Adam with learning rate 1e-4.
+    weight_decay    factor of the squared recurrent weights in the loss.
+    readout_decay   factor of the squared decoder weights in the loss.
+    activity_decay  factor of the mean squared activity of the units in the loss.
+    encoder_gain    factor of the initial weights from place cells to units.
+    network         recurrent network; None for `vanilla()`.
+    box             where the animal walks; None for `walled_box()`.
+    motion          draws the walks, as `arena.sorscher_walk` does.
+    encoder_init    initial weights from place cells to units.
+    decoder_init    initial weights from units to place cells.
+    place_centres   draws the centres of the place fields, as `cells.place_centres` does.
+    place_code      rates of the place cells at a position, as `cells.softmax_surround` gives them.
+    objective       loss of outputs where the place code is the target.
+    evaluation      how much is evaluated; None for the defaults of `EvaluationSettings`.
+
+    `data` is () or what `recordings.sargolini` returns. Evaluation: `path_integration.evaluate`.
 
     step's scalars: loss; code_loss, the loss without decays; error_cm, the mean distance between
     true and decoded positions (at five steps evenly spread, of walks of ten or more).

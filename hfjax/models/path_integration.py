@@ -114,7 +114,10 @@ class World(NamedTuple):
 
 
 def walled_box(*, width_m: float = 2.2) -> Box:
-    """A square box with walls, as published. Raises ValueError where width_m is not positive."""
+    """A square box with walls, as published.
+
+    width_m: side of the box (m). Raises ValueError where it is not positive.
+    """
     check.positive(width_m=width_m)
     return Box(
         width_m,
@@ -126,8 +129,9 @@ def walled_box(*, width_m: float = 2.2) -> Box:
 
 
 def periodic_box(*, width_m: float = 2.2) -> Box:
-    """A square box with periodic boundaries. Raises ValueError where width_m is not positive.
+    """A square box with periodic boundaries.
 
+    width_m: side of the box (m). Raises ValueError where it is not positive.
     Deviation: the original takes the plain mean of the three decoded centres and the plain distance
     to it, also where they lie on opposite sides of the seam. Here mean and distance are circular.
     """
@@ -257,10 +261,12 @@ class Integrator(NamedTuple):
 class EvaluationSettings(NamedTuple):
     """How much is evaluated.
 
-    num_steps: steps of a walk that is scored and mapped. rollout_steps, num_rollouts: length and
-    number of the long walks. num_map_walks: walks of num_steps from which rate maps are made.
-    num_bins: rate maps are num_bins x num_bins. num_noise_maps: maps of smooth noise that are
-    scored as a control.
+    num_steps       time steps of a walk that is scored and mapped.
+    rollout_steps   time steps of a long walk.
+    num_rollouts    number of long walks.
+    num_map_walks   walks of num_steps from which rate maps are made.
+    num_bins        bins of a rate map along each side.
+    num_noise_maps  maps of smooth noise that are scored as a control.
     """
 
     num_steps: int = 20

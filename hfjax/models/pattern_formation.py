@@ -79,6 +79,10 @@ def place_code_spectrum(
     uniformly. By the Wiener-Khinchin theorem its eigenvalues are sum_i |FFT(p_i)|^2. The zero mode
     (the mean activity) is removed.
 
+    num_place   place cells.
+    sigma_m     width of the place fields (m).
+    place_code  rates of the place cells at a position, as `cells.softmax_surround` gives them.
+
     The sum over the bins x is not divided by their number: the published learning rates are for
     this scale. Source: `PlaceCells.compute_covariance`, which shifts and adds the full matrix of
     [x, y, x, y], with the same result. Deviation: the centres come from `key`, not from seed 0.
@@ -100,6 +104,7 @@ def gaussian_spectrum(
 ) -> jax.Array:
     """Eigenvalues [kx, ky] of a Gaussian covariance exp(-|s|^2 / 2 sigma^2), zero mode kept.
 
+    sigma_m: width of the covariance (m).
     `key` is not used: this Sigma has no random part. An odd num_bins makes shift 0 a bin.
     Source: the multi-grid part of the notebook.
 
@@ -297,12 +302,17 @@ def task(
 ) -> Task:
     """Maps that grow under the covariance of the place code. The defaults give single hexagons.
 
-    covariance    eigenvalues of Sigma: `place_code_spectrum` or `gaussian_spectrum`.
-    update        one iteration: `independent_unit_maps`, `independent_maps` or `competing_maps`.
-    optimizer     the step along the update's direction; None for the published optax.sgd(5e-3).
-    initial_std   standard deviation of the white noise with which the maps start, as published.
-    iterations_per_step   iterations in one `step`.
-    num_noise_maps   size of the control: low-pass filtered noise (sigma a tenth of the box).
+    num_maps             maps that grow.
+    num_bins             bins of a map along each side.
+    width_m              side of the periodic box (m).
+    covariance           eigenvalues of Sigma: `place_code_spectrum` or `gaussian_spectrum`.
+    update               one iteration: `independent_unit_maps`, `independent_maps` or
+                         `competing_maps`.
+    nonlinearity         phi of the maps after each iteration.
+    optimizer            step along the update's direction; None for optax.sgd(5e-3), as published.
+    initial_std          standard deviation of the white noise with which the maps start.
+    iterations_per_step  iterations in a training step.
+    num_noise_maps       maps of low-pass filtered noise (sigma a tenth of the box), the control.
 
     The state is its own data: `sample` returns (), `step` ignores its batch and key.
     Step scalars: see `step`. Evaluation: see `evaluate`.

@@ -41,8 +41,11 @@ class Weights(NamedTuple):
 class Cell(NamedTuple):
     """Settings of the units, as published.
 
-    recurrent_gain: factor of the recurrent weights. dt_s, tau_s: time step and time constant.
-    unit_noise, output_noise: half-widths of uniform noise, new in each time step.
+    recurrent_gain  factor of the recurrent weights.
+    dt_s            duration of a time step (s), at most tau_s.
+    tau_s           time constant of the units (s).
+    unit_noise      half-width of uniform noise of the rates, new in each time step.
+    output_noise    half-width of uniform noise of the outputs, new in each time step.
     """
 
     recurrent_gain: float = 1.2
@@ -137,8 +140,19 @@ def task(
     z [num_out], uniform in [0, 1]. Windows slide by one over a shuffled epoch. In the time_steps
     time steps of a window the input is the newest x, y, z, and the target is xi =
     `kernels.global_signal` of the window. W_o learns in every time step; u continues from window to
-    window. learning_rate: of `rmhebb`. num_epochs: number of epochs for which the state keeps the
-    errors. `data` as in `biohsic.task`.
+    window. `data` as in `biohsic.task`.
+
+    num_units      units of the reservoir.
+    num_out        outputs, one for each component of the global signal.
+    num_samples    samples in an epoch.
+    window         samples in a window, 2 or more.
+    time_steps     time steps in a window.
+    gamma          weight of the target y against the input x in the global signal.
+    sigma          width of the Gaussian kernels of x, y, z, divided by the root of the dimensions.
+    cell           gain, time constant and noise of the units.
+    learning_rate  of `rmhebb`, for each time step.
+    num_epochs     epochs for which the state keeps the errors.
+    eval_windows   windows that an evaluation runs through.
 
     The targets are of the order of 1e-4, so errors are relative to their power:
         error = mean over outputs, time and windows of (o - xi)^2, divided by the mean of xi^2.

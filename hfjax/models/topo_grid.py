@@ -191,6 +191,7 @@ def striped_tau(
 ) -> jax.Array:
     """Stripes of rows with one time constant each, in even steps from tau_min to tau_max.
 
+    num_stripes: stripes, at most the rows of the sheet.
     The last stripe also gets the rows that remain. Raises ValueError where there are more stripes
     than rows.
     """
@@ -224,7 +225,10 @@ def plain_units(
     recurrent_init: networks.RecurrentInit = networks.uniform_fan_in,
     input_gain: float = 1.0,
 ) -> Units:
-    """Units without leak: `grid_rnn.vanilla`."""
+    """Units without leak: `grid_rnn.vanilla`.
+
+    nonlinearity, recurrent_init, input_gain: as in `grid_rnn.vanilla`.
+    """
     network = grid_rnn.vanilla(
         nonlinearity=nonlinearity, recurrent_init=recurrent_init, input_gain=input_gain
     )
@@ -243,8 +247,14 @@ def leaky_units(
 ) -> Units:
     """Leaky units, each with its time constant: `networks.leaky_rnn`, Glorot-uniform weights.
 
-    learned: whether the time constants are trained; otherwise they keep their initial values.
-    input_gain multiplies the initial weights of the inputs.
+    nonlinearity    of the units.
+    tau_min         smallest time constant (time steps), 1 or more.
+    tau_max         largest time constant (time steps).
+    tau_init        initial time constants over the sheet, as `random_tau`.
+    learned         whether the time constants are trained or keep their initial values.
+    recurrent_init  draws the initial recurrent weights.
+    input_gain      factor of the initial input weights.
+
     Raises ValueError where tau_min is below one step or above tau_max, or input_gain not positive.
     Source: TopographicGridCells `TauRNN`.
     """
@@ -356,9 +366,10 @@ def no_penalty(params: Any, tau: jax.Array | None, *, side: int) -> tuple[jax.Ar
 def unlike_weights(
     params: Any, tau: jax.Array | None, *, side: int, weight: float = 1.0
 ) -> tuple[jax.Array, Scalars]:
-    """weight (1 - mean over units of cos(w_u, w'_u)): w_u the recurrent weights to unit u,
-    w' the same after the sheet is halved and restored (`restored`).
+    """The penalty weight (1 - mean over units of cos(w_u, w'_u)).
 
+    w_u are the recurrent weights to unit u, w' the same after the sheet is halved and restored
+    (`restored`). weight: factor of the penalty in the loss.
     Scalar: topographic_loss, without its weight.
     Source: TopoLoss; `rnn_laplacian_pyramid_loss` of TopographicGridCells.
     """
@@ -396,7 +407,10 @@ def unlike_tau(
 ) -> tuple[jax.Array, Scalars]:
     """smoothness mean (tau - tau')^2 + spread spread_term(tau), tau' after halving and restoring.
 
-    spread_term: `less_than_variance` or `off_the_ramp`, which keep tau from becoming one number.
+    smoothness   factor of the difference between neighbours.
+    spread       factor of spread_term.
+    spread_term  keeps tau from becoming one number: `less_than_variance` or `off_the_ramp`.
+
     Scalars: tau_roughness, the mean square; tau_mean, tau_std.
     Raises ValueError where the units have no time constants.
     Source: TopographicGridCells `tau_topographic_loss`, and `..._v2` with the ramp.
@@ -425,6 +439,10 @@ def rat_walk(
     thigmotaxis: float = 0.5,
 ) -> arena.Walk:
     """RatInABox's animals at the speed of Sorscher et al.: a `motion` of `grid_rnn.task`.
+
+    speed_mean_mps     mean speed (m/s).
+    speed_coherence_s  time constant of the speed (s).
+    thigmotaxis        from 0 (the animal avoids walls) to 1 (it follows them).
 
     Rayleigh speeds; turns are those of RatInABox. Source: TopographicGridCells `datagen`. It also
     sets a standard deviation of the speed, 0.53 m/s, that RatInABox does not use in two dimensions.
@@ -496,11 +514,17 @@ def task(
     objective: grid_rnn.Objective = floored_cross_entropy,
     evaluation: EvaluationSettings | None = None,
 ) -> Task:
-    """Path integration by units on a sheet, as a Task: equations and settings of `grid_rnn.task`.
+    """Path integration by units on a sheet, as a Task: the equations of `grid_rnn.task`.
 
-    units: `plain_units()` where it is None. box: a walled one of 2.2 m where it is None. penalty:
-    `no_penalty`, `unlike_weights` or `unlike_tau`. optimizer: `published_optimizer()` where it is
-    None. evaluation: 10,000 walks for maps of 32 x 32 bins where it is None.
+    num_units   units of the sheet; the square of a whole number.
+    units       units with or without time constants; None for `plain_units()`.
+    penalty     term of the loss: `no_penalty`, `unlike_weights` or `unlike_tau`.
+    optimizer   optax optimizer; None for `published_optimizer()`.
+    evaluation  how much is evaluated; None for 10,000 walks and maps of 32 x 32 bins.
+
+    num_place, sigma_m, batch_size, num_steps, dt_s, weight_decay, readout_decay, activity_decay,
+    encoder_gain, box, motion, encoder_init, decoder_init, place_centres, place_code, objective: as
+    in `grid_rnn.task`.
 
     step's scalars: those of `grid_rnn.task` and of the penalty. Evaluation: that of
     `path_integration.evaluate`, mean_grid_score, and what `measure_sheet` returns.

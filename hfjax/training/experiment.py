@@ -36,6 +36,7 @@ class Headline(NamedTuple):
 class Experiment:
     """A task, its data and how to train it; the root of every config.
 
+    task        the model that is trained.
     data        pytree of arrays handed to the task, () where the task makes its own.
     num_steps   training steps in all.
     chunk       steps in one device program; the host logs, and looks for signals, between chunks.

@@ -4,6 +4,7 @@ import copy
 import inspect
 import re
 import shutil
+import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
@@ -21,14 +22,15 @@ from hfjax.training.config import (
 )
 
 _START = r"(?:^|(?<=[.;:]\s)|(?<=\n))\s*"  # of a line or a sentence
-_NAMES = r"(?P<names>[a-zA-Z_]\w*(?:, (?:and )?[a-zA-Z_]\w*)*)"
-_END = r"(?:(?P<colon> \([\w ,.|\[\]]*\):|:)\s|(?P<gap>[ ]{2,})|(?P<rest> \(| defaults? to ))"
+_NAMES = r"(?P<names>[a-zA-Z_]\w*(?:,\s+(?:and )?[a-zA-Z_]\w*)*)"
+_END = r"(?:(?P<colon> \([\w ,.|\[\]]*\):|:)\s|(?P<gap>[ ]{2,}))"
 _ENTRY = re.compile(_START + _NAMES + _END)
-
+_SENTENCE_END = re.compile(r"(?<=\.) (?=[A-Z`]|->)")
+_AS_IN = re.compile(r"as in `([\w.]+)`")
+_MARKUP = re.compile(r":\w+:(?=`)|`(?=`)")  # of reStructuredText
 
 _COLUMN = 54  # where meanings begin
-# What ends the explanation of the last parameter of a paragraph.
-_AFTER = re.compile(r"(?<=[.;)]) (?=Raises |Source|Deviation|Evaluation|Returns|`)")
+_NARROW = 100  # a terminal with fewer columns shows a meaning below its setting
 
 
 def setting_lines(config: fdl.Config) -> list[str]:
@@ -39,18 +41,19 @@ def setting_lines(config: fdl.Config) -> list[str]:
     config = copy.deepcopy(config)
     fill_in_num_steps(config)
     columns = min(shutil.get_terminal_size((100, 24)).columns, 120)
+    column = 6 if columns < _NARROW else _COLUMN
     lines = []
     for setting in settings(config):
         if setting.value is UNSET and setting.is_partial:
             continue  # given by the caller of the function
         first = f"  {setting.path:<30} {value_in_words(setting.value):<20} "
-        if len(first) > _COLUMN:
+        if len(first) > column:
             lines.append(first.rstrip())
             first = ""
         meaning = meanings(setting.function).get(setting.name) or _otherwise(setting)
-        wrapped = textwrap.wrap(meaning, max(30, columns - _COLUMN)) or [""]
-        lines.append((first.ljust(_COLUMN) + wrapped[0]).rstrip())
-        lines += [" " * _COLUMN + line for line in wrapped[1:]]
+        wrapped = textwrap.wrap(meaning, max(30, columns - column)) or [""]
+        lines.append((first.ljust(column) + wrapped[0]).rstrip())
+        lines += [" " * column + line for line in wrapped[1:]]
     return lines
 
 
@@ -81,26 +84,39 @@ def value_in_words(value: Any) -> str:
 def meanings(function: Callable) -> dict[str, str]:
     """{parameter: meaning} of the parameters that a function's docstring explains.
 
-    An explanation begins a line or a sentence: `name: text`, `name, other: text`, `name  text` in
-    columns, or `name (signature) -> text`. It ends before the next one or at an empty line.
+    An explanation begins a line or a sentence: `name: text`, `name, other: text`, or `name  text`
+    in columns. It ends before the next one or at an empty line; its first sentence is the meaning.
+    Where that is "as in `module.function`", the meaning is that of the same name there.
     """
     parameters = inspect.signature(function).parameters
     explained: dict[str, str] = {}
     for paragraph in re.split(r"\n\s*\n", inspect.getdoc(function) or ""):
         for names, text in _entries(paragraph, parameters):
             for name in names:
-                explained.setdefault(name, text)
+                explained.setdefault(name, _meaning_elsewhere(function, name, text))
     return explained
+
+
+def _meaning_elsewhere(function: Callable, name: str, text: str) -> str:
+    """The text, or that of the function which it names as the place of the explanation."""
+    named = _AS_IN.fullmatch(text)
+    if named is None:
+        return text
+    head, *rest = named[1].split(".")
+    module = sys.modules[function.__module__]
+    other = getattr(module, head, None) or sys.modules.get(f"{module.__package__}.{head}")
+    for attribute in rest:
+        other = getattr(other, attribute, None)
+    return meanings(other).get(name, text) if callable(other) else text
 
 
 def _entries(paragraph: str, parameters: Collection[str]) -> Iterator[tuple[list[str], str]]:
     starts = []
     for match in _ENTRY.finditer(paragraph):
-        names = re.split(r", (?:and )?", match["names"])
+        names = re.split(r",\s+(?:and )?", match["names"])
         if all(name in parameters for name in names):
             starts.append((match, names))
     for i, (match, names) in enumerate(starts):
         end = starts[i + 1][0].start() if i + 1 < len(starts) else len(paragraph)
-        begin = match.start("rest") if match["rest"] else match.end()
-        text = _AFTER.split(" ".join(paragraph[begin:end].split()))[0]
-        yield names, text.rstrip(".; ")
+        text = " ".join(_MARKUP.sub("", paragraph[match.end() : end]).split())
+        yield names, _SENTENCE_END.split(text)[0].rstrip(".; ")

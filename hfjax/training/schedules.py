@@ -10,10 +10,12 @@ def cosine(
 ) -> optax.Schedule:
     """Cosine decay from init_value to alpha init_value over num_steps training steps.
 
-    init_value: learning rate at the first step. num_steps: training steps; in a config give
-    `config.NumSteps.new()`, which becomes the experiment's own number of steps. updates_per_step:
-    optimizer updates in one training step. alpha: last learning rate, as a share of the first.
+    init_value        learning rate at the first step.
+    num_steps         training steps, by default those of the run.
+    updates_per_step  optimizer updates in a training step.
+    alpha             last learning rate, as a share of the first.
 
+    In a config give num_steps as `config.NumSteps.new()`: it becomes the run's number of steps.
     Raises ValueError where a number is below 1, init_value not positive or alpha negative.
     Source: optax `cosine_decay_schedule`.
     """

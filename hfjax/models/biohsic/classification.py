@@ -103,15 +103,21 @@ def task(
     (`shuffle_seed` and the number of the epoch), so that a resumed run continues within the epoch.
     A `batch` of the task is the whole training set.
 
-    network: default `mlp()`. learner: `biological_rule`, `hsic_gradient` or `back_propagation`.
-    optimizer: default `optax.adamw(1e-4, b1=0.9, b2=0.99, weight_decay=1e-4)`, as published.
-    memory: `sliding_windows()` (default) or `ring_buffer()`; it has the window and its stride.
-    bottleneck: weight and kernel widths of the objective. between_windows: `carry_on` or
-    `from_rest`, for layers with a state. encode, augment: on the device, window by window.
-    `data` is what `labelled.from_arrays` returns. history_epochs: number of epochs for which the
-    state keeps the information plane. num_eval: largest number of samples of each set that is
-    evaluated. num_hsic: number of samples from which HSIC is estimated (without bias).
+    network          layers of the network; None for `mlp()`.
+    learner          `biological_rule`, `hsic_gradient` or `back_propagation`.
+    optimizer        optax optimizer; None for adamw as published, with learning rate 1e-4.
+    memory           window of samples and its stride; None for `sliding_windows()`.
+    bottleneck       weight and kernel widths of the objective.
+    time_steps       time steps of the network, and updates, in a window.
+    between_windows  state of leaky layers at a new window: `carry_on` or `from_rest`.
+    encode           inputs of the network from stored samples, window by window.
+    augment          random changes of training samples, before encode.
+    steps_per_epoch  training steps into which an epoch is divided.
+    history_epochs   epochs for which the state keeps the information plane.
+    num_eval         largest number of samples of each set that is evaluated.
+    num_hsic         samples from which HSIC is estimated, without bias; 4 or more.
 
+    `data` is what `labelled.from_arrays` returns.
     step's scalars are means over its windows: loss and accuracy before the update (of the mean
     output over the second half of the time steps), and what the learner reports; and hsic_xz_1,
     hsic_yz_1, ... of each layer after the step. Evaluation: the same for test and training samples,

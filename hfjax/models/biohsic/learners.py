@@ -17,9 +17,12 @@ from hfjax.models.biohsic.networks import Layer, LayerState, Params, forward
 class Bottleneck(NamedTuple):
     """The objective of a layer, HSIC(x, z) - gamma HSIC(y, z), and the widths of its kernels.
 
-    gamma: weight of the target y against the input x. sigma_x, sigma_y, sigma_z: widths of the
-    Gaussian kernels of input, target and activity, see `kernels.rbf_kernel`. The defaults are those
-    published for MNIST.
+    gamma    weight of the target y against the input x.
+    sigma_x  width of the Gaussian kernel of inputs, divided by the root of their dimensions.
+    sigma_y  width of the Gaussian kernel of targets, divided by the root of their dimensions.
+    sigma_z  width of the Gaussian kernel of activity, divided by the root of the layer's units.
+
+    Kernels: `kernels.rbf_kernel`. The defaults are those published for MNIST.
     """
 
     gamma: float = 2.0

@@ -41,6 +41,10 @@ def lif_mlp(
 ) -> Network:
     """A `LeakyDense` layer for each size in `hidden`, and leaky linear outputs.
 
+    hidden  units of each hidden layer.
+    dt_s    duration of a time step (s), at most tau_s.
+    tau_s   time constant of the units (s).
+
     The state of a layer belongs to a slot of the window; `between_windows` of `biohsic.task` says
     what happens to it between windows. In one time step activity passes through all layers. Raises
     ValueError for a size below 1, times that are not positive, and a dt above tau.

@@ -73,6 +73,7 @@ def _take(data: Samples, rows: jax.Array) -> Samples:
 def sliding_windows(*, window: int = 6, stride: int = 1) -> WorkingMemory:
     """All samples of a window are read anew from the data set: nothing is kept.
 
+    window: samples in a window, 2 or more. stride: samples by which a window moves on.
     Raises ValueError for a window below 2, a stride below 1, and a stride above the window.
     """
     _check_window(window, stride)
@@ -112,6 +113,7 @@ class Ring(NamedTuple):
 def ring_buffer(*, window: int = 6, stride: int = 1) -> WorkingMemory:
     """The online form: the window is kept in the state; `stride` samples in, one update out.
 
+    window, stride: as in `sliding_windows`.
     Only the new samples are read. At the start of an epoch the ring is filled with the first
     window - stride samples, so that updates equal those of `sliding_windows`, step by step.
     Raises ValueError as `sliding_windows` does.

@@ -147,6 +147,7 @@ class Outputs(Layer):
 def mlp(*, hidden: tuple[int, ...] = (128, 64)) -> Network:
     """A `Dense` layer for each size in `hidden`, and linear outputs.
 
+    hidden: units of each hidden layer.
     With no hidden layer this is the single linear layer. Raises ValueError for a size below 1.
     """
     check.at_least(1, **{f"hidden[{i}]": size for i, size in enumerate(hidden)})
@@ -156,6 +157,7 @@ def mlp(*, hidden: tuple[int, ...] = (128, 64)) -> Network:
 def cnn(*, channels: tuple[int, ...] = (128, 256)) -> Network:
     """A `Convolution` for each number of channels, with 2 x 2 pooling after each, and outputs.
 
+    channels: output channels of each convolution.
     For images [x, y, channel] whose sides can be halved once for each convolution. Raises
     ValueError for no layers and for a size below 1, and `init_params` for inputs of another kind.
     """

@@ -45,7 +45,14 @@ def residual_adversary(
     """Residual network with spectral normalisation: every matrix has a largest singular value of 1.
 
     `networks.ResidualMLP` in Flax's SpectralNorm, with one step of power iteration at each
-    embedding; no gradient flows through that step. separate: a network for each atom.
+    embedding; no gradient flows through that step.
+
+    num_units         units of each hidden layer.
+    num_blocks        residual blocks.
+    layers_per_block  layers in a residual block.
+    num_outputs       dimensions of an embedded sample.
+    separate          whether each atom has its own network.
+
     Raises ValueError where a size is below 1.
     Source: distributional-sr `ResidualMLP`; Miyato et al. 2018.
     """
@@ -76,9 +83,13 @@ def residual_adversary(
 def mlp_adversary(
     *, hidden: tuple[int, ...] = (256, 256, 256), num_outputs: int = 8, separate: bool = False
 ) -> Adversary:
-    """`networks.MLP` with hidden layers of these sizes, without a bound on its slope.
+    """`networks.MLP`, without a bound on its slope.
 
-    separate: a network for each atom. Raises ValueError where a size is below 1.
+    hidden       units of each hidden layer.
+    num_outputs  dimensions of an embedded sample.
+    separate     whether each atom has its own network.
+
+    Raises ValueError where a size is below 1.
     """
     check.at_least(
         1, num_outputs=num_outputs, **{f"hidden[{i}]": size for i, size in enumerate(hidden)}

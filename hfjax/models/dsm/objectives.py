@@ -32,8 +32,12 @@ def between_atoms(
 ) -> jax.Array:
     """Outer MMD between two sets of atoms; the distance of two atoms is their inner MMD.
 
-    `kernels.outer_mmd_sq` with the inner means of `kernels.fused_mean_kernels`. bandwidth: of the
-    outer kernel; default the median distance of atoms. Source: Wiltzer et al. 2024.
+    inner      kernel between samples of two atoms.
+    outer      kernel between atoms.
+    bandwidth  of the outer kernel; None for the median distance of atoms.
+
+    `kernels.outer_mmd_sq` with the inner means of `kernels.fused_mean_kernels`.
+    Source: Wiltzer et al. 2024.
     """
     z = jnp.concatenate([predicted, target])
     num_x = len(predicted)
@@ -55,6 +59,7 @@ def between_atoms_by_median(
 ) -> jax.Array:
     """`between_atoms` with a separate inner bandwidth for each pair of atoms.
 
+    inner, outer: as in `between_atoms`.
     The bandwidth is the median distance between the pair's samples. For use without an adversary.
     Source: the `median` config of distributional-sr.
     """
@@ -83,6 +88,7 @@ def each_atom(
 ) -> jax.Array:
     """Inner MMD between an atom and its own target, averaged over atoms.
 
+    inner: kernel between samples of an atom and its target.
     The atoms are then an ensemble of gamma models (Janner et al. 2020); each learns the successor
     representation.
     """

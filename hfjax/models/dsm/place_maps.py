@@ -160,8 +160,10 @@ def evaluate_place_maps(
 
     The predicted rate map of a cell is, at each place, the mean of an atom's samples. Averaged over
     all atoms it is a successor representation. It is compared with the empirical map: the
-    discounted mean of the rates that followed in the data. distance_sq: as in the code of the
-    data's place cells.
+    discounted mean of the rates that followed in the data.
+
+    num_inner    samples of each atom at each place.
+    distance_sq  squared distance between places, as in the code of the data's place cells.
 
     Scalars: those of `compare_maps`; those of `field_statistics` for the predicted maps, and with
     the prefix empirical_ for the empirical maps; atom_spread, mean standard deviation between

@@ -83,8 +83,12 @@ def evaluate_returns(
     """Return distributions at data["sources"], compared with Monte Carlo: `evaluation=` of a task.
 
     The return of an atom is the mean reward of its samples, divided by 1 - gamma. `distances`
-    compares the atoms' returns with data["mc_returns"] [source, reward, rollout]. act gets
-    data["policy"]; it is needed for rewards that depend on the action. coordinates: for figures.
+    compares the atoms' returns with data["mc_returns"] [source, reward, rollout].
+
+    rewards      {name: reward}.
+    act          the policy, (data["policy"], state, key) -> action, for rewards that depend on it.
+    coordinates  the two numbers of a state that figures show.
+    num_inner    samples of each atom at each source.
 
     Scalars, D being each of the three distances, over sources and rewards:
     D_mean, D_median, D_min, D_max. The Wasserstein distance is divided by the standard deviation of
@@ -233,7 +237,10 @@ def pendulum_returns(
     act: Act,
     num_inner: int = 4096,
 ) -> tuple[Scalars, Readout]:
-    """`evaluate_returns` of envs.PENDULUM_REWARDS."""
+    """`evaluate_returns` of envs.PENDULUM_REWARDS.
+
+    act, num_inner: as in `evaluate_returns`.
+    """
     return evaluate_returns(
         model,
         data,
@@ -254,7 +261,10 @@ def windy_returns(
     gamma: float,
     num_inner: int = 4096,
 ) -> tuple[Scalars, Readout]:
-    """`evaluate_returns` of envs.WINDY_REWARDS."""
+    """`evaluate_returns` of envs.WINDY_REWARDS.
+
+    num_inner: as in `evaluate_returns`.
+    """
     return evaluate_returns(
         model, data, key, gamma=gamma, rewards=envs.WINDY_REWARDS, num_inner=num_inner
     )

@@ -211,7 +211,11 @@ class TargetUpdate(Protocol):
 
 
 def soft_update(target: Any, params: Any, steps: jax.Array, *, rate: float = 0.01) -> Any:
-    """target + rate (params - target), at every step. Raises ValueError unless 0 < rate <= 1."""
+    """target + rate (params - target), at every step.
+
+    rate: share of the way that the target goes in an update. Raises ValueError unless
+    0 < rate <= 1.
+    """
     del steps
     if not 0 < rate <= 1:
         raise ValueError(f"rate must be above 0 and at most 1, but is {rate}")
@@ -219,7 +223,10 @@ def soft_update(target: Any, params: Any, steps: jax.Array, *, rate: float = 0.0
 
 
 def hard_update(target: Any, params: Any, steps: jax.Array, *, period: int = 100) -> Any:
-    """The params at every period-th step, otherwise the unchanged target."""
+    """The params at every period-th step, otherwise the unchanged target.
+
+    period: updates between two copies of the atoms' network. Raises ValueError where it is below 1.
+    """
     check.at_least(1, period=period)
     return optax.periodic_update(params, target, steps, period)
 
@@ -295,16 +302,25 @@ def task(
     The adversary's update raises the objective; the atoms' update lowers it. Each uses its own
     batch of batch_size stretches of horizon + 1 states. A step is updates_per_step of both.
 
-    gamma: discount. horizon: longest horizon without bootstrapping. num_outer: atoms. num_inner:
-    samples of each atom. latent_dims: noise dimensions of a sample. hidden: hidden units per layer.
-    optimizer: of the atoms, and of the adversary with a state of its own; default Adam with a
-    learning rate of 6.25e-5 and eps 1.5e-4. adversary: `residual_adversary` (default),
-    `mlp_adversary`, `no_adversary`. objective: `between_atoms`, `between_atoms_by_median`,
-    `each_atom`. target_update: `soft_update`, `hard_update`. bootstrap, from_source: see
-    `target_samples`; from_source counts the state itself as part of its occupancy.
+    gamma             discount per time step, in [0, 1).
+    horizon           time steps of a trajectory before a target is bootstrapped.
+    num_outer         atoms.
+    num_inner         samples of each atom, 2 or more.
+    latent_dims       noise dimensions of a sample.
+    hidden            hidden units of each layer of the atoms' network.
+    batch_size        stretches of the trajectory in an update.
+    optimizer         optax optimizer of both networks, each with its own state; None for Adam with
+                      learning rate 6.25e-5 and eps 1.5e-4.
+    adversary         network that embeds samples; None for `residual_adversary()`.
+    objective         `between_atoms`, `between_atoms_by_median` or `each_atom`.
+    target_update     how the target network follows: `soft_update` or `hard_update`.
+    bootstrap         whether targets beyond the horizon are samples of the target network.
+    from_source       whether a state itself is part of its occupancy; see `target_samples`.
+    updates_per_step  updates of both networks in a training step.
+    evaluation        `pendulum_returns`, `windy_returns` or `evaluate_place_maps`.
+    draw              figures of the evaluation's readout.
+
     data: {"states" [time, dim], "last" [time] of bool, ...}, one or several trajectories, joined.
-    evaluation: `pendulum_returns`, `windy_returns`, `evaluate_place_maps`, with `draw` for its
-    figures.
 
     Scalars of a step, means over its updates: objective (atoms' update); with an adversary also
     adversary_objective (its update) and embedding_norm (mean length of embedded samples).

@@ -122,8 +122,17 @@ def autoencoder_circuit(
 ) -> Circuit:
     """Latents, features (their mixture), HPC (a copy of the features) and EC (a compression).
 
-    apical_noise is that of EC, where it starts the activity in generation. The other dendrites have
-    0.01. Source: HelmholtzHippocampus `figs12.ipynb`.
+    num_latents      latents, and units of EC.
+    num_features     features, and units of HPC.
+    learning_rate    of all learned weights, for each time step.
+    trace_time_s     time constant of the plasticity traces (s).
+    recurrent_l2     L2 penalty on the weights of EC onto itself.
+    recurrent_scale  factor of the initial weights of EC onto itself.
+    apical_noise     standard deviation of the noise in EC's apical dendrites.
+    rule             plasticity of the learned weights, as `plasticity.dendritic_prediction`.
+
+    EC's apical noise starts the activity in generation. The other dendrites have 0.01.
+    Source: HelmholtzHippocampus `figs12.ipynb`.
     """
     learned = partial(Projection, learning_rate=learning_rate, trace_time_s=trace_time_s, rule=rule)
     recurrent = learned(
@@ -162,15 +171,18 @@ def task(
 ) -> Task:
     """The autoencoder of figures 1, 2 and S1: it sees a mixture of latents and recovers them.
 
-    circuit      the layers (default: `autoencoder_circuit`): a source layer "latents" of
-                 num_latents units, pyramidal layers HPC and EC, and any others.
-    time_scale_s time scale of the latents, which are Gaussian processes.
-    gate         theta as a function of time while learning.
-    block_s      simulated time of one `step`.
-    modes        how the modes are evaluated.
-    correlate_s, max_lag_s   EC's activity in the last correlate_s of generation is correlated with
-                 itself, up to max_lag_s.
-    loss_from_s  the low-pass filter on the losses starts here.
+    circuit       the layers; None for `autoencoder_circuit` of num_latents.
+    num_latents   latents, as many as the circuit's source layer has units.
+    time_scale_s  time scale of the latents, which are Gaussian processes (s).
+    gate          theta as a function of time while learning; 1 for generation.
+    dt_s          duration of a time step (s).
+    block_s       simulated time of a training step (s).
+    modes         how inference, generation and their alternation are evaluated.
+    correlate_s   last part of generation, of which EC's autocorrelation is taken (s).
+    max_lag_s     largest lag of the autocorrelation (s).
+    loss_from_s   time at which the low-pass filter on the losses starts (s).
+
+    A circuit has a source layer "latents", pyramidal layers HPC and EC, and any others.
 
     Step scalars: HPC_loss and EC_loss, mean |r_b - r_a| low-passed over 60 s, at the end of the
     block. Evaluation, with frozen weights: see `run_modes`; autocorrelation_distance is the mean

@@ -209,8 +209,9 @@ MODES = ("inference", "generation", "alternating")
 class Modes(NamedTuple):
     """How the modes are evaluated.
 
-    mode_s     duration of each mode; between_s of the alternation before it.
-    num_shown  units of each layer whose rates go to the figures.
+    mode_s     duration of each mode (s).
+    between_s  duration of the alternation before each mode (s).
+    num_shown  units of each layer whose rates the figures show.
     """
 
     mode_s: float = 60.0

@@ -101,6 +101,17 @@ def path_integrator(
 
     CVC = relu(W_v v + EC - threshold), with one copy of EC for each of the 2 num_dims velocity
     cells: a copy is active where EC is active, while the animal moves in the copy's direction.
+
+    num_dims         1 for a ring, 2 for a torus; that of the track.
+    num_place        place cells, and units of HPC and EC; those of the track.
+    learning_rate    of all learned weights, for each time step.
+    trace_time_s     time constant of the plasticity traces (s).
+    recurrent_scale  factor of the initial weights of EC and CVC onto EC.
+    recurrent_l2     L2 penalty on the weights of EC and CVC onto EC.
+    threshold        input above which a conjunctive cell is active.
+    noise            standard deviation of the noise in all dendrites.
+    rule             plasticity of the learned weights, as `plasticity.dendritic_prediction`.
+
     Source: HelmholtzHippocampus `figs34.ipynb`, in one dimension.
     """
     num_velocity = 2 * num_dims
@@ -136,10 +147,13 @@ def path_integrator(
 class Protocol(NamedTuple):
     """How path integration is tested.
 
-    The decoders are fitted to the HPC somata over decoder_s, one sample every fit_every_s. Each of
-    num_tests animals runs for spin_up_s with theta on. Then theta is held at 1, which cuts the
-    senses, for test_s. Positions are decoded every read_every_s. Figures and unnamed scalars use
-    the first decoder.
+    decoders      of position from the HPC somata; figures and unnamed scalars use the first.
+    decoder_s     duration of the samples that decoders are fitted to (s).
+    fit_every_s   time between two such samples (s).
+    num_tests     animals in the test.
+    spin_up_s     time with theta alternating before the senses are cut (s).
+    test_s        time with theta held at 1, which cuts the senses (s).
+    read_every_s  time between two decoded positions (s).
     """
 
     decoders: tuple[Decoder, ...] = (gaussian_process_decoder, ridge_decoder)
@@ -396,12 +410,14 @@ def task(
 ) -> Task:
     """Path integration on a ring or torus, figure 3.
 
-    track     ring or torus, place cells, motion of the animal.
-    circuit   the layers (default: `path_integrator` of the track's sizes).
-    gate      theta as a function of time while learning.
-    modes, protocol   how the modes and path integration are evaluated.
-    block_s   simulated time of one `step`.
-    loss_from_s  the low-pass filter on the losses starts here.
+    track        ring or torus, place cells, motion of the animal.
+    circuit      the layers; None for `path_integrator` of the track's sizes.
+    gate         theta as a function of time while learning; 1 for generation.
+    modes        how inference, generation and their alternation are evaluated.
+    protocol     how path integration is tested.
+    dt_s         duration of a time step (s).
+    block_s      simulated time of a training step (s).
+    loss_from_s  time at which the low-pass filter on the losses starts (s).
 
     Step scalars: HPC_loss and EC_loss, low-passed over 60 s. Evaluation: see `evaluate`.
 

@@ -88,14 +88,13 @@ def task(
 ) -> Task:
     """Remapping, figure 4: the place fields are shuffled, and HPC and EC learn each other again.
 
-    track, circuit, gate, protocol, block_s, loss_from_s   as in `path_integration.task`.
-    pretraining_s   `init` trains a path integrator for this long; the trainer's `init_from` can
-                    replace it by another.
-    relearning_speed_mean_mps   mean speed while relearning; in the original it helps the bump
-                    to form.
+    track, circuit, gate, protocol, dt_s, block_s, loss_from_s   as in `path_integration.task`.
+    pretraining_s   simulated time for which `init` trains a path integrator (s).
+    relearning_speed_mean_mps   mean speed of the animal while relearning (m/s).
 
-    A step is a block of relearning among the new place fields. The weights into EC's apical
-    dendrites, the attractor, stay frozen. Evaluation: see `evaluate`.
+    The trainer's `init_from` can replace that path integrator by another. In the original the mean
+    speed helps the bump to form. A step is a block of relearning among the new place fields. The
+    weights into EC's apical dendrites, the attractor, stay frozen. Evaluation: see `evaluate`.
 
     Deviations: the tests of the original have 1 s with theta on, and 1 s without the senses. It
     also sets the rates to zero at the remapping, which has no effect: they are computed anew before

@@ -16,6 +16,15 @@ FEATURES, VELOCITY = "features", "VC"  # source layers: place cells and velocity
 class Track(NamedTuple):
     """A ring (num_dims 1) or torus (num_dims 2), the place cells and the motion of the animal.
 
+    num_dims            1 for a ring, 2 for a torus.
+    num_place           place cells; in two dimensions a square number.
+    width_m             length of the ring, or side of the torus (m).
+    sigma_m             width of the place fields (m).
+    speed_mean_mps      mean velocity along each axis (m/s).
+    speed_std_mps       standard deviation of the velocity along each axis (m/s).
+    coherence_s         time constant of the velocity (s).
+    velocity_scale_mps  velocity at which a velocity cell has rate 1 (m/s).
+
     Velocity cells have the rates relu(v / velocity_scale_mps) and relu(-v / velocity_scale_mps) for
     each axis. In RatInABox the scale is the mean plus the standard deviation of the speed when the
     cells are made.

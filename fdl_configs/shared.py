@@ -13,7 +13,7 @@ def tanni(cfg: fdl.Config) -> None:
 
 
 def recorded(cfg: fdl.Config) -> None:
-    """Evaluate along a path of your own, an npz with t and pos: --fdl_set=data.path=FILE.
+    """Evaluate along your own path, an npz with t and pos: --fdl_set=data.path=FILE.
 
     See `hfjax.data.recordings.trajectory`. A file with missing samples or gaps also needs
     --fdl_set=data.max_gap_s=SECONDS: the path is cut at gaps longer than that.

@@ -86,8 +86,8 @@ def softplus(x: jax.Array, *, gain: float = 1.0, threshold: float = 0.0) -> jax.
 def with_slope(nonlinearity: Nonlinearity, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """f(x) and f'(x) of a nonlinearity that acts unit by unit, both of the shape of x.
 
-    The slope is exact, found by forward differentiation. Deviation from RatInABox's `activate`,
-    whose slopes of tanh and retanh leave the threshold out.
+    Forward differentiation gives the exact slope. Deviation from RatInABox's `activate`, whose
+    slopes of tanh and retanh leave the threshold out.
     """
     return jax.jvp(nonlinearity, (x,), (jnp.ones_like(x),))
 

@@ -1,4 +1,4 @@
-"""Helpers that run the command line: in a process of its own, or in this one."""
+"""Helpers that run the command line: in a separate process, or in this one."""
 
 import contextlib
 import io

@@ -118,7 +118,7 @@ def test_walks_leave_the_walled_box_as_rarely_as_the_originals(walled):
 
 
 def test_walls_turn_and_slow_the_next_step():
-    # Without turns of its own a walk turns at walls only: an independent reading of the rule.
+    # Without random turns a walk turns at walls only: an independent reading of the rule.
     path = walk(batch_size=4000, turn_std_radps=0.0)
     before = np.concatenate([path.start[:, None], path.positions[:, :-1]], axis=1)[:, :-1]
     heading, following = path.headings[:, :-1], path.headings[:, 1:]
@@ -240,7 +240,7 @@ def test_a_periodic_walk_has_ratinaboxs_statistics(num_dims):
     v, x = np.asarray(path.velocity, np.float64), np.asarray(path.position)
     assert x.min() >= -0.5
     assert x.max() < 0.5
-    # 5000 s of a velocity that forgets in 0.7 s are some 3500 independent draws (an axis).
+    # 5000 s of a velocity with a time constant of 0.7 s are some 3500 independent draws (an axis).
     se = 0.5 / np.sqrt(5000 / 1.4)
     k = 0.025 / 0.7
     std = 0.5 / np.sqrt(1 - k / 2)  # of the discrete process, exactly

@@ -101,7 +101,7 @@ def test_parts_of_an_epoch_make_the_epoch():
 
 
 def test_every_window_is_augmented_with_its_own_key():
-    """Inputs made uniform noise: mean and variance over 600 windows tell one draw from many."""
+    """Inputs are uniform noise: over 600 windows, mean and variance are those of many draws."""
 
     def watch(layers, params, u, window, bottleneck):
         unmoved = jax.tree.map(jnp.zeros_like, params)

@@ -206,8 +206,8 @@ def test_jittered_centres_keep_to_their_cells():
 
 def test_periodic_distances_on_a_ring():
     distance_sq = cells.periodic_sq(1.0)
-    found = distance_sq(jnp.array([[0.45]]), jnp.array([[-0.45], [0.0], [0.4]]))
-    np.testing.assert_allclose(found, [[0.01, 0.2025, 0.0025]], atol=1e-6)
+    actual = distance_sq(jnp.array([[0.45]]), jnp.array([[-0.45], [0.0], [0.4]]))
+    np.testing.assert_allclose(actual, [[0.01, 0.2025, 0.0025]], atol=1e-6)
 
 
 # --- Against RatInABox ---

@@ -1,4 +1,4 @@
-"""The command line in processes of its own: signals, kills, a full disk, the main job."""
+"""The command line in separate processes: signals, kills, a full disk, the main job."""
 
 import json
 import signal

@@ -68,9 +68,9 @@ def test_ridge_decoder_equals_scikit_learns():
     _, queries = ring_of_rates(1, 50)
     targets = np.concatenate([np.cos(2 * np.pi * x), np.sin(2 * np.pi * x)], axis=1)
     with jax.enable_x64(True):
-        found = decoders.ridge_decoder(*map(jnp.asarray, (rates, targets, queries)), alpha=0.1)
+        actual = decoders.ridge_decoder(*map(jnp.asarray, (rates, targets, queries)), alpha=0.1)
     expected = Ridge(alpha=0.1).fit(rates, targets).predict(queries)
-    np.testing.assert_allclose(found, expected, atol=1e-9)
+    np.testing.assert_allclose(actual, expected, atol=1e-9)
 
 
 def test_gaussian_process_decoder_equals_its_equation():
@@ -82,14 +82,14 @@ def test_gaussian_process_decoder_equals_its_equation():
         return np.exp(-np.sum((a[:, None] - b[None]) ** 2, axis=-1) / 2)
 
     arguments = [np.asarray(a, np.float32) for a in (rates, targets, queries)]
-    found = jax.jit(decoders.gaussian_process_decoder)(*arguments)
+    actual = jax.jit(decoders.gaussian_process_decoder)(*arguments)
     X, Y, Q = (a.astype(np.float64) for a in arguments)
     expected = kernel(Q, X) @ np.linalg.solve(kernel(X, X) + 1e-10 * np.eye(300), Y)
-    np.testing.assert_allclose(found, expected, atol=1e-3)
-    error = decoders.decode_angles(found, width_m=1.0) - y
+    np.testing.assert_allclose(actual, expected, atol=1e-3)
+    error = decoders.decode_angles(actual, width_m=1.0) - y
     assert np.abs(np.mod(error + 0.5, 1) - 0.5).mean() < 0.02
     many = jax.vmap(decoders.gaussian_process_decoder)(*(jnp.stack([a, a]) for a in arguments))
-    np.testing.assert_allclose(many[1], found, atol=1e-5)
+    np.testing.assert_allclose(many[1], actual, atol=1e-5)
 
 
 def samples(num=300, seed=0):
@@ -107,15 +107,15 @@ def samples(num=300, seed=0):
 def test_gaussian_process_equals_scikit_learns():
     code, positions = samples()
     queries = code(np.random.default_rng(1).uniform(size=(40, 2)))
-    found = jax.jit(decoders.gaussian_process)(code(positions), positions, queries)
+    actual = jax.jit(decoders.gaussian_process)(code(positions), positions, queries)
     m = np.asarray(positions, float).mean(axis=0)
     s = (np.asarray(positions, float) - m).std()
     model = GaussianProcessRegressor(
         kernels.ConstantKernel(s**2) * kernels.RBF(1.0), alpha=(0.03 * s) ** 2, optimizer=None
     ).fit(np.asarray(code(positions), float), np.asarray(positions, float) - m)
     mean, std = model.predict(np.asarray(queries, float), return_std=True)
-    np.testing.assert_allclose(found.mean, mean + m, atol=2e-4)
-    np.testing.assert_allclose(found.std, std[:, 0], rtol=2e-2, atol=2e-4)
+    np.testing.assert_allclose(actual.mean, mean + m, atol=2e-4)
+    np.testing.assert_allclose(actual.std, std[:, 0], rtol=2e-2, atol=2e-4)
 
 
 def test_both_know_where_they_were_and_that_they_were_not_elsewhere():

@@ -63,7 +63,7 @@ def test_targets_equal_an_enumeration(from_source, with_bootstrap):
             num_inner=inner,
             from_source=from_source,
         )
-    found = dsm.target_samples(
+    actual = dsm.target_samples(
         jnp.asarray(states),
         jnp.asarray(last),
         H,
@@ -75,7 +75,7 @@ def test_targets_equal_an_enumeration(from_source, with_bootstrap):
             for i in range(inner):
                 beyond = bootstrap[b, o, i] if with_bootstrap else None
                 expected = enumerated(states[b], last[b], drawn[b, o, i], beyond, from_source)
-                np.testing.assert_array_equal(found[b, o, i], expected, err_msg=f"{b} {o} {i}")
+                np.testing.assert_array_equal(actual[b, o, i], expected, err_msg=f"{b} {o} {i}")
 
 
 def test_horizons_are_geometric():
@@ -132,11 +132,11 @@ def two_sets(seed=0, num_outer=4, num_inner=3, dim=2):
 @pytest.mark.parametrize("bandwidth", [None, 0.4])
 def test_the_objective_equals_double_loops(float64, bandwidth):
     x, y = two_sets()
-    found = dsm.between_atoms(x, y, learned_target=True, bandwidth=bandwidth)
+    actual = dsm.between_atoms(x, y, learned_target=True, bandwidth=bandwidth)
     expected = loops(
         np.asarray(x), np.asarray(y), rational, lambda d: (1 + d) ** -0.5, bandwidth=bandwidth
     )
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_allclose(actual, expected, rtol=1e-12)
 
 
 KERNELS = {
@@ -240,15 +240,15 @@ def test_the_median_form_equals_loops(float64):
     w = np.median(np.concatenate([d[:3, :3][off], d[3:, 3:][off], d[:3, 3:].ravel()]))
     k = np.exp(-d / w)
     expected = k[:3, :3].mean() + k[3:, 3:].mean() - 2 * k[:3, 3:].mean()
-    found = dsm.between_atoms_by_median(x, y, learned_target=False)
-    np.testing.assert_allclose(found, expected, rtol=1e-10)
+    actual = dsm.between_atoms_by_median(x, y, learned_target=False)
+    np.testing.assert_allclose(actual, expected, rtol=1e-10)
 
 
 def test_gamma_models_compare_each_atom_with_its_own_target(float64):
     x, y = two_sets()
     each = [kernels.mmd_sq(a, b, kernels.rational_quadratic) for a, b in zip(x, y, strict=True)]
-    found = dsm.each_atom(x, y, learned_target=False)
-    np.testing.assert_allclose(found, np.mean(each), rtol=1e-12)
+    actual = dsm.each_atom(x, y, learned_target=False)
+    np.testing.assert_allclose(actual, np.mean(each), rtol=1e-12)
 
 
 # --- Networks ---
@@ -450,8 +450,8 @@ def test_an_update_of_both_is_adams_on_the_objective():
 def test_a_hard_target_is_replaced_at_every_period():
     old, new = {"w": jnp.zeros(2)}, {"w": jnp.ones(2)}
     for steps, expected in ((2, 0), (3, 1), (4, 0), (6, 1)):
-        found = dsm.hard_update(old, new, jnp.int32(steps), period=3)
-        np.testing.assert_array_equal(found["w"], expected)
+        actual = dsm.hard_update(old, new, jnp.int32(steps), period=3)
+        np.testing.assert_array_equal(actual["w"], expected)
 
 
 @pytest.mark.parametrize(
@@ -474,13 +474,13 @@ def test_separate_adversaries_see_an_atom_each(make):
     rival = make(**sizes)
     params, u = jit(functools.partial(rival.init, dim=2, num_outer=4))(jax.random.key(0))
     samples = jax.random.normal(jax.random.key(1), (5, 4, 7, 2))
-    found, _ = jit(rival.embed)(params, u, samples)
-    assert found.shape == (5, 4, 7, 3)
+    actual, _ = jit(rival.embed)(params, u, samples)
+    assert actual.shape == (5, 4, 7, 3)
     embed = jit(make(**{**sizes, "separate": False}).embed)
     for atom in range(4):
         of_atom = jax.tree.map(lambda a, atom=atom: a[atom], (params, u))
         alone, _ = embed(*of_atom, samples[:, atom : atom + 1])
-        np.testing.assert_allclose(found[:, atom], alone[:, 0], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(actual[:, atom], alone[:, 0], rtol=1e-4, atol=1e-6)
 
 
 def test_one_step_learns_the_next_state():
@@ -495,8 +495,8 @@ def test_one_step_learns_the_next_state():
         from_source=False,
     )
     state, _ = trained(task, chain_data(ring, 200), 500)
-    found = np.concatenate([mean_atoms(state, source) for source in range(5)])
-    np.testing.assert_allclose(found, ring, atol=0.15)
+    actual = np.concatenate([mean_atoms(state, source) for source in range(5)])
+    np.testing.assert_allclose(actual, ring, atol=0.15)
 
 
 def test_spectral_norms_stay_at_one_while_training():
@@ -524,9 +524,9 @@ def layers(tree, path=()):
 def test_one_atom_learns_the_successor_representation_of_a_chain():
     task = dsm.task(**QUICK, horizon=3, num_outer=1, objective=dsm.each_atom)
     state, _ = trained(task, chain_data(CHAIN, 20_000), 2500)
-    found = np.concatenate([mean_atoms(state, source) for source in range(5)])
+    actual = np.concatenate([mean_atoms(state, source) for source in range(5)])
     analytic = 0.2 * np.linalg.inv(np.eye(5) - 0.8 * CHAIN)
-    np.testing.assert_allclose(found, analytic, atol=0.06)
+    np.testing.assert_allclose(actual, analytic, atol=0.06)
 
 
 @pytest.mark.slow

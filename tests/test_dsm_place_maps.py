@@ -96,11 +96,11 @@ def test_fields_worked_by_hand():
     gap = square.copy()
     gap[4, 10:14] = np.nan
     maps = jnp.asarray(np.stack([square, gap]).reshape(2, -1))
-    found = dsm.fields(maps, LATTICE)
-    np.testing.assert_allclose(found.area, [16 / 400, 12 / 396], rtol=1e-6)
+    actual = dsm.fields(maps, LATTICE)
+    np.testing.assert_allclose(actual.area, [16 / 400, 12 / 396], rtol=1e-6)
     x = (4.5 + 5.5 + 6.5 + 2 * 7.5) / 5 / 20
-    np.testing.assert_allclose(found.centre[0], [x, 12 / 20], rtol=1e-5)
-    np.testing.assert_allclose(found.variance[0, 1], 1.25 / 400, rtol=1e-4)
+    np.testing.assert_allclose(actual.centre[0], [x, 12 / 20], rtol=1e-5)
+    np.testing.assert_allclose(actual.variance[0, 1], 1.25 / 400, rtol=1e-4)
 
 
 def test_field_statistics_worked_by_hand():
@@ -115,11 +115,11 @@ def test_field_statistics_worked_by_hand():
 
     own = jnp.stack([bump((0.15, 0.5), (0.04, 0.04)), bump((0.5, 0.7), (0.05, 0.05))])
     now = jnp.stack([bump((0.15, 0.5), (0.04, 0.08)), bump((0.5, 0.65), (0.05, 0.05))])
-    found = dsm.field_statistics(now, own, lattice)
-    np.testing.assert_allclose(found["wall_elongation"], 2, rtol=0.05)
-    np.testing.assert_allclose(found["field_size"], 1.5, rtol=0.05)  # between 1 and 2
-    np.testing.assert_allclose(found["shift_cm"], 2.5, rtol=0.05)
-    np.testing.assert_allclose(found["shift_to_centre_cm"], 2.5, rtol=0.05)
+    actual = dsm.field_statistics(now, own, lattice)
+    np.testing.assert_allclose(actual["wall_elongation"], 2, rtol=0.05)
+    np.testing.assert_allclose(actual["field_size"], 1.5, rtol=0.05)  # between 1 and 2
+    np.testing.assert_allclose(actual["shift_cm"], 2.5, rtol=0.05)
+    np.testing.assert_allclose(actual["shift_to_centre_cm"], 2.5, rtol=0.05)
     outwards = dsm.field_statistics(own, now, lattice)
     np.testing.assert_allclose(outwards["shift_to_centre_cm"], -2.5, rtol=0.05)
     np.testing.assert_allclose(outwards["wall_elongation"], 0.5, rtol=0.05)

@@ -31,22 +31,22 @@ def test_torus_finds_the_lattice_the_phases_and_the_attractor():
     weights = np.pad(weights, (0, 20)) + 0.1 * rng.normal(size=(100, 100)) + 5
     score = np.where(np.arange(100) < 90, 1.0, 0.0)
     torus = jax.jit(partial(grid_module.torus, width_m=2.2))
-    found = torus(*(jnp.float32(a) for a in (maps, score, weights)))
+    actual = torus(*(jnp.float32(a) for a in (maps, score, weights)))
 
-    np.testing.assert_array_equal(found["module"], np.arange(100) < 80)
-    assert found["module_spacing_m"] == pytest.approx(0.8, rel=0.04)
-    assert np.cos(6 * (found["module_orientation_rad"] - 0.2)) > np.cos(6 * 0.06)
-    error = np.asarray(found["module_phases"])[:80] - phases[:80, :2]
+    np.testing.assert_array_equal(actual["module"], np.arange(100) < 80)
+    assert actual["module_spacing_m"] == pytest.approx(0.8, rel=0.04)
+    assert np.cos(6 * (actual["module_orientation_rad"] - 0.2)) > np.cos(6 * 0.06)
+    error = np.asarray(actual["module_phases"])[:80] - phases[:80, :2]
     assert np.median(np.abs(np.angle(np.exp(1j * error)))) < 0.15
-    np.testing.assert_array_equal(found["module_phases"][80:], 0)
-    power = np.asarray(found["module_power"])
+    np.testing.assert_array_equal(actual["module_phases"][80:], 0)
+    power = np.asarray(actual["module_power"])
     assert power.sum() == pytest.approx(1, rel=1e-5)
     modes = [(1, 0), (-1, 0), (0, 1), (0, -1), (1, -1), (-1, 1)]
     assert sum(power[3 + m, 3 + n] for m, n in modes) > 0.9
     # The strongest weights are those between units of equal phase.
-    assert np.unravel_index(found["module_weights"].argmax(), (24, 24)) == (0, 0)
+    assert np.unravel_index(actual["module_weights"].argmax(), (24, 24)) == (0, 0)
     # Six components hold the maps of a grid module: cos and sin of three waves.
-    assert found["component_share"].sum() == pytest.approx(1, rel=1e-4)
+    assert actual["component_share"].sum() == pytest.approx(1, rel=1e-4)
 
     shuffled = rng.permutation(80)
     weights[:80, :80] = weights[:80, :80][shuffled]
@@ -56,14 +56,14 @@ def test_torus_finds_the_lattice_the_phases_and_the_attractor():
 
 def test_torus_without_grid_cells_or_weights():
     maps, _, _ = module_of_grid_cells(num_units=10)
-    found = jax.jit(lambda m, s: grid_module.torus(m, s, None, width_m=2.2))(
+    actual = jax.jit(lambda m, s: grid_module.torus(m, s, None, width_m=2.2))(
         jnp.float32(maps), jnp.zeros(10)
     )
-    assert not found["module"].any()
-    assert "module_power" not in found
-    assert all(np.isfinite(x).all() for x in found.values())
+    assert not actual["module"].any()
+    assert "module_power" not in actual
+    assert all(np.isfinite(x).all() for x in actual.values())
     # Ideal grid maps: six components hold everything.
-    np.testing.assert_allclose(np.sum(found["component_share"][:6]), 1, rtol=1e-4)
+    np.testing.assert_allclose(np.sum(actual["component_share"][:6]), 1, rtol=1e-4)
 
 
 def structure(module_size):

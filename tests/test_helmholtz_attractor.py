@@ -42,7 +42,7 @@ def test_an_attractor_made_by_hand_is_recovered():
     expected = np.stack([np.cos(offset), np.sin(offset), -np.sin(offset)])
     np.testing.assert_allclose(aligned.means, expected, atol=1e-5)
     np.testing.assert_allclose(aligned.stds, 0, atol=2e-3)
-    # sum of sin^2 over sum of |sin|: pi / 4, but for the 25 bins.
+    # sum of sin^2 over sum of |sin|: pi / 4, in the limit of many bins.
     np.testing.assert_allclose(aligned.asymmetry, np.pi / 4, atol=0.01)
 
 

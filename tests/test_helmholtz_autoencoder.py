@@ -33,7 +33,7 @@ def test_a_block_of_latents_equals_sampling_one_value_after_the_other():
 
 
 def test_latents_have_the_covariance_of_their_kernel():
-    # The recursion forgets what is more than three time scales ago, which adds some 10 % of
+    # The recursion leaves out what is more than three time scales ago, which adds some 10 % of
     # variance (1.07 of standard deviation, measured by running the original's sampler).
     world = model.latents(num_latents=2000, time_scale_s=0.5, dt_s=DT_S)
     block = jax.jit(world.block, static_argnums=2)

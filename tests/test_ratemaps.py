@@ -73,7 +73,7 @@ def grid_map(*, spacing, orientation, phase, n, extent=EXTENT):
     return out
 
 
-# --- rate maps
+# --- Rate maps ---
 
 
 def test_rate_maps_by_hand():
@@ -135,7 +135,7 @@ def test_low_pass_noise_has_the_covariance_of_its_filter():
         np.testing.assert_allclose(np.mean(maps[:, 2, 5] * maps[:, 2 + d, 5]), expected, atol=0.06)
 
 
-# --- autocorrelogram
+# --- Autocorrelogram ---
 
 
 def direct_autocorrelogram(f, visited):
@@ -186,7 +186,7 @@ def test_faint_flanks_of_a_place_field_keep_their_digits():
     np.testing.assert_allclose(out[far], expected[far], atol=1e-3)
 
 
-# --- grid scores by rings
+# --- Grid scores by rings ---
 
 # score_60, score_90 and the numbers of their rings, by GridScorer.get_scores of DeepMind's
 # grid-cells (scores.py) on closed_form_maps in float32, rings 0.2 to
@@ -325,7 +325,7 @@ def test_share_of_noise_maps_above_thresholds():
     assert 0.18 < share < 0.34
 
 
-# --- grid scores by expanding circles
+# --- Grid scores by expanding circles ---
 
 # Score and radius of the central field by opexebo (master, 2023): analysis.grid_score of
 # analysis.autocorrelation of closed_form_maps in float32.
@@ -367,7 +367,7 @@ def test_moser_score_is_nan_where_there_is_no_central_field():
     np.testing.assert_array_equal(out.central_radius, 0)
 
 
-# --- spacing, orientation, phase
+# --- Spacing, orientation, phase ---
 
 spacing_orientation = jit(ratemaps.spacing_orientation, bin_width_m=2.2 / 32)
 plane_waves = jit(ratemaps.plane_waves, bin_width_m=2.2 / 32)
@@ -380,20 +380,20 @@ def test_spacing_and_orientation_are_recovered():
     maps = np.array(maps, np.float32)
     spacing, orientation = np.array(MODULES).T
     for fields in (maps, np.maximum(maps, 0), maps + 0.3 * rng.normal(size=maps.shape)):
-        found = spacing_orientation(fields.astype(np.float32))
-        np.testing.assert_allclose(found.spacing, spacing, rtol=0.02)
-        error = np.angle(np.exp(6j * (found.orientation - orientation))) / 6
+        actual = spacing_orientation(fields.astype(np.float32))
+        np.testing.assert_allclose(actual.spacing, spacing, rtol=0.02)
+        error = np.angle(np.exp(6j * (actual.orientation - orientation))) / 6
         np.testing.assert_allclose(error, 0, atol=np.radians(1.5))
-        assert np.all((found.orientation >= 0) & (found.orientation < np.pi / 3))
+        assert np.all((actual.orientation >= 0) & (actual.orientation < np.pi / 3))
     wavelength = plane_waves(maps).wavelength
     np.testing.assert_allclose(wavelength * 2 / np.sqrt(3), spacing, rtol=0.03)
 
 
 def test_no_spacing_without_three_peaks():
     maps = np.stack([closed_form_maps(32)["field"], *np.ones((3, 32, 32))]).astype(np.float32)
-    found = spacing_orientation(maps)
-    assert np.isnan(found.spacing).all()
-    assert np.isnan(found.orientation).all()
+    actual = spacing_orientation(maps)
+    assert np.isnan(actual.spacing).all()
+    assert np.isnan(actual.orientation).all()
     wavelength = plane_waves(maps).wavelength
     np.testing.assert_array_equal(wavelength[1:], np.inf)
 
@@ -404,16 +404,16 @@ def test_phases_are_recovered():
     maps = np.stack([grid_map(spacing=0.7, orientation=0.4, phase=p, n=20) for p in phase])
     maps[::2] = np.maximum(maps[::2], 0)
     maps[1::2][rng.uniform(size=maps[1::2].shape) < 0.2] = np.nan
-    found = jit(ratemaps.grid_phases, extent=EXTENT)(
+    actual = jit(ratemaps.grid_phases, extent=EXTENT)(
         maps.astype(np.float32), spacing=0.7, orientation=0.4
     )
-    assert np.all((found >= 0) & (found < 1))
-    error = np.abs(np.angle(np.exp(2j * np.pi * (found - phase)))) / (2 * np.pi)
+    assert np.all((actual >= 0) & (actual < 1))
+    error = np.abs(np.angle(np.exp(2j * np.pi * (actual - phase)))) / (2 * np.pi)
     assert error[::2].max() < 0.02
     assert error[1::2].max() < 1e-3
 
 
-# --- border score, spatial information, head direction
+# --- Border score, spatial information, head direction ---
 
 
 def border_scores(maps):
@@ -511,7 +511,7 @@ def test_head_direction_length():
     np.testing.assert_allclose(by_hand.direction, [np.pi / 4, 0], atol=1e-6)
 
 
-# --- impossible values
+# --- Impossible values ---
 
 
 def test_impossible_values_raise():

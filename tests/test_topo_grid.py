@@ -45,19 +45,19 @@ RESTORED_5 = [
 def test_halving_and_restoring_equals_pytorchs_interpolate(float64):
     for side, golden in ((4, RESTORED_4), (5, RESTORED_5)):
         values = jnp.arange(side * side, dtype=float) ** 2 / 10
-        found = topo_grid.restored(values, side=side)
-        np.testing.assert_allclose(found.reshape(side, side), golden, rtol=1e-12, atol=1e-12)
+        actual = topo_grid.restored(values, side=side)
+        np.testing.assert_allclose(actual.reshape(side, side), golden, rtol=1e-12, atol=1e-12)
 
 
 def test_a_plane_is_restored_inside_and_every_feature_by_itself(float64):
     row, column = jnp.meshgrid(jnp.arange(6.0), jnp.arange(6.0), indexing="ij")
     plane = (2 * row + 3 * column).reshape(-1)
-    found = topo_grid.restored(jnp.stack([plane, -plane], axis=1), side=6)
+    actual = topo_grid.restored(jnp.stack([plane, -plane], axis=1), side=6)
     inside = (slice(1, -1), slice(1, -1))
     np.testing.assert_allclose(
-        found[:, 0].reshape(6, 6)[inside], plane.reshape(6, 6)[inside], rtol=1e-12
+        actual[:, 0].reshape(6, 6)[inside], plane.reshape(6, 6)[inside], rtol=1e-12
     )
-    np.testing.assert_allclose(found[:, 1], -found[:, 0], rtol=1e-12)
+    np.testing.assert_allclose(actual[:, 1], -actual[:, 0], rtol=1e-12)
 
 
 @pytest.mark.parametrize("num_units", [0, 1, 8, 15, -4])
@@ -71,13 +71,13 @@ def test_morans_i_worked_by_hand():
     everyone = jnp.ones(4, bool)
     # Rows of 1 and -1: two pairs alike, two opposite. Columns likewise; a chessboard: all opposite.
     for values, expected in (([1, 1, -1, -1], 0.0), ([1, -1, 1, -1], 0.0), ([1, -1, -1, 1], -1.0)):
-        found = morans_i(jnp.array(values, float)[:, None], everyone, jax.random.key(0))
-        np.testing.assert_allclose(found.statistic, expected, atol=1e-6)
+        actual = morans_i(jnp.array(values, float)[:, None], everyone, jax.random.key(0))
+        np.testing.assert_allclose(actual.statistic, expected, atol=1e-6)
     # Three that count, in an L: mean 2, deviations 1, -1, 0; pairs (1)(-1) and (1)(0).
     # 3 / 2 * (-1 + 0) / (1 + 1 + 0) = -3/4, whatever the fourth is.
     among = jnp.array([True, True, True, False])
-    found = morans_i(jnp.array([[3.0], [1.0], [2.0], [99.0]]), among, jax.random.key(0))
-    np.testing.assert_allclose(found.statistic, -0.75, rtol=1e-6)
+    actual = morans_i(jnp.array([[3.0], [1.0], [2.0], [99.0]]), among, jax.random.key(0))
+    np.testing.assert_allclose(actual.statistic, -0.75, rtol=1e-6)
     assert float(morans_i(jnp.ones((4, 1)), everyone, jax.random.key(0)).statistic) == 0
     alone = jnp.array([True, False, False, True])
     assert float(morans_i(jnp.eye(4)[:, :1], alone, jax.random.key(0)).statistic) == 0
@@ -88,15 +88,15 @@ def test_shuffles_deal_the_values_among_those_that_count():
     row = jnp.repeat(jnp.arange(side, dtype=float), side)
     among = jax.random.bernoulli(jax.random.key(1), 0.7, (side**2,))
     values = jnp.where(among, row, 1e6)[:, None]
-    found = jit(functools.partial(topo_grid.morans_i, side=side))(values, among, jax.random.key(0))
-    assert 0.8 < found.statistic < 1.1
+    actual = jit(functools.partial(topo_grid.morans_i, side=side))(values, among, jax.random.key(0))
+    assert 0.8 < actual.statistic < 1.1
     count = int(among.sum())
     # Its mean under permutation is -1/(N - 1), its variance about 1 / number of pairs.
     m = np.asarray(among).reshape(side, side)
     pairs = (m[1:] & m[:-1]).sum() + (m[:, 1:] & m[:, :-1]).sum()
-    np.testing.assert_allclose(found.shuffled_std, pairs**-0.5, rtol=0.2)
+    np.testing.assert_allclose(actual.shuffled_std, pairs**-0.5, rtol=0.2)
     np.testing.assert_allclose(
-        found.shuffled_mean, -1 / (count - 1), atol=4 * pairs**-0.5 / 200**0.5
+        actual.shuffled_mean, -1 / (count - 1), atol=4 * pairs**-0.5 / 200**0.5
     )
 
 
@@ -106,8 +106,8 @@ def test_spearman_equals_scipys_with_ties_and_left_outs():
     b += 0.3 * a
     among = rng.uniform(size=60) < 0.7
     expected = scipy.stats.spearmanr(a[among], b[among]).statistic
-    found = jit(topo_grid.spearman)(jnp.asarray(a), jnp.asarray(b), jnp.asarray(among))
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    actual = jit(topo_grid.spearman)(jnp.asarray(a), jnp.asarray(b), jnp.asarray(among))
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
     assert float(topo_grid.spearman(jnp.ones(60), jnp.asarray(b), jnp.asarray(among))) == 0
 
 
@@ -176,22 +176,22 @@ def test_leaky_units_and_all_their_gradients_equal_a_plain_loop(float64, nonline
             params, h0, inputs
         )
 
-    found = gradients(ours)
+    actual = gradients(ours)
     expected = gradients(functools.partial(plain, nonlinearity=nonlinearity))
-    for got, wanted in zip(jax.tree.leaves(found[1:]), jax.tree.leaves(expected[1:]), strict=True):
+    for got, wanted in zip(jax.tree.leaves(actual[1:]), jax.tree.leaves(expected[1:]), strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-10, atol=1e-12)
     for name in ("inputs", "recurrent"):
-        got, wanted = (getattr(x[0], name) for x in (found, expected))
+        got, wanted = (getattr(x[0], name) for x in (actual, expected))
         np.testing.assert_allclose(got, wanted, rtol=1e-10, atol=1e-12)
     # jnp.clip halves the gradient on a bound (exp(log 1)); PyTorch's clamp and ours do not.
     wanted = np.array(expected[0].log_tau) * [1, 0, 0, 2, 1]
     assert np.abs(wanted[[0, 3, 4]]).min() > 1e-3
-    np.testing.assert_allclose(found[0].log_tau, wanted, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(actual[0].log_tau, wanted, rtol=1e-9, atol=1e-12)
     # And against differences of the loss itself.
     step = 1e-6
     moved = [params._replace(log_tau=params.log_tau.at[0].add(sign * step)) for sign in (1, -1)]
     up, down = (float(jnp.sum(above * jit(ours)(p, h0, inputs))) for p in moved)
-    np.testing.assert_allclose(found[0].log_tau[0], (up - down) / (2 * step), rtol=1e-6)
+    np.testing.assert_allclose(actual[0].log_tau[0], (up - down) / (2 * step), rtol=1e-6)
 
 
 def test_units_that_do_not_learn_their_tau_have_no_gradient_in_it():
@@ -250,8 +250,10 @@ def test_the_floor_bounds_what_a_negative_code_can_gain(float64):
     code = jnp.array([1.0, -0.2])
     outputs = jnp.array([2.0, -1.0])
     p = np.exp([2, -1]) / np.exp([2, -1]).sum()
-    found = topo_grid.floored_cross_entropy(outputs, code)
-    np.testing.assert_allclose(found, -np.log(p[0] + 1e-10) + 0.2 * np.log(p[1] + 1e-10), rtol=1e-9)
+    actual = topo_grid.floored_cross_entropy(outputs, code)
+    np.testing.assert_allclose(
+        actual, -np.log(p[0] + 1e-10) + 0.2 * np.log(p[1] + 1e-10), rtol=1e-9
+    )
     far = topo_grid.floored_cross_entropy(jnp.array([2.0, -1e4]), code)
     np.testing.assert_allclose(far, 0.2 * np.log(1e-10), rtol=1e-6)
     # Where the code is not negative it is that of grid_rnn.
@@ -363,7 +365,7 @@ def test_one_step_of_adam_on_the_clipped_gradient():
     np.testing.assert_allclose(scalars["loss"], value, rtol=1e-5)
     norm = np.sqrt(sum(np.sum(np.asarray(g) ** 2) for g in jax.tree.leaves(gradient)))
     assert norm > 1
-    # The first step of Adam is the sign of the gradient times the rate, but for its epsilon.
+    # The first step of Adam is the sign of the gradient times the rate, except for its epsilon.
     for before, now, g in zip(
         *map(jax.tree.leaves, (state.params, after.params, gradient)), strict=True
     ):

@@ -259,14 +259,14 @@ def test_impossible_data_sets_are_refused():
 def test_distances_equal_scipys():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=37), 0.3 + 1.4 * rng.normal(size=200)
-    found = jit(dsm.distances)(jnp.asarray(x), jnp.asarray(y))
+    actual = jit(dsm.distances)(jnp.asarray(x), jnp.asarray(y))
     np.testing.assert_allclose(
-        found["wasserstein"], scipy.stats.wasserstein_distance(x, y), rtol=1e-4
+        actual["wasserstein"], scipy.stats.wasserstein_distance(x, y), rtol=1e-4
     )
     expected = scipy.stats.cramervonmises_2samp(x, y, method="asymptotic").statistic
-    np.testing.assert_allclose(found["cramer_von_mises"], expected, rtol=1e-4)
+    np.testing.assert_allclose(actual["cramer_von_mises"], expected, rtol=1e-4)
     np.testing.assert_allclose(
-        found["kolmogorov_smirnov"], scipy.stats.ks_2samp(x, y).statistic, rtol=1e-5
+        actual["kolmogorov_smirnov"], scipy.stats.ks_2samp(x, y).statistic, rtol=1e-5
     )
     certain = jit(dsm.distances)(jnp.zeros(5), jnp.full(9, 2.0))
     np.testing.assert_allclose(certain["wasserstein"], 2)
@@ -292,7 +292,7 @@ def test_rewards_of_the_pendulum_worked_by_hand():
 def test_a_model_that_knows_the_truth_is_as_near_as_the_floor():
     """Atoms that are Monte-Carlo futures: their returns are the rewards' mean over 1 - gamma."""
     made = windy()
-    truth = jnp.asarray(made["mc_returns"])  # of a reward that the first number of a state tells
+    truth = jnp.asarray(made["mc_returns"])  # of a reward: the first number of a state
 
     def samples(sources, key, num_inner):
         chosen = truth[:, 0, :100] * 0.05  # as many atoms
@@ -320,8 +320,8 @@ def test_a_model_that_knows_the_truth_is_as_near_as_the_floor():
         ("kolmogorov_smirnov", lambda a, b: scipy.stats.ks_2samp(a, b).statistic),
     ):
         expected = np.mean([function(t[0].mean() + t[0].std() * quantiles, t[0]) for t in truth])
-        found = scalars[f"gaussian_{distance}_mean"]
-        np.testing.assert_allclose(found, expected, rtol=1e-3, err_msg=distance)
+        actual = scalars[f"gaussian_{distance}_mean"]
+        np.testing.assert_allclose(actual, expected, rtol=1e-3, err_msg=distance)
     other, _ = dsm.windy_returns(model, made, jax.random.key(0), gamma=0.9, num_inner=3)
     assert np.isnan(other["wasserstein_mean"])
 

@@ -1,4 +1,4 @@
-"""A run's folder: who owns it, what damages it survives, where it came from, drawing it again."""
+"""A run's folder: its lock, damage that it survives, its provenance, and drawing it again."""
 
 import json
 import os

@@ -85,7 +85,7 @@ def updates(repeats: int, quick: bool) -> list[Row]:
         ),
         Row("51 atoms of 32 samples, batch 8: one of each", times["fused"], memory["fused"]),
         Row("the same, plain", times["plain"], f"{slower['plain']}, {memory['plain']}"),
-        Row("the same, plain but for the powers", times["no powers"], slower["no powers"]),
+        Row("the same, all plain except the powers", times["no powers"], slower["no powers"]),
         Row("the paper's batch of 64: one of each", times["paper"], memory["paper"]),
     ]
 

@@ -1,7 +1,7 @@
 """The tables and figures of RESULTS.md: the variants, their order on the sheet, tau and scale.
 
     python experiments/topo_grid/run.py                    # hexagons on a sheet of 16 x 16 units
-    python experiments/topo_grid/run.py --budget=laptop    # as published, but for the size
+    python experiments/topo_grid/run.py --budget=laptop    # as published, except for the size
     python experiments/topo_grid/run.py --budget=full      # as published, for a GPU
     python experiments/topo_grid/run.py --only=variants/tau
 

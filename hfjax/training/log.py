@@ -2,7 +2,7 @@
 
 A writer has `scalars(step, values)`, `images(step, paths)` and `close()`. Values are floats, or
 [seed] arrays in a population. A writer that fails is switched off with a warning; one that may be
-slow works in a thread of its own. Neither ever stops the training.
+slow works in its own thread. Neither ever stops the training.
 """
 
 import contextlib
@@ -328,7 +328,7 @@ def guarded(name: str, make: Open, warn: Say) -> Write:
 def in_background(
     name: str, make: Open, warn: Say, *, backlog: int = 1000, patience_s: float = 60.0
 ) -> Write:
-    """`guarded` in a thread of its own: `write` returns at once, `write("close")` waits.
+    """`guarded` in its own thread: `write` returns at once, `write("close")` waits.
 
     backlog     calls that may wait; further ones are dropped, with a warning.
     patience_s  how long closing waits for them.

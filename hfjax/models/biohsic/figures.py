@@ -30,8 +30,8 @@ def _draw_plane(readout: HostReadout) -> Figure:
             ax.annotate(str(epoch + 1), path[epoch, layer], fontsize=8)
         ax.plot(*readout["test_plane"][layer], "s", color=colour, mfc="none")
     ax.plot([], [], "s", color="black", mfc="none", label="now, test samples")
-    ax.set_xlabel("HSIC(x, z): what the layer keeps of the input")
-    ax.set_ylabel("HSIC(y, z): what it tells of the class")
+    ax.set_xlabel("HSIC(x, z): dependence of the layer on the input")
+    ax.set_ylabel("HSIC(y, z): dependence of the layer on the class")
     ax.set_title(f"Information plane, training samples after epochs 1 to {num_epochs}", fontsize=11)
     ax.legend(fontsize=8)
     return figure

@@ -96,8 +96,8 @@ def similarity_when_moved(
     """Cosine similarity of predicted maps before and after the centres of some place cells move.
 
     Each draw chooses cells of the original population and moves their centres to uniform random
-    places; the model then predicts from the rates of the changed population. -> cosine of each
-    predicted map with the one before, mean over cells, [moved, draw]; and the same for the place
+    places; the model then predicts from the rates of the changed population. -> cosine between the
+    predicted maps after and before, mean over cells, [moved, draw]; and the same for the place
     cells' own maps. Each map averages num_samples samples of all atoms together, so that models of
     one atom and of many are equally noisy. The predictions before and after are independent draws;
     the first row, where no cell moves, shows the loss due to sampling noise.

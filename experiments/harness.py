@@ -25,9 +25,10 @@ rows, saves its figures, and returns its text in Markdown:
 A row is a run of `python -m hfjax` without W&B, a population of seeds, in
 runs/PAPER/BUDGET/SECTION/ROW-SEEDSseeds. The same command resumes a run that was stopped and does
 not repeat one that is complete. Text goes to the terminal, and into RESULTS.md between the lines
-`<!-- SECTION -->` and `<!-- end -->` where it has them. Figures go beside the script. A quick run,
-and a section of which only some rows are trained, leave RESULTS.md and the figures there alone;
-their figures go to runs/PAPER/BUDGET/SECTION.
+`<!-- SECTION -->` and `<!-- end -->` where it has them. A section with several parts returns them
+as {mark: text}; a part without such lines goes to the terminal only. Figures go beside the script.
+A quick run, and a section of which only some rows are trained, leave RESULTS.md and the figures
+there alone; their figures go to runs/PAPER/BUDGET/SECTION.
 """
 
 import argparse
@@ -258,9 +259,12 @@ def replace_section(results: pathlib.Path, name: str, text: str) -> bool:
 
 
 class Section(NamedTuple):
-    """A part of RESULTS.md: the function that makes its text, and its usual number of seeds."""
+    """A part of RESULTS.md: the function that makes its text, and its usual number of seeds.
 
-    make: Callable[[Study], str]
+    Several parts that are apart in RESULTS.md are {mark: text}.
+    """
+
+    make: Callable[[Study], str | Mapping[str, str]]
     seeds: int = 1
 
 
@@ -325,11 +329,14 @@ def main(
         for study in studies(paper, sections, budgets, options):
             print(f"{study.section}: {study.seeds} seeds, {study.budget}", flush=True)
             start_s = time.perf_counter()
-            text = sections[study.section].make(study)
-            print(f"\n{text}\n\n{(time.perf_counter() - start_s) / 60:.1f} min\n", flush=True)
-            mark = study.section if study.budget == usual else f"{study.section}, {study.budget}"
-            if study.is_whole and replace_section(paper / "RESULTS.md", mark, text):
-                print(f"RESULTS.md: the section {mark} is replaced.\n", flush=True)
+            made = sections[study.section].make(study)
+            parts = {study.section: made} if isinstance(made, str) else made
+            minutes = (time.perf_counter() - start_s) / 60
+            print("", *parts.values(), f"{minutes:.1f} min\n", sep="\n\n", flush=True)
+            for name, text in parts.items() if study.is_whole else ():
+                mark = name if study.budget == usual else f"{name}, {study.budget}"
+                if replace_section(paper / "RESULTS.md", mark, text):
+                    print(f"RESULTS.md: the section {mark} is replaced.\n", flush=True)
     except InputError as error:
         parser.error(str(error))
     except TrainingFailed as error:

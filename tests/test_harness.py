@@ -1,3 +1,7 @@
+import pathlib
+import re
+import runpy
+
 import fiddle as fdl
 import numpy as np
 import pytest
@@ -6,6 +10,8 @@ from matplotlib.figure import Figure
 
 from experiments import harness
 from hfjax.errors import InputError
+
+EXPERIMENTS = pathlib.Path(harness.__file__).parent
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +75,27 @@ def test_a_whole_section_replaces_its_text_and_its_figures(script, capsys):
     run(script, "--only=losses")
     assert (done / "metrics.jsonl").stat().st_mtime_ns == finished  # nothing is trained twice
     assert text == (script.parent / "RESULTS.md").read_text()
+
+
+def test_parts_of_a_section_replace_their_own_texts(script, capsys):
+    results = script.parent / "RESULTS.md"
+    results.write_text("<!-- a -->\n<!-- end -->\nbetween\n<!-- b, full -->\nold\n<!-- end -->\n")
+    sections = {"a": harness.Section(lambda study: {"a": "1", "b": "2", "c": "3"})}
+    harness.main(str(script), "About.", sections, budgets=BUDGETS, argv=[])
+    first = "<!-- a -->\n1\n<!-- end -->\nbetween\n"
+    assert results.read_text() == first + "<!-- b, full -->\nold\n<!-- end -->\n"
+    assert "\n\n3\n\n" in capsys.readouterr().out  # a part without a place
+    harness.main(str(script), "About.", sections, budgets=BUDGETS, argv=["--budget=full"])
+    assert results.read_text() == first + "<!-- b, full -->\n2\n<!-- end -->\n"
+
+
+@pytest.mark.parametrize("paper", sorted(p.parent.name for p in EXPERIMENTS.glob("*/run.py")))
+def test_every_section_of_a_paper_has_its_place_in_the_results(paper):
+    sections = runpy.run_path(str(EXPERIMENTS / paper / "run.py"))["SECTIONS"]
+    text = (EXPERIMENTS / paper / "RESULTS.md").read_text()
+    marks = re.findall(r"^<!-- (.*) -->$", text, re.MULTILINE)
+    assert marks[1::2] == ["end"] * (len(marks) // 2)
+    assert {*sections} - {*marks} <= {"figures"}
 
 
 @pytest.mark.parametrize("flags", [["--only=losses/plain"], ["--only=losses", "--budget=quick"]])

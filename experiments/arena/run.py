@@ -198,9 +198,7 @@ def compare(study: harness.Study) -> str:
     return harness.table(["environment", "", "RatInABox", "hfjax"], rows)
 
 
+SECTIONS = {"figures": harness.Section(draw), "motion": harness.Section(compare, seeds=16)}
+
 if __name__ == "__main__":
-    harness.main(
-        __file__,
-        __doc__,
-        {"figures": harness.Section(draw), "motion": harness.Section(compare, seeds=16)},
-    )
+    harness.main(__file__, __doc__, SECTIONS)

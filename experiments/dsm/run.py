@@ -59,6 +59,11 @@ COLUMNS = {
         "cells themselves, 50": "place_similarity_50",
     },
 }
+DISTANCES = {
+    "Wasserstein": "wasserstein",
+    "Cramer-von Mises": "cramer_von_mises",
+    "Kolmogorov-Smirnov": "kolmogorov_smirnov",
+}
 RETURNS = {
     "mean": "{}_mean",
     "median": "{}_median",
@@ -89,7 +94,7 @@ def evaluations(runs: Mapping[str, Run]) -> dict[str, harness.Scalars]:
     }
 
 
-def returns(study: Study) -> str:
+def returns(study: Study) -> dict[str, str]:
     """Return distributions against Monte Carlo: three distances, and by reward."""
     runs = study.train_rows(RETURN_ROWS)
     for row in ("pendulum", "windy grid"):
@@ -97,18 +102,19 @@ def returns(study: Study) -> str:
             for figure in ("samples", "cdf"):
                 study.keep(runs[row], figure, f"{row.replace(' ', '_')}_{figure}")
     scalars = evaluations(runs)
-    parts = []
-    for distance in ("wasserstein", "cramer_von_mises", "kolmogorov_smirnov"):
+    tables = []
+    for heading, distance in DISTANCES.items():
         columns = {title: name.format(distance) for title, name in RETURNS.items()}
-        parts.append(f"**{distance}**\n\n{harness.scalar_table(scalars, columns)}")
+        tables.append(f"**{heading}**\n\n{harness.scalar_table(scalars, columns)}")
+    parts = {"returns": "\n\n".join(tables)}
     pendulum = {row: values for row, values in scalars.items() if "wasserstein_slow" in values}
     if pendulum:
         by_reward = {r: f"wasserstein_{r.replace(' ', '_')}" for r in envs.PENDULUM_REWARDS}
-        parts.append(f"**By reward**\n\n{harness.scalar_table(pendulum, by_reward)}")
-    return "\n\n".join(parts)
+        parts["returns by reward"] = harness.scalar_table(pendulum, by_reward)
+    return parts
 
 
-def behaviours(study: Study) -> str:
+def behaviours(study: Study) -> dict[str, str]:
     """Predicted maps, decoded places and fields, for each behaviour."""
     runs = study.train_rows(BEHAVIOUR_ROWS)
     for row in ("random walk", "goal"):
@@ -116,24 +122,23 @@ def behaviours(study: Study) -> str:
             for figure in ("samples", "rate_maps", "hidden_maps", "predictions"):
                 study.keep(runs[row], figure, f"{row.replace(' ', '_')}_{figure}")
     fields = {row: run.evaluation() for row, run in runs.items()}
-    return "\n\n".join(
-        [
-            harness.scalar_table(evaluations(runs), COLUMNS["behaviours"]),
-            harness.scalar_table(fields, FIELDS),
-        ]
-    )
+    return {
+        "behaviours": harness.scalar_table(evaluations(runs), COLUMNS["behaviours"]),
+        "fields": harness.scalar_table(fields, FIELDS),
+    }
 
 
-def perturbation(study: Study) -> str:
+def perturbation(study: Study) -> dict[str, str]:
     """Similarity of maps after place cells moved; with at least two seeds, intervals over seeds."""
     runs = study.train_rows(PERTURBATION_ROWS)
-    parts = [harness.scalar_table(evaluations(runs), COLUMNS["perturbation"])]
+    parts = {"evaluations": harness.scalar_table(evaluations(runs), COLUMNS["perturbation"])}
     if study.seeds > 1:
         readouts = {row: run.readouts() for row, run in runs.items()}
         curves = {row: readout["similarity"].mean(axis=2) for row, readout in readouts.items()}
         place_cells = next(iter(readouts.values()))["place_similarity"].mean(axis=2)
-        parts.append(similarity_table(study, curves, place_cells))  # both [seed, moved]
-    return "\n\n".join(parts)
+        # Both [seed, moved].
+        parts["perturbation"] = similarity_table(study, curves, place_cells)
+    return parts
 
 
 def similarity_table(

@@ -46,37 +46,35 @@ def shares(run: harness.Run) -> str:
     return harness.scalar_table(rows, {"units (%)": "grid", "low-pass noise (%)": "noise"})
 
 
-def laptop(study: harness.Study) -> str:
+def laptop(study: harness.Study) -> dict[str, str]:
     """Path integration in minutes."""
     run = study.train("laptop", LAPTOP)
-    return f"{errors(run, '20 steps')}\n\n{shares(run)}"
+    return {"laptop": errors(run, "20 steps"), "shares of laptop": shares(run)}
 
 
-def cpu_grids(study: harness.Study) -> str:
+def cpu_grids(study: harness.Study) -> dict[str, str]:
     """Hexagons in a minute, and their figures."""
     run = study.train("cpu_grids", CPU_GRIDS)
     for figure in ("rate_maps", "low_dimensional_structure"):
         study.keep(run, figure, figure)
-    return f"{shares(run)}\n\n{errors(run, '20 steps')}"
+    return {"cpu_grids": shares(run), "errors of cpu_grids": errors(run, "20 steps")}
 
 
-def grid_lstm(study: harness.Study) -> str:
+def grid_lstm(study: harness.Study) -> dict[str, str]:
     """The LSTM with head-direction cells."""
     run = study.train("grid_lstm", LSTM)
     accuracy = 100 * run.curve("train/head_direction_accuracy")[-1]
-    return (
-        f"{errors(run, '100 steps')}\n\n{shares(run)}\n\n"
+    heading = (
         f"Right head-direction cell: {harness.spread(accuracy)} % of time steps (chance 8.3 %)."
     )
+    return {"grid_lstm": errors(run, "100 steps"), "shares": shares(run), "heading": heading}
 
+
+SECTIONS = {
+    "laptop": harness.Section(laptop, seeds=3),
+    "cpu_grids": harness.Section(cpu_grids, seeds=10),
+    "grid_lstm": harness.Section(grid_lstm),
+}
 
 if __name__ == "__main__":
-    harness.main(
-        __file__,
-        __doc__,
-        {
-            "laptop": harness.Section(laptop, seeds=3),
-            "cpu_grids": harness.Section(cpu_grids, seeds=10),
-            "grid_lstm": harness.Section(grid_lstm),
-        },
-    )
+    harness.main(__file__, __doc__, SECTIONS)

@@ -55,5 +55,7 @@ def shares(study: harness.Study) -> str:
     return harness.table(head, lines)
 
 
+SECTIONS = {"shares": harness.Section(shares, seeds=10)}
+
 if __name__ == "__main__":
-    harness.main(__file__, __doc__, {"shares": harness.Section(shares, seeds=10)})
+    harness.main(__file__, __doc__, SECTIONS)

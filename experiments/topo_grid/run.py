@@ -149,14 +149,12 @@ def permuted(run: harness.Run, seed: int) -> list[str]:
     ]
 
 
+SECTIONS = {
+    "variants": harness.Section(variants, seeds=3),
+    "sheet": harness.Section(sheet, seeds=3),
+    "dealt_anew": harness.Section(dealt_anew, seeds=3),
+}
+BUDGETS = {"sheet_grids": ("sheet_grids",), "laptop": ("laptop",), "full": ()}
+
 if __name__ == "__main__":
-    harness.main(
-        __file__,
-        __doc__,
-        {
-            "variants": harness.Section(variants, seeds=3),
-            "sheet": harness.Section(sheet, seeds=3),
-            "dealt_anew": harness.Section(dealt_anew, seeds=3),
-        },
-        budgets={"sheet_grids": ("sheet_grids",), "laptop": ("laptop",), "full": ()},
-    )
+    harness.main(__file__, __doc__, SECTIONS, budgets=BUDGETS)

@@ -3,6 +3,9 @@
 A gate maps a time (s) to theta in [0, 1]. At theta = 1 the apical dendrites drive the somata
 (top-down, generation); at theta = 0 the basal dendrites do (bottom-up, inference). Bind the keyword
 arguments with `functools.partial`; the result is a function of time alone.
+
+Sign: that of the original code, HelmholtzHippocampus. The paper (George et al. 2023, figures 2 and
+S1) has the opposite one: its theta is 1 in wake (inference) and 0 in sleep (generation).
 """
 
 from typing import Any, Protocol
@@ -54,7 +57,8 @@ def square(
     offset        phase at time 0, in cycles.
 
     Raises ValueError where fraction is outside [0, 1] or frequency_hz is not positive.
-    Source: HelmholtzHippocampus `theta_gating`, "square"; George et al. 2023, sec. 2.
+    Source: HelmholtzHippocampus `theta_gating`, "square"; George et al. 2023, sec. 2, with the
+    opposite sign of theta in figures 2 and S1.
     """
     _check_fraction(fraction)
     check.positive(frequency_hz=frequency_hz)
@@ -72,7 +76,7 @@ def sine(t_s: Any, *, frequency_hz: float = 5.0, fraction: float = 0.5, offset: 
     offset        phase at time 0, in cycles.
 
     Raises ValueError where fraction is not inside (0, 1) or frequency_hz is not positive.
-    Source: HelmholtzHippocampus `theta_gating`, "sine".
+    Source: HelmholtzHippocampus `theta_gating`, "sine", with the code's sign of theta.
     """
     _check_fraction(fraction)
     if fraction in (0, 1):

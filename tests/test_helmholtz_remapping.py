@@ -58,7 +58,7 @@ def test_the_three_conditions_are_measured_and_drawn(relearned):
     task, _, state, _ = relearned
     scalars, readout = jax.jit(task.evaluate)(state, (), jax.random.key(3))
     assert scalars["before_error_1s_m"] < scalars["after_error_1s_m"]
-    # With theta on, position is decoded from the new code; right after, the two codes mix.
+    # With alternating theta, position is decoded from the new code; right after, the two codes mix.
     assert scalars["relearned_perfect_error_m"] < scalars["after_perfect_error_m"] / 2
     figures = remapping.draw(jax.tree.map(np.asarray, readout))
     assert set(figures) == {"errors", "error_over_time", "rate_maps"}

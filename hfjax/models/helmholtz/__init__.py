@@ -1,6 +1,9 @@
 """Theta-gated Helmholtz machine: circuits, the autoencoder, path integration and remapping.
 
 `task` is that of the autoencoder; `path_integration.task` and `remapping.task` are the others.
+
+Theta has the sign of the original code: 0 for inference, 1 for generation. The paper (George et al.
+2023, figures 2 and S1) has the opposite one, 1 in wake and 0 in sleep.
 """
 
 from hfjax.models.helmholtz import path_integration, remapping

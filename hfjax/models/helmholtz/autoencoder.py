@@ -1,6 +1,7 @@
 """The autoencoder: a Helmholtz machine that infers latents from their mixture.
 
 Figures 1, 2 and S1 of George et al., NeurIPS 2023. Source: HelmholtzHippocampus `figs12.ipynb`.
+Theta has the sign of the code: inference, the paper's wake with theta = 1, is theta = 0 here.
 """
 
 from functools import partial

@@ -5,7 +5,8 @@ a soma. Theta decides which dendrite drives the soma. Each dendrite learns to pr
 local rule. While theta is low, the apical dendrites (the generative model) learn from inferred
 activity. While theta is high, the basal dendrites (the inference model) learn from generated
 activity. This is a wake-sleep algorithm that alternates five times a second (George, Barry,
-Stachenfeld, Clopath, Fukai, NeurIPS 2023).
+Stachenfeld, Clopath, Fukai, NeurIPS 2023). Theta here is that of the original code. The paper's
+figures 2 and S1 show 1 - theta: there it is high in wake and low in sleep.
 
 A circuit is data: a tuple of layers, each with its projections, in the order in which a step
 updates them. An input from an earlier layer gives its new rate. An input from a later layer, or

@@ -17,8 +17,8 @@ def draw_modes(readout: HostReadout, *, below: Sequence[str] = ()) -> dict[str, 
     """
     drawn = {}
     explained = {
-        "inference": "inference (theta = 0): somata follow basal dendrites",
-        "generation": "generation (theta = 1): somata follow apical dendrites",
+        "inference": "inference (theta = 0; 1 in the paper): somata follow basal dendrites",
+        "generation": "generation (theta = 1; 0 in the paper): somata follow apical dendrites",
         "alternating": "alternating theta",
     }
     names = [f"{layer}/{part}" for layer in ("EC", "HPC") for part in ("apical", "soma", "basal")]

@@ -3,7 +3,8 @@
 HPC copies place cells. EC compresses HPC, and predicts itself from its own past and from cells that
 combine that past with velocity (CVC). After half an hour of theta-gated learning EC is a continuous
 attractor: with theta held at 1 the senses are cut, and the bump of activity goes on moving with the
-animal (George et al., NeurIPS 2023, figure 3).
+animal (George et al., NeurIPS 2023, figure 3). Theta has the sign of the code, opposite to that of
+the paper's figures 2 and S1, where theta is 1 in wake.
 
 Source of equations and constants: the paper, and `figs34.ipynb` of HelmholtzHippocampus, on
 RatInABox 1.6.3. Positions lie in [-width / 2, width / 2).
@@ -264,7 +265,7 @@ def run_test(
     layer: str,
     timing: Timing,
 ) -> tuple[jax.Array, jax.Array]:
-    """One animal at a random start: spin-up with theta on, then without its senses.
+    """One animal at a random start: spin-up with theta alternating, then without its senses.
 
     -> (somata of the layer [step, unit], positions [step, dim]).
     """

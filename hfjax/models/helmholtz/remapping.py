@@ -1,7 +1,8 @@
 """Remapping: the place fields of a trained path integrator are shuffled, and it learns again.
 
 Only the synapses between HPC and EC learn. EC's attractor stays frozen (George et al., NeurIPS
-2023, figure 4). Source: HelmholtzHippocampus `figs34.ipynb`, section 4.
+2023, figure 4). Source: HelmholtzHippocampus `figs34.ipynb`, section 4. Theta has the sign of the
+code, opposite to that of the paper's figures 2 and S1, where theta is 1 in wake.
 """
 
 from functools import partial
@@ -96,9 +97,9 @@ def task(
     speed helps the bump to form. A step is a block of relearning among the new place fields. The
     weights into EC's apical dendrites, the attractor, stay frozen. Evaluation: see `evaluate`.
 
-    Deviations: the tests of the original have 1 s with theta on, and 1 s without the senses. It
-    also sets the rates to zero at the remapping, which has no effect: they are computed anew before
-    anything reads them.
+    Deviations: the tests of the original have 1 s with theta alternating, and 1 s without the
+    senses. It also sets the rates to zero at the remapping, which has no effect: they are computed
+    anew before anything reads them.
     Raises ValueError for impossible numbers and circuits.
     """
     layers = circuit_for(track, circuit)

@@ -77,8 +77,8 @@ def linear(
 
     num_samples  points in all.
     num_train    points for training; the others are for testing.
-    seed         of the points.
-    line_seed    of the line.
+    seed         seed of the points.
+    line_seed    seed of the line.
 
     -> as `from_arrays`, inputs [sample, 2], float32. Raises ValueError for a number out of range.
     Source: `load_dataset("linear")` of biological-hsic, with its seeds.
@@ -97,7 +97,7 @@ def xor(
     num_samples  points in all.
     num_train    points for training; the others are for testing.
     noise_std    standard deviation of the noise along each axis.
-    seed         of the corners and the noise.
+    seed         seed of the corners and the noise.
 
     -> as `from_arrays`, inputs [sample, 2], float32. Raises ValueError for a number out of range.
     Source: `load_dataset("xor")` of biological-hsic, with its seed.

@@ -165,7 +165,7 @@ def pendulum(
     num_rollouts     Monte-Carlo rollouts from each of the nine states.
     gamma            discount per time step of the returns; that of the task.
     from_source      whether returns include the reward of the first state; as the task has it.
-    seed             of the trajectory and the rollouts.
+    seed             seed of the trajectory and the rollouts.
 
     Raises ValueError where a number is below 1, or gamma outside [0, 1).
     Source: distributional-sr `make_dataset`, `make_mc_returns`.
@@ -342,7 +342,7 @@ def place_cells(
     width_m    width of the place fields (m).
     lattice    places of the lattice along each side.
     gamma      discount per time step; that of the task.
-    seed       of the behaviour and the place cells.
+    seed       seed of the behaviour and the place cells.
 
     Distances are around the walls of the box, if it has any. The centres are uniform in the box (in
     the thesis uniform with jitter).

@@ -66,7 +66,7 @@ def vanilla(
 ) -> RecurrentNetwork:
     """h_t = f(v_t W_i + h_tm1 W_h), without biases, as published; see `networks.rnn_init`.
 
-    nonlinearity    f of the units.
+    nonlinearity    nonlinearity f of the units.
     recurrent_init  draws the initial recurrent weights W_h.
     input_gain      factor of the initial input weights W_i.
     """

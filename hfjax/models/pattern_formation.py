@@ -302,7 +302,7 @@ def task(
 ) -> Task:
     """Maps that grow under the covariance of the place code. The defaults give single hexagons.
 
-    num_maps             maps that grow.
+    num_maps             number of maps.
     num_bins             bins of a map along each side.
     width_m              side of the periodic box (m).
     covariance           eigenvalues of Sigma: `place_code_spectrum` or `gaussian_spectrum`.

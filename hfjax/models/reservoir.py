@@ -150,7 +150,7 @@ def task(
     gamma          weight of the target y against the input x in the global signal.
     sigma          width of the Gaussian kernels of x, y, z, divided by the root of the dimensions.
     cell           gain, time constant and noise of the units.
-    learning_rate  of `rmhebb`, for each time step.
+    learning_rate  learning rate of `rmhebb`, for each time step.
     num_epochs     epochs for which the state keeps the errors.
     eval_windows   windows that an evaluation runs through.
 

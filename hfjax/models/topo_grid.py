@@ -247,7 +247,7 @@ def leaky_units(
 ) -> Units:
     """Leaky units, each with its time constant: `networks.leaky_rnn`, Glorot-uniform weights.
 
-    nonlinearity    of the units.
+    nonlinearity    nonlinearity of the units.
     tau_min         smallest time constant (time steps), 1 or more.
     tau_max         largest time constant (time steps).
     tau_init        initial time constants over the sheet, as `random_tau`.

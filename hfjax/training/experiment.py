@@ -37,7 +37,7 @@ class Experiment:
     """A task, its data and how to train it; the root of every config.
 
     task        the model that is trained.
-    data        pytree of arrays handed to the task, () where the task makes its own.
+    data        data of the task, a pytree of arrays; () where the task makes its own.
     num_steps   training steps in all.
     chunk       steps in one device program; the host logs, and looks for signals, between chunks.
     eval_every  steps between evaluations, a multiple of chunk; steps 0 and num_steps count too.

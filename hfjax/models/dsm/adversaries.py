@@ -48,7 +48,7 @@ def residual_adversary(
     embedding; no gradient flows through that step.
 
     num_units         units of each hidden layer.
-    num_blocks        residual blocks.
+    num_blocks        number of residual blocks.
     layers_per_block  layers in a residual block.
     num_outputs       dimensions of an embedded sample.
     separate          whether each atom has its own network.

@@ -34,7 +34,7 @@ def between_atoms(
 
     inner      kernel between samples of two atoms.
     outer      kernel between atoms.
-    bandwidth  of the outer kernel; None for the median distance of atoms.
+    bandwidth  bandwidth of the outer kernel; None for the median distance of atoms.
 
     `kernels.outer_mmd_sq` with the inner means of `kernels.fused_mean_kernels`.
     Source: Wiltzer et al. 2024.

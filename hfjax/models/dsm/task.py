@@ -304,7 +304,7 @@ def task(
 
     gamma             discount per time step, in [0, 1).
     horizon           time steps of a trajectory before a target is bootstrapped.
-    num_outer         atoms.
+    num_outer         number of atoms.
     num_inner         samples of each atom, 2 or more.
     latent_dims       noise dimensions of a sample.
     hidden            hidden units of each layer of the atoms' network.

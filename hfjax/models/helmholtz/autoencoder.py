@@ -125,7 +125,7 @@ def autoencoder_circuit(
 
     num_latents      latents, and units of EC.
     num_features     features, and units of HPC.
-    learning_rate    of all learned weights, for each time step.
+    learning_rate    learning rate of all learned weights, for each time step.
     trace_time_s     time constant of the plasticity traces (s).
     recurrent_l2     L2 penalty on the weights of EC onto itself.
     recurrent_scale  factor of the initial weights of EC onto itself.

@@ -105,7 +105,7 @@ def path_integrator(
 
     num_dims         1 for a ring, 2 for a torus; that of the track.
     num_place        place cells, and units of HPC and EC; those of the track.
-    learning_rate    of all learned weights, for each time step.
+    learning_rate    learning rate of all learned weights, for each time step.
     trace_time_s     time constant of the plasticity traces (s).
     recurrent_scale  factor of the initial weights of EC and CVC onto EC.
     recurrent_l2     L2 penalty on the weights of EC and CVC onto EC.
@@ -148,7 +148,7 @@ def path_integrator(
 class Protocol(NamedTuple):
     """How path integration is tested.
 
-    decoders      of position from the HPC somata; figures and unnamed scalars use the first.
+    decoders      decode position from the HPC somata; figures and unnamed scalars use the first.
     decoder_s     duration of the samples that decoders are fitted to (s).
     fit_every_s   time between two such samples (s).
     num_tests     animals in the test.

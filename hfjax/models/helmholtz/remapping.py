@@ -91,10 +91,10 @@ def task(
 
     track, circuit, gate, protocol, dt_s, block_s, loss_from_s   as in `path_integration.task`.
     pretraining_s   simulated time for which `init` trains a path integrator (s).
-    relearning_speed_mean_mps   mean speed of the animal while relearning (m/s).
+    relearning_speed_mean_mps   mean velocity along each axis while relearning (m/s).
 
     The trainer's `init_from` can replace that path integrator by another. In the original the mean
-    speed helps the bump to form. A step is a block of relearning among the new place fields. The
+    velocity helps the bump to form. A step is a block of relearning among the new place fields. The
     weights into EC's apical dendrites, the attractor, stay frozen. Evaluation: see `evaluate`.
 
     Deviations: the tests of the original have 1 s with theta alternating, and 1 s without the

@@ -4,16 +4,17 @@ Nothing is shown and nothing is global, so figures can be drawn on a machine wit
 
 A function that draws a single panel takes `ax`: it draws there and leaves the rest of that figure
 alone; by default it makes a figure. It returns the figure in either case. Functions that draw many
-panels always make a figure.
+panels always make a figure; each panel of it is drawn by a function of the first kind.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
+import matplotlib
+import matplotlib.path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 
 if TYPE_CHECKING:
     from hfjax.arena import Environment
@@ -22,124 +23,339 @@ SIMULATED, RAT, GREY = "#2a6fbb", "#d1603d", "#8a8a8a"
 COLOURS = (SIMULATED, RAT, "#3c9d6d", "#8b5fbf")
 
 
-def _panel(ax: Axes | None, size_inches: tuple[float, float]) -> Axes:
+def axes_or_new(ax: Axes | None, size_inches: tuple[float, float]) -> Axes:
     """The given axes, or those of a new figure."""
     if ax is not None:
         return ax
     return Figure(figsize=size_inches, layout="constrained").subplots()
 
 
-def _figure_of(ax: Axes) -> Figure:
+def figure_of(ax: Axes) -> Figure:
     """The figure of axes, also where they are in a subfigure."""
     figure = ax.figure
     assert figure is not None
     return figure if isinstance(figure, Figure) else figure.figure
 
 
-def _tiles(
-    tiles: np.ndarray,
-    labels: Sequence[str],
+# --- Maps over space ---
+
+Extent = Sequence[Sequence[float]] | np.ndarray  # ((left, right), (bottom, top)) (m)
+NOT_VISITED = "0.82"  # the grey of bins without a value (NaN)
+WHOLE_SCALE = "activity: lowest (0)\nto highest (1) of each unit"
+
+
+def spatial_map(
+    values: np.ndarray,
     *,
-    half_m: float,
+    extent_m: Extent,
     title: str,
-    unit: str,
-    colour_label: str,
-    limits: tuple[float, float],
-    colour_map: str,
-    axis_labels: tuple[str, str],
+    limits: tuple[float, float] | None = None,
+    colour_map: str = "viridis",
+    colour_label: str | None = None,
+    axis_labels: tuple[str, str] = ("x (m)", "y (m)"),
+    walls: np.ndarray | None = None,
+    ax: Axes | None = None,
 ) -> Figure:
-    """Small multiples [tile, x, y] under one colour bar; ticks at the outer left and bottom."""
-    columns = min(8, len(tiles))
-    rows = -(-len(tiles) // columns)
-    # Placed by hand, in inches: a layout engine takes seconds on so many axes.
-    side, gap_x, gap_y, left, bottom, right, top = 1.05, 0.1, 0.27, 0.65, 0.6, 1.1, 0.85
-    width = left + columns * side + (columns - 1) * gap_x + right
-    height = bottom + rows * side + (rows - 1) * gap_y + top
-    figure = Figure(figsize=(width, height))
-    figure.suptitle(title, fontsize=11, y=1 - 0.12 / height)
-    last = np.floor(9 * half_m) / 10  # short of the edge, where labels of neighbours would touch
-    ticks = [-last, 0, last]
-    for number, tile in enumerate(tiles):
-        row, column = divmod(number, columns)
-        x = left + column * (side + gap_x)
-        y = height - top - side - row * (side + gap_y)
-        ax = figure.add_axes((x / width, y / height, side / width, side / height))
-        image = ax.imshow(
-            tile.T,
-            origin="lower",
-            extent=(-half_m, half_m, -half_m, half_m),
-            vmin=limits[0],
-            vmax=limits[1],
-            cmap=colour_map,
-            interpolation="nearest",
-        )
-        ax.set_title(labels[number], fontsize=8, pad=2)
-        ax.set_xticks(ticks)
-        ax.set_yticks(ticks)
-        lowest = number + columns >= len(tiles)
-        ax.tick_params(length=2, pad=1, labelsize=6, labelbottom=lowest, labelleft=column == 0)
-    middle_x = (left + width - right) / 2 / width
-    middle_y = (bottom + height - top) / 2 / height
-    figure.text(middle_x, 0.1 / height, f"{axis_labels[0]} ({unit})", ha="center", fontsize=9)
-    figure.text(
-        0.12 / width, middle_y, f"{axis_labels[1]} ({unit})", va="center", rotation=90, fontsize=9
+    """A map [x, y] as an image, x to the right and y up; its frame is the outline of the box.
+
+    Bins without a value (NaN) are grey. limits: of the colours; the map's own where they are None.
+    colour_label: of a colour bar beside the panel; None for none. walls [wall, end, 2] (m).
+    """
+    ax = axes_or_new(ax, (4.2, 3.6))
+    (left, right), (bottom, top) = np.asarray(extent_m, float)
+    low, high = limits or (None, None)
+    image = ax.imshow(
+        np.asarray(values).T,
+        origin="lower",
+        extent=(left, right, bottom, top),
+        vmin=low,
+        vmax=high,
+        cmap=matplotlib.colormaps[colour_map].with_extremes(bad=NOT_VISITED),
+        interpolation="nearest",
     )
-    bar_height = min(3.5, height - top - bottom) / height
-    bar_ax = figure.add_axes(
-        ((width - right + 0.15) / width, middle_y - bar_height / 2, 0.14 / width, bar_height)
+    for wall in () if walls is None else walls:
+        ax.plot(*np.asarray(wall).T, color="black", linewidth=2, solid_capstyle="butt")
+    ax.set_title(title, fontsize=10)
+    ax.set_xlabel(axis_labels[0])
+    ax.set_ylabel(axis_labels[1])
+    if colour_label is not None:
+        figure_of(ax).colorbar(image, ax=ax, label=colour_label, shrink=0.85)
+    return figure_of(ax)
+
+
+def whole_scale(maps: np.ndarray) -> np.ndarray:
+    """Maps [unit, x, y], each from 0 at its lowest to 1 at its highest activity; NaN stays.
+
+    A unit without any change in activity is 0.
+    """
+    visited = np.isfinite(maps)
+    low = np.where(visited, maps, np.inf).min(axis=(1, 2), keepdims=True)
+    high = np.where(visited, maps, -np.inf).max(axis=(1, 2), keepdims=True)
+    rising = high > low
+    scaled = np.where(visited & rising, maps - low, 0) / np.where(rising, high - low, 1)
+    return np.where(visited, scaled, np.nan)
+
+
+def rate_map(
+    rates: np.ndarray,
+    *,
+    extent_m: Extent,
+    title: str,
+    colour_label: str | None = "activity",
+    ax: Axes | None = None,
+) -> Figure:
+    """The rate map [x, y] of one unit, from its lowest to its highest activity."""
+    return spatial_map(rates, extent_m=extent_m, title=title, colour_label=colour_label, ax=ax)
+
+
+def autocorrelogram(
+    correlogram: np.ndarray,
+    *,
+    extent_m: Extent,
+    title: str,
+    colour_label: str | None = "correlation of the map\nwith itself, shifted",
+    ax: Axes | None = None,
+) -> Figure:
+    """Spatial autocorrelogram [2 x - 1, 2 y - 1] of a map that spans extent_m."""
+    return spatial_map(
+        correlogram,
+        extent_m=_shifts(extent_m),
+        title=title,
+        limits=(-1, 1),
+        colour_map="RdBu_r",
+        colour_label=colour_label,
+        axis_labels=("shift in x (m)", "shift in y (m)"),
+        ax=ax,
     )
-    bar = figure.colorbar(image, cax=bar_ax)
-    bar.set_label(colour_label, fontsize=9)
-    bar_ax.tick_params(labelsize=8)
-    return figure
+
+
+def _shifts(extent_m: Extent) -> np.ndarray:
+    """The largest shifts of a map in both directions of x and of y."""
+    widths = np.ptp(np.asarray(extent_m, float), axis=1, keepdims=True)
+    return np.concatenate([-widths, widths], axis=1)
 
 
 def rate_maps(
     maps: np.ndarray,
     labels: Sequence[str],
     *,
-    width_m: float,
+    extent_m: Extent,
     title: str,
-    colour_label: str = "activity: lowest (0)\nto highest (1) of each unit",
-    axis_labels: tuple[str, str] = ("x", "y"),
+    colour_label: str = WHOLE_SCALE,
+    axis_labels: tuple[str, str] = ("x (m)", "y (m)"),
 ) -> Figure:
-    """Rate maps [unit, x, y], each from its own lowest to its own highest activity, with a label.
+    """`rate_map` of each unit [unit, x, y], from its lowest to its highest activity, with a label.
 
-    Bins that were never visited (NaN) stay white; a unit without any change in activity is dark.
+    Bins that were never visited (NaN) are grey; a unit without any change in activity is dark.
     """
-    visited = np.isfinite(maps)
-    low = np.where(visited, maps, np.inf).min(axis=(1, 2), keepdims=True)
-    high = np.where(visited, maps, -np.inf).max(axis=(1, 2), keepdims=True)
-    rising = high > low
-    tiles = np.where(visited & rising, maps - low, 0) / np.where(rising, high - low, 1)
+    if not np.isfinite(maps).all():
+        colour_label += "\ngrey: never visited"
+
+    def draw(tile: np.ndarray, label: str, ax: Axes) -> None:
+        spatial_map(tile, extent_m=extent_m, title=label, limits=(0, 1), ax=ax)
+
     return _tiles(
-        np.where(visited, tiles, np.nan),
+        draw,
+        whole_scale(maps),
         labels,
-        half_m=width_m / 2,
+        extent_m=extent_m,
         title=title,
-        unit="m",
         colour_label=colour_label,
-        limits=(0, 1),
-        colour_map="viridis",
         axis_labels=axis_labels,
     )
 
 
 def autocorrelograms(
-    correlograms: np.ndarray, labels: Sequence[str], *, width_m: float, title: str
+    correlograms: np.ndarray, labels: Sequence[str], *, extent_m: Extent, title: str
 ) -> Figure:
-    """Spatial autocorrelograms [unit, 2 x - 1, 2 y - 1] of maps that span width_m, with labels."""
+    """`autocorrelogram` of each map [unit, 2 x - 1, 2 y - 1], with a label."""
+
+    def draw(tile: np.ndarray, label: str, ax: Axes) -> None:
+        autocorrelogram(tile, extent_m=extent_m, title=label, colour_label=None, ax=ax)
+
     return _tiles(
+        draw,
         correlograms,
         labels,
-        half_m=width_m,
+        extent_m=_shifts(extent_m),
         title=title,
-        unit="m",
         colour_label="correlation of the map\nwith itself, shifted",
-        limits=(-1, 1),
-        colour_map="RdBu_r",
-        axis_labels=("shift in x", "shift in y"),
+        axis_labels=("shift in x (m)", "shift in y (m)"),
     )
+
+
+def _tiles(
+    draw: Callable[[np.ndarray, str, Axes], None],
+    tiles: np.ndarray,
+    labels: Sequence[str],
+    *,
+    extent_m: Extent,
+    title: str,
+    colour_label: str,
+    axis_labels: tuple[str, str],
+) -> Figure:
+    """Small multiples: draw(tile, label, axes) for each tile [tile, x, y], under one colour bar."""
+    columns = min(8, len(tiles))
+    rows = -(-len(tiles) // columns)
+    # Placed by hand, in inches: a layout engine takes seconds on so many axes.
+    side, gap_x, gap_y, left, bottom, right = 1.05, 0.1, 0.27, 0.65, 0.55, 1.2
+    top = 0.42 + 0.19 * len(title.splitlines())
+    width = max(left + columns * side + (columns - 1) * gap_x + right, 0.085 * _longest(title))
+    height = max(bottom + rows * side + (rows - 1) * gap_y + top, 2.6)
+    figure = Figure(figsize=(width, height))
+    figure.suptitle(title, fontsize=11, y=1 - 0.1 / height)
+    ticks = _inner_ticks(extent_m)
+    for number, (tile, label) in enumerate(zip(tiles, labels, strict=True)):
+        row, column = divmod(number, columns)
+        x = left + column * (side + gap_x)
+        y = height - top - side - row * (side + gap_y)
+        ax = figure.add_axes((x / width, y / height, side / width, side / height))
+        draw(tile, label, ax)
+        ax.set_title(label, fontsize=8, pad=2)
+        ax.set(xlabel="", ylabel="", xticks=ticks[0], yticks=ticks[1])
+        lowest = number + columns >= len(tiles)
+        ax.tick_params(length=2, pad=1, labelsize=6, labelbottom=lowest, labelleft=column == 0)
+    end = left + columns * side + (columns - 1) * gap_x
+    middle_x, middle_y = (left + end) / 2 / width, (bottom + height - top) / 2 / height
+    figure.supxlabel(axis_labels[0], x=middle_x, y=0.08 / height, fontsize=9)
+    figure.supylabel(axis_labels[1], x=0.1 / width, y=middle_y, fontsize=9)
+    bar_height = min(3.0, height - top - bottom) / height
+    bar_ax = figure.add_axes(
+        ((end + 0.15) / width, middle_y - bar_height / 2, 0.14 / width, bar_height)
+    )
+    figure.colorbar(figure.axes[0].get_images()[0], cax=bar_ax)
+    bar_ax.set_ylabel(colour_label, fontsize=8)
+    bar_ax.tick_params(labelsize=8)
+    return figure
+
+
+def _inner_ticks(extent_m: Extent) -> list[list[float]]:
+    """Three ticks along each axis, short of the edges, where labels of neighbours would touch."""
+    ticks = []
+    for low, high in np.asarray(extent_m, float):
+        middle, last = (low + high) / 2, np.floor(4.5 * (high - low)) / 10
+        ticks.append([middle - last, middle, middle + last])
+    return ticks
+
+
+def _longest(text: str) -> int:
+    """Characters of the longest line."""
+    return max(map(len, text.splitlines()))
+
+
+class MapRow(NamedTuple):
+    """A row of maps [map, x, y] under one scale of colours, with its label and that of its bar."""
+
+    maps: np.ndarray
+    label: str
+    colour_label: str
+    limits: tuple[float, float]
+
+
+def map_rows(
+    rows: Sequence[MapRow],
+    *,
+    columns: Sequence[str],
+    extent_m: Extent,
+    title: str,
+    walls: np.ndarray | None = None,
+) -> Figure:
+    """Rows of `spatial_map`s, such as several maps of the same cells; a colour bar for each row."""
+    side, gap_x, gap_y, left, bottom, right = 1.2, 0.1, 0.12, 1.0, 0.55, 1.0
+    top = 0.65 + 0.19 * len(title.splitlines())
+    end = left + len(columns) * (side + gap_x) - gap_x
+    width, height = end + right, bottom + len(rows) * (side + gap_y) - gap_y + top
+    width = max(width, 0.085 * _longest(title))
+    figure = Figure(figsize=(width, height))
+    figure.suptitle(title, fontsize=11, y=1 - 0.1 / height)
+    ticks = _inner_ticks(extent_m)
+    for number, row in enumerate(rows):
+        y = height - top - side - number * (side + gap_y)
+        for column, (values, heading) in enumerate(zip(row.maps, columns, strict=True)):
+            x = left + column * (side + gap_x)
+            ax = figure.add_axes((x / width, y / height, side / width, side / height))
+            spatial_map(values, extent_m=extent_m, title="", limits=row.limits, walls=walls, ax=ax)
+            ax.set_title("" if number else heading, fontsize=9, pad=3)
+            ax.set(xlabel="", ylabel="" if column else row.label, xticks=ticks[0], yticks=ticks[1])
+            ax.yaxis.label.set_fontsize(8)
+            lowest = number == len(rows) - 1
+            ax.tick_params(length=2, pad=1, labelsize=6, labelbottom=lowest, labelleft=column == 0)
+        bar_ax = figure.add_axes(
+            ((end + 0.12) / width, (y + 0.05) / height, 0.12 / width, (side - 0.1) / height)
+        )
+        figure.colorbar(ax.get_images()[0], cax=bar_ax)
+        bar_ax.set_ylabel(row.colour_label, fontsize=7)
+        bar_ax.tick_params(labelsize=7)
+    figure.supxlabel("x (m)", x=(left + end) / 2 / width, y=0.08 / height, fontsize=9)
+    figure.supylabel("y (m)", x=0.1 / width, y=(bottom + height - top) / 2 / height, fontsize=9)
+    return figure
+
+
+def map_sheet(maps: np.ndarray, *, columns: int, title: str, ax: Axes | None = None) -> Figure:
+    """The rate maps [unit, x, y] of a whole population, side by side in rows of `columns`.
+
+    Each is drawn from its lowest to its highest activity; bins that were never visited are grey. A
+    bin is a whole number of pixels at 120 dpi, so that thousands of units can be seen.
+    """
+    num_units, num_x, num_y = maps.shape
+    rows = -(-num_units // columns)
+    picture = np.ones((rows * (num_y + 1), columns * (num_x + 1), 4))  # white between the maps
+    colours = matplotlib.colormaps["viridis"].with_extremes(bad=NOT_VISITED)
+    tiles = colours(np.ma.masked_invalid(whole_scale(maps).transpose(0, 2, 1)[:, ::-1]))
+    for number, tile in enumerate(tiles):
+        row, column = divmod(number, columns)
+        y, x = row * (num_y + 1), column * (num_x + 1)
+        picture[y : y + num_y, x : x + num_x] = tile
+    if ax is None:
+        ax = _sheet_axes(picture.shape, title)
+    ax.imshow(picture, interpolation="nearest")
+    ax.set_axis_off()
+    ax.set_title(title, fontsize=11)
+    return figure_of(ax)
+
+
+def _sheet_axes(shape: tuple[int, ...], title: str) -> Axes:
+    """Axes of a new figure in which a picture [y, x, ...] has whole pixels at 120 dpi."""
+    times = max(1, round(1000 / max(shape[:2])))
+    height, width = (n * times / 120 for n in shape[:2])
+    top, edge = 0.2 + 0.22 * len(title.splitlines()), 0.1
+    full_width = max(width, 0.085 * _longest(title)) + 2 * edge
+    full_height = height + top + edge
+    figure = Figure(figsize=(full_width, full_height))
+    left = (full_width - width) / 2
+    return figure.add_axes(
+        (left / full_width, edge / full_height, width / full_width, height / full_height)
+    )
+
+
+# --- Scores and distributions ---
+
+
+def ecdf(
+    samples: Mapping[str, np.ndarray],
+    *,
+    limits: tuple[float, float],
+    x_label: str,
+    title: str,
+    ax: Axes | None = None,
+) -> Figure:
+    """Empirical distribution functions of samples {label: [sample]}: F(x) = share of values <= x.
+
+    limits: of x; every curve runs from 0 at the lower to 1 at the upper one.
+    """
+    ax = axes_or_new(ax, (5.0, 3.6))
+    for number, (label, values) in enumerate(samples.items()):
+        x = np.concatenate([[limits[0]], np.sort(values), [limits[1]]])
+        F = np.concatenate([np.arange(len(values) + 1) / len(values), [1.0]])
+        colour = COLOURS[number % len(COLOURS)]
+        ax.step(x, F, where="post", color=colour, linewidth=1.2, label=label)
+    ax.set_xlim(limits)
+    ax.set_ylim(-0.03, 1.03)
+    ax.set_xlabel(x_label)
+    ax.set_ylabel("share of values up to x")
+    ax.set_title(title, fontsize=10)
+    ax.legend(fontsize=8)
+    return figure_of(ax)
 
 
 def score_histogram(
@@ -155,7 +371,7 @@ def score_histogram(
     The text beside each threshold gives the shares above it. what: the plural for the scored maps,
     such as "units".
     """
-    ax = _panel(ax, (7.5, 4.4))
+    ax = axes_or_new(ax, (7.5, 4.4))
     low = min(-0.6, *(np.floor(10 * s.min()) / 10 for s in (scores, noise_scores)))
     high = max(1.4, *(np.ceil(10 * s.max()) / 10 for s in (scores, noise_scores)))
     bins = np.arange(low, high + 0.05, 0.1).tolist()
@@ -185,52 +401,64 @@ def score_histogram(
     ax.set_ylabel("share of maps (%)")
     ax.set_title(f"Grid scores of all {what}, and of noise that is only smooth", fontsize=11)
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, fontsize=9)
-    return _figure_of(ax)
+    return figure_of(ax)
+
+
+# --- Paths ---
+
+
+def trajectory(
+    true: np.ndarray,
+    decoded: np.ndarray,
+    *,
+    extent_m: Extent,
+    title: str,
+    ax: Axes | None = None,
+) -> Figure:
+    """A true and a decoded path, both [time, 2] (m), in the outline of their box."""
+    ax = axes_or_new(ax, (3.6, 3.6))
+    (left, right), (bottom, top) = np.asarray(extent_m, float)
+    longest = max(right - left, top - bottom) / 2
+    outline = [(left, bottom), (right, bottom), (right, top), (left, top), (left, bottom)]
+    ax.plot(*np.array(outline).T, color=GREY, linewidth=1, label="box")
+    ax.plot(*_broken_at_jumps(true, longest), color="black", linewidth=1.2, label="true")
+    ax.plot(*_broken_at_jumps(decoded, longest), color=RAT, linewidth=0.8, label="decoded")
+    ax.plot(*true[0], "o", color="black", markersize=5, label="start")
+    margin = 0.04 * 2 * longest
+    ax.set_xlim(left - margin, right + margin)
+    ax.set_ylim(bottom - margin, top + margin)
+    ax.set_aspect("equal")
+    ax.set_title(title, fontsize=9)
+    ax.set_xlabel("x (m)", fontsize=8)
+    ax.set_ylabel("y (m)", fontsize=8)
+    ax.tick_params(labelsize=7)
+    return figure_of(ax)
 
 
 def trajectories(
-    paths: Mapping[str, tuple[np.ndarray, np.ndarray]], *, width_m: float, dt_s: float
+    paths: Mapping[str, tuple[np.ndarray, np.ndarray]], *, extent_m: Extent, dt_s: float
 ) -> Figure:
-    """True and decoded paths; each label has a row, each path a panel.
+    """`trajectory` of each path; each label has a row.
 
     paths {label: (true, decoded)}, both [path, time, 2] (m).
     """
     columns = max(true.shape[0] for true, _ in paths.values())
     figure = Figure(figsize=(2.9 * columns + 0.4, 3.0 * len(paths) + 0.9), layout="constrained")
     axes = figure.subplots(len(paths), columns, squeeze=False)
-    half = width_m / 2
-    length_s = 0.0
-    for row, (label, (true, decoded)) in zip(axes, paths.items(), strict=True):
-        for column, ax in enumerate(row):
-            if column >= len(true):
-                ax.set_axis_off()
-                continue
-            length_s = dt_s * true.shape[1]
-            ax.plot(
-                *_broken_at_jumps(true[column], half), color="black", linewidth=1.2, label="true"
-            )
-            ax.plot(
-                *_broken_at_jumps(decoded[column], half),
-                color=RAT,
-                linewidth=0.8,
-                alpha=0.8,
-                label="decoded",
-            )
-            ax.plot(*true[column, 0], "o", color="black", markersize=5, label="start")
-            ax.set_xlim(-1.08 * half, 1.08 * half)
-            ax.set_ylim(-1.08 * half, 1.08 * half)
-            ax.set_aspect("equal")
-            ax.set_title(f"{label} {column + 1}", fontsize=9)
-            ax.set_xlabel("x (m)", fontsize=8)
-            ax.set_ylabel("y (m)", fontsize=8)
-            ax.tick_params(labelsize=7)
+    lengths = {f"{dt_s * true.shape[1]:g} s" for true, _ in paths.values()}
     figure.suptitle(
-        f"Where the animal walked in {length_s:g} s, and where the network believes it walked\n"
-        "given only the start and the displacements",
+        f"Where the animal walked in {' and '.join(sorted(lengths))}, and the position that is "
+        "decoded from the network,\nwhich got only the start and the displacements",
         fontsize=11,
     )
+    for row, (label, (true, decoded)) in zip(axes, paths.items(), strict=True):
+        for ax in row[len(true) :]:
+            ax.set_axis_off()
+        for number, ax in enumerate(row[: len(true)]):
+            title = f"{label} {number + 1}"
+            trajectory(true[number], decoded[number], extent_m=extent_m, title=title, ax=ax)
     figure.legend(
-        *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9
+        *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9
     )
     return figure
 
@@ -243,13 +471,18 @@ def _broken_at_jumps(path: np.ndarray, longest: float) -> tuple[np.ndarray, np.n
 
 
 def error_over_time(
-    errors: Mapping[str, tuple[np.ndarray, np.ndarray]], *, dt_s: float, ax: Axes | None = None
+    errors: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    *,
+    dt_s: float,
+    levels: Mapping[str, float] | None = None,
+    ax: Axes | None = None,
 ) -> Figure:
     """Decoding error over time with the decoder's floor; median lines, bands between quartiles.
 
     errors {label: (error, floor)}, both [quartile, time] (cm), quartiles 25, 50 and 75 %.
+    levels {label: cm}: horizontal lines, as that of chance.
     """
-    ax = _panel(ax, (7.5, 4.2))
+    ax = axes_or_new(ax, (7.5, 4.6))
     for colour, (label, (error, floor)) in zip(COLOURS, errors.items(), strict=False):
         time_s = dt_s * np.arange(1, error.shape[1] + 1)
         ax.fill_between(time_s, error[0], error[2], color=colour, alpha=0.2, linewidth=0)
@@ -262,13 +495,15 @@ def error_over_time(
             linewidth=1.2,
             label=f"{label}: floor (true position, coded and decoded)",
         )
-    ax.set_xlim(0, None)
-    ax.set_ylim(0, None)
+    for style, (label, level) in zip(("--", "-."), (levels or {}).items(), strict=False):
+        ax.axhline(level, color=GREY, linestyle=style, linewidth=1.2, label=label)
+    ax.set_xlim(0, time_s[-1])
+    ax.set_ylim(0, 1.05 * ax.get_ylim()[1])
     ax.set_xlabel("time since the start (s)")
     ax.set_ylabel("distance to the true position (cm)")
     ax.set_title("Path integration error: median over walks, band from 25 to 75 %", fontsize=11)
-    ax.legend(fontsize=8)
-    return _figure_of(ax)
+    ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.14), ncols=2)
+    return figure_of(ax)
 
 
 def curves_with_spread(
@@ -280,7 +515,7 @@ def curves_with_spread(
     ax: Axes | None = None,
 ) -> Figure:
     """Mean over seeds of curves {label: [x, seed]}, x from 0, in a band of a standard deviation."""
-    ax = _panel(ax, (7.5, 4.6))
+    ax = axes_or_new(ax, (7.5, 4.6))
     for number, (label, values) in enumerate(curves.items()):
         colour, dashed = COLOURS[number % len(COLOURS)], number >= len(COLOURS)
         x, mean, std = np.arange(len(values)), values.mean(axis=1), values.std(axis=1)
@@ -290,7 +525,7 @@ def curves_with_spread(
     ax.set_ylabel(y_label)
     ax.set_title(title, fontsize=11)
     ax.legend(fontsize=8)
-    return _figure_of(ax)
+    return figure_of(ax)
 
 
 def points_with_spread(
@@ -302,7 +537,7 @@ def points_with_spread(
     ax: Axes | None = None,
 ) -> Figure:
     """Values {x: [seed]} on a logarithmic axis: every seed a dot, their means joined."""
-    ax = _panel(ax, (6.0, 4.2))
+    ax = axes_or_new(ax, (6.0, 4.2))
     for x, seeds in values.items():
         ax.plot(np.full(len(seeds), x), seeds, ".", color=GREY, markersize=4, alpha=0.6)
     means = [seeds.mean() for seeds in values.values()]
@@ -314,7 +549,96 @@ def points_with_spread(
     ax.set_ylabel(y_label)
     ax.set_title(title, fontsize=11)
     ax.legend(fontsize=8)
-    return _figure_of(ax)
+    return figure_of(ax)
+
+
+def walked_path(
+    environment: "Environment",
+    positions: np.ndarray,
+    *,
+    title: str,
+    centres: np.ndarray | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """A path [time, 2] (m) between the walls of its environment; it may be cut by NaN.
+
+    centres [place, 2] (m): of firing fields. Raises ValueError where the environment is a track.
+    """
+    _check_arena(environment, title)
+    ax = axes_or_new(ax, (4.0, 4.0))
+    longest = max(high - low for low, high in environment.extent) / 2
+    ax.plot(*_broken_at_jumps(positions, longest), color=SIMULATED, linewidth=0.5, alpha=0.7)
+    ax.plot(*positions[0], "o", color=RAT, markersize=5, label="start")
+    if centres is not None:
+        ax.plot(*centres.T, "+", color=GREY, markersize=5, label="centres of fields")
+    _draw_arena(ax, environment, title, "black")
+    return figure_of(ax)
+
+
+def occupancy(
+    environment: "Environment", positions: np.ndarray, *, num_bins: int = 30
+) -> np.ndarray:
+    """Time in each bin over the mean of all bins inside: positions [time, 2] (m) -> [x, y].
+
+    The longer side is num_bins wide. Bins outside the boundary are NaN.
+    """
+    seen = positions[np.isfinite(positions).all(axis=1)]
+    side = max(high - low for low, high in environment.extent) / num_bins
+    edges = [
+        np.linspace(low, high, 1 + max(1, round((high - low) / side)))
+        for low, high in environment.extent
+    ]
+    counts, *_ = np.histogram2d(seen[:, 0], seen[:, 1], bins=edges)
+    middles = np.meshgrid(*[(e[1:] + e[:-1]) / 2 for e in edges], indexing="ij")
+    points = np.stack([m.ravel() for m in middles], axis=1)
+    inside = matplotlib.path.Path(environment.boundary).contains_points(points)
+    inside = inside.reshape(counts.shape) | (counts > 0)
+    return np.where(inside, counts / max(counts[inside].mean(), 1e-30), np.nan)
+
+
+def occupancy_map(
+    environment: "Environment",
+    positions: np.ndarray,
+    *,
+    title: str,
+    num_bins: int = 30,
+    limits: tuple[float, float] | None = None,
+    colour_label: str | None = "time in a bin / mean of all",
+    ax: Axes | None = None,
+) -> Figure:
+    """`occupancy` of a path [time, 2] (m), and the walls. Raises ValueError on a track."""
+    _check_arena(environment, title)
+    ax = axes_or_new(ax, (4.4, 3.6))
+    spatial_map(
+        occupancy(environment, positions, num_bins=num_bins),
+        extent_m=environment.extent,
+        title=title,
+        limits=limits,
+        colour_map="magma",
+        colour_label=colour_label,
+        ax=ax,
+    )
+    _draw_arena(ax, environment, title, "white")
+    return figure_of(ax)
+
+
+def _check_arena(environment: "Environment", title: str) -> None:
+    if environment.num_dims != 2:
+        raise ValueError(f"arenas have two dimensions, but {title.splitlines()[0]} is a track")
+
+
+def _draw_arena(ax: Axes, environment: "Environment", title: str, wall_colour: str) -> None:
+    """The walls of an environment, with equal aspect, title and labels."""
+    for wall in environment.walls:
+        ax.plot(*wall.T, color=wall_colour, linewidth=1.5, solid_capstyle="round")
+    margin = 0.03 * max(high - low for low, high in environment.extent)
+    (left, right), (bottom, top) = environment.extent
+    ax.set(xlim=(left - margin, right + margin), ylim=(bottom - margin, top + margin))
+    ax.set_aspect("equal")
+    ax.set_title(title, fontsize=9)
+    ax.set_xlabel("x (m)", fontsize=8)
+    ax.set_ylabel("y (m)", fontsize=8)
+    ax.tick_params(labelsize=7)
 
 
 def arenas(
@@ -325,78 +649,26 @@ def arenas(
     num_bins: int = 30,
     title: str,
 ) -> Figure:
-    """Paths in their environments and, below, how long the animal was where; a column each.
+    """`walked_path` of each walk and, below, its `occupancy_map` in shared colours; a column each.
 
-    walks {label: (environment, positions [time, 2] (m))}, dt_s between positions; a path may be
-    cut by NaN. centres [place, 2] (m): of firing fields, drawn in all environments. Occupancy is
-    the time in a bin over the mean of all bins, the longer side being num_bins wide.
+    walks {label: (environment, positions [time, 2] (m))}, dt_s between positions.
     Raises ValueError where an environment is a track.
     """
-    for label, (environment, _) in walks.items():
-        if environment.num_dims != 2:
-            raise ValueError(f"arenas have two dimensions, but {label} is a track")
-    figure = Figure(figsize=(0.9 + 3.0 * len(walks), 6.4), layout="constrained")
+    figure = Figure(figsize=(1.3 + 3.0 * len(walks), 6.4), layout="constrained")
     figure.suptitle(title, fontsize=11)
     axes = figure.subplots(2, len(walks), squeeze=False)
-    for (label, (environment, positions)), (above, below) in zip(
-        walks.items(), axes.T, strict=True
-    ):
-        _path_in_arena(above, environment, positions)
-        if centres is not None:
-            above.plot(*centres.T, "+", color=GREY, markersize=5, label="centres of fields")
-        above.set_title(f"{label}\n{dt_s * (len(positions) - 1) / 60:.3g} min", fontsize=9)
-        image = _occupancy(below, environment, positions, num_bins)
-        bar = figure.colorbar(image, ax=below, shrink=0.75)
-        bar.ax.tick_params(labelsize=7)
-        _walls(above, environment, colour="black")
-        _walls(below, environment, colour="white")
+    for (label, (environment, positions)), ax in zip(walks.items(), axes[0], strict=True):
+        minutes = dt_s * (len(positions) - 1) / 60
+        text = f"{label}\n{minutes:.3g} min"
+        walked_path(environment, positions, title=text, centres=centres, ax=ax)
+    shares = [occupancy(*walk, num_bins=num_bins) for walk in walks.values()]
+    limits = 0.0, max(2.0, *(float(np.nanquantile(share, 0.99)) for share in shares))
+    for (label, walk), ax in zip(walks.items(), axes[1], strict=True):
+        occupancy_map(
+            *walk, title=label, num_bins=num_bins, limits=limits, colour_label=None, ax=ax
+        )
+    bar = figure.colorbar(axes[1, -1].get_images()[0], ax=axes[1], shrink=0.75, extend="max")
     bar.set_label("time in a bin / mean of all", fontsize=8)
-    for row in axes:
-        row[0].set_ylabel("y (m)", fontsize=8)
+    bar.ax.tick_params(labelsize=7)
     axes[0, 0].legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=2)
     return figure
-
-
-def _path_in_arena(ax: Axes, environment: "Environment", positions: np.ndarray) -> None:
-    """A path [time, 2] (m), cut where it jumps through a periodic boundary, and its start."""
-    longest = max(high - low for low, high in environment.extent)
-    jumps = np.abs(np.diff(positions, axis=0)).max(axis=1) > longest / 2
-    path = np.insert(positions, np.flatnonzero(jumps) + 1, np.nan, axis=0)
-    ax.plot(*path.T, color=SIMULATED, linewidth=0.5, alpha=0.7)
-    ax.plot(*positions[0], "o", color=RAT, markersize=5, label="start")
-
-
-def _occupancy(
-    ax: Axes, environment: "Environment", positions: np.ndarray, num_bins: int
-) -> AxesImage:
-    """Time in each bin over the mean of all; the longer side is num_bins wide."""
-    (left, right), (bottom, top) = environment.extent
-    seen = positions[np.isfinite(positions).all(axis=1)]
-    side = max(right - left, top - bottom) / num_bins
-    edges = [
-        np.linspace(low, high, 1 + max(1, round((high - low) / side)))
-        for low, high in environment.extent
-    ]
-    counts, *_ = np.histogram2d(seen[:, 0], seen[:, 1], bins=edges)
-    share = counts / max(counts.mean(), 1e-30)
-    return ax.imshow(
-        share.T,
-        origin="lower",
-        extent=(left, right, bottom, top),
-        vmin=0,
-        vmax=max(2.0, float(np.quantile(share, 0.99))),
-        cmap="magma",
-    )
-
-
-def _walls(ax: Axes, environment: "Environment", *, colour: str) -> None:
-    """The walls of an environment, and axes in metres around it."""
-    for wall in environment.walls:
-        ax.plot(*wall.T, color=colour, linewidth=1.5, solid_capstyle="round")
-    (left, right), (bottom, top) = environment.extent
-    margin = 0.03 * max(right - left, top - bottom)
-    ax.set_xlim(left - margin, right + margin)
-    ax.set_ylim(bottom - margin, top + margin)
-    ax.set_aspect("equal")
-    ax.tick_params(labelsize=7)
-    ax.set_xlabel("x (m)", fontsize=8)

@@ -6,6 +6,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from hfjax import arena, figures
+from hfjax.models.helmholtz import figures as helmholtz
+
+BOX = ((-1.1, 1.1), (-1.1, 1.1))
 
 
 def drawn(figure, tmp_path):
@@ -24,7 +27,7 @@ def test_rate_maps_run_from_each_units_lowest_to_its_highest(tmp_path):
     maps[0] = 5.0  # a unit that never changes
     maps[1, 2, 3] = np.nan  # a bin that was never visited
     labels = [f"unit {i}" for i in range(10)]
-    figure = drawn(figures.rate_maps(maps, labels, width_m=2.2, title="Maps"), tmp_path)
+    figure = drawn(figures.rate_maps(maps, labels, extent_m=BOX, title="Maps"), tmp_path)
     axes = [ax for ax in figure.axes if ax.get_images()]
     assert [ax.get_title() for ax in axes] == labels
     shown = axes[2].get_images()[0].get_array()
@@ -35,13 +38,44 @@ def test_rate_maps_run_from_each_units_lowest_to_its_highest(tmp_path):
     assert shown[y, x] == 1
     assert axes[0].get_images()[0].get_array().max() == 0
     assert axes[1].get_images()[0].get_array().mask[3, 2]
-    assert {"x (m)", "y (m)"} <= {text.get_text() for text in figure.texts}
+    assert figure.get_supxlabel() == "x (m)"
+    assert figure.get_supylabel() == "y (m)"
+    assert "grey: never visited" in texts(figure)
+    assert "grey" not in texts(figures.rate_maps(maps[2:], labels[2:], extent_m=BOX, title="Maps"))
+
+
+def test_a_sheet_of_maps_shows_every_unit_at_its_place_with_x_to_the_right_and_y_up(tmp_path):
+    maps = np.zeros((5, 3, 4))
+    maps[4, 2, 3] = 7.0  # the last unit, in the second row and column, is active top right
+    maps[0, 0, 0] = np.nan
+    figure = drawn(figures.map_sheet(maps, columns=3, title="All units"), tmp_path)
+    (ax,) = figure.axes
+    picture = ax.get_images()[0].get_array()
+    assert picture.shape[:2] == (2 * 5, 3 * 4)  # 4 bins of y and 3 of x, and a gap
+    yellow = np.argwhere(np.isclose(picture[..., :3], [0.993248, 0.906157, 0.143936], 1e-4).all(-1))
+    np.testing.assert_array_equal(yellow, [[5 + 0, 4 + 2]])
+    np.testing.assert_allclose(picture[3, 0, :3], 0.82)  # never visited, bottom left
+    assert np.all(picture[:, 3] == 1)
+    assert np.all(picture[5:, 8:] == 1)  # there is no sixth unit
+
+
+def test_an_ecdf_steps_after_its_samples(tmp_path):
+    figure = drawn(
+        figures.ecdf(
+            {"atoms": np.array([3.0, 1.0, 2.0])}, limits=(0.0, 4.0), x_label="return", title="t"
+        ),
+        tmp_path,
+    )
+    (line,) = figure.axes[0].lines
+    assert line.get_drawstyle() == "steps-post"
+    np.testing.assert_allclose(line.get_xdata(), [0, 1, 2, 3, 4])
+    np.testing.assert_allclose(line.get_ydata(), [0, 1 / 3, 2 / 3, 1, 1])
 
 
 def test_autocorrelograms(tmp_path):
     correlograms = np.linspace(-1, 1, 2 * 11 * 11).reshape(2, 11, 11)
     figure = drawn(
-        figures.autocorrelograms(correlograms, ["0.1", "0.2"], width_m=2.2, title="C"), tmp_path
+        figures.autocorrelograms(correlograms, ["0.1", "0.2"], extent_m=BOX, title="C"), tmp_path
     )
     image = figure.axes[0].get_images()[0]
     assert image.get_clim() == (-1, 1)
@@ -61,21 +95,28 @@ def test_histogram_shows_both_shares_at_each_threshold(tmp_path):
 def test_trajectories_break_at_the_seam(tmp_path):
     path = np.array([[[0.9, 0.0], [1.0, 0.0], [-1.0, 0.1], [-0.9, 0.1]]])
     figure = drawn(
-        figures.trajectories({"simulated": (path, path)}, width_m=2.2, dt_s=0.5), tmp_path
+        figures.trajectories({"simulated": (path, path)}, extent_m=BOX, dt_s=0.5), tmp_path
     )
     np.testing.assert_array_equal(
-        figure.axes[0].lines[0].get_xdata(), [0.9, 1.0, np.nan, -1.0, -0.9]
+        figure.axes[0].lines[1].get_xdata(), [0.9, 1.0, np.nan, -1.0, -0.9]
     )
     assert "in 2 s" in texts(figure)
 
 
 def test_error_over_time(tmp_path):
     error = np.array([[1.0, 2.0], [2.0, 4.0], [3.0, 6.0]])
-    figure = drawn(figures.error_over_time({"real rat": (error, error / 2)}, dt_s=0.1), tmp_path)
+    figure = drawn(
+        figures.error_over_time(
+            {"real rat": (error, error / 2)}, dt_s=0.1, levels={"chance": 80.0}
+        ),
+        tmp_path,
+    )
     (ax,) = figure.axes
     np.testing.assert_allclose(ax.lines[0].get_xdata(), [0.1, 0.2])
     np.testing.assert_array_equal(ax.lines[0].get_ydata(), [2, 4])
     np.testing.assert_array_equal(ax.lines[1].get_ydata(), [1, 2])
+    assert ax.lines[2].get_ydata() == [80, 80]
+    assert ax.get_ylim()[1] > 80
     assert "(s)" in ax.get_xlabel()
     assert "(cm)" in ax.get_ylabel()
 
@@ -94,8 +135,10 @@ def test_arenas_show_paths_walls_and_how_long_the_animal_was_where(tmp_path):
         ),
         tmp_path,
     )
-    above, _, below, torus = figure.axes[:4]
+    above, torus, below = figure.axes[:3]
     assert above.get_title() == "walled\n1 min"
+    assert all(ax.get_aspect() == 1 for ax in figure.axes[:4])
+    assert below.get_images()[0].get_clim() == figure.axes[3].get_images()[0].get_clim()
     walls = [line for line in above.lines if len(line.get_xdata()) == 2]
     assert len(walls) == 5
     assert sum(len(line.get_xdata()) == 2 for line in torus.lines) == 0
@@ -108,7 +151,39 @@ def test_arenas_show_paths_walls_and_how_long_the_animal_was_where(tmp_path):
 
 ONE_TO_SIX = np.arange(1.0, 7.0).reshape(3, 2)
 LABELS = {"x_label": "x", "y_label": "y", "title": "t"}
+PATH = np.linspace(0.1, 0.9, 12).reshape(6, 2)
 PANELS = {
+    "spatial_map": lambda ax: figures.spatial_map(ONE_TO_SIX, extent_m=BOX, title="t", ax=ax),
+    "rate_map": lambda ax: figures.rate_map(
+        ONE_TO_SIX, extent_m=BOX, title="t", colour_label=None, ax=ax
+    ),
+    "autocorrelogram": lambda ax: figures.autocorrelogram(
+        ONE_TO_SIX / 6, extent_m=BOX, title="t", colour_label=None, ax=ax
+    ),
+    "map_sheet": lambda ax: figures.map_sheet(ONE_TO_SIX[None], columns=1, title="t", ax=ax),
+    "ecdf": lambda ax: figures.ecdf(
+        {"atoms": ONE_TO_SIX[0]}, limits=(0, 7), x_label="return", title="t", ax=ax
+    ),
+    "trajectory": lambda ax: figures.trajectory(PATH, PATH, extent_m=BOX, title="t", ax=ax),
+    "walked_path": lambda ax: figures.walked_path(arena.box(1.0), PATH, title="t", ax=ax),
+    "occupancy_map": lambda ax: figures.occupancy_map(
+        arena.box(1.0), PATH, title="t", colour_label=None, ax=ax
+    ),
+    "helmholtz traces": lambda ax: helmholtz.traces(
+        ONE_TO_SIX, dt_s=0.1, distance=2.0, title="t", ax=ax
+    ),
+    "helmholtz autocorrelations": lambda ax: helmholtz.autocorrelations(
+        {"EC": ONE_TO_SIX / 6}, dt_s=0.1, title="t", ax=ax
+    ),
+    "helmholtz error_since_cut": lambda ax: helmholtz.error_since_cut(
+        {"ridge": ONE_TO_SIX}, times_s=np.array([-1.0, 1.0]), levels={"chance": 0.25}, ax=ax
+    ),
+    "helmholtz condition_bars": lambda ax: helmholtz.condition_bars(
+        {"before": ONE_TO_SIX[0]}, level=0.25, level_label="chance", title="t", ax=ax
+    ),
+    "helmholtz weight_profile": lambda ax: helmholtz.weight_profile(
+        ONE_TO_SIX[:, 0], ONE_TO_SIX[:, 1], offsets_m=np.arange(3.0), title="t", ax=ax
+    ),
     "score_histogram": lambda ax: figures.score_histogram(
         ONE_TO_SIX[0], ONE_TO_SIX[1], thresholds=(0.3,), what="units", ax=ax
     ),
@@ -132,11 +207,48 @@ def test_a_panel_draws_into_the_given_axes_and_leaves_the_others_alone(name, tmp
     before = len(other.findobj())
     assert PANELS[name](given) is figure
     assert given.has_data()
-    assert given.get_title()
+    assert given.get_title() or given.get_title(loc="left")
     assert len(other.findobj()) == before
     assert not other.has_data()
     assert not figure.legends
     assert len(drawn(figure, tmp_path).axes) == 2
+
+
+# Panels whose image always has a colour bar, which stands beside the given axes.
+WITH_COLOUR_BAR = {
+    "spatial_map": lambda ax: figures.spatial_map(
+        ONE_TO_SIX, extent_m=BOX, title="t", colour_label="rate", ax=ax
+    ),
+    "ring_activity": lambda ax: helmholtz.ring_activity(
+        ONE_TO_SIX,
+        true=np.zeros(3),
+        decoded=np.zeros(2),
+        decoded_times_s=np.arange(2.0),
+        cut_s=0.1,
+        dt_s=0.1,
+        width_m=1.0,
+        title="t",
+        ax=ax,
+    ),
+    "ring_map": lambda ax: helmholtz.ring_map(ONE_TO_SIX, width_m=1.0, limit=6.0, title="t", ax=ax),
+    "weight_matrix": lambda ax: helmholtz.weight_matrix(
+        ONE_TO_SIX, limit=6.0, title="t", units="unit", ax=ax
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WITH_COLOUR_BAR)
+def test_a_panel_with_a_colour_bar_draws_into_the_given_axes(name, tmp_path):
+    figure = Figure(layout="constrained")
+    left, right = figure.subfigures(1, 2)
+    given, other = left.subplots(), right.subplots()
+    assert WITH_COLOUR_BAR[name](given) is figure
+    assert given.get_images()
+    assert given.get_title() or given.get_title(loc="left")
+    assert not other.has_data()
+    (bar,) = (ax for ax in drawn(figure, tmp_path).axes if ax not in (given, other))
+    assert bar.get_ylabel()
+    assert bar in left.get_children()
 
 
 @pytest.mark.parametrize("name", PANELS)

@@ -453,7 +453,7 @@ def remapping_figure(scalars: Mapping[str, np.ndarray]) -> Figure:
     }
     num_seeds = len(scalars["before_error_1s_m"])
     title = f"Remapping: error of path integration (mean +- SEM of {num_seeds} seeds; a dot a seed)"
-    return panels.condition_bars(errors, level=0.25, level_label="chance", title=title)
+    return panels.bars_by_time(errors, level=0.25, level_label="chance", title=title)
 
 
 SECTIONS = {

@@ -252,11 +252,15 @@ WALL = [[[0.4, 0.0], [0.4, 0.9]]]
 
 
 class Track(NamedTuple):
-    """Where an animal went: environment, positions [time, 2] (m), last [time]: of an episode."""
+    """Where an animal went: environment, positions [time, 2] (m), last [time]: of an episode.
+
+    goals [goal, 2] (m): what it sought, if anything.
+    """
 
     environment: arena.Environment
     positions: np.ndarray
     last: np.ndarray
+    goals: np.ndarray = np.zeros((0, 2))
 
 
 class Behaviour(Protocol):
@@ -318,7 +322,8 @@ def goal(key: jax.Array, num_steps: int) -> Track:
         num_steps=num_steps,
         episode_steps=300,
     )
-    return Track(arena.box(1.0), np.asarray(positions[0]), np.asarray(last[0]))
+    goals = np.array([policies.GOAL])
+    return Track(arena.box(1.0), np.asarray(positions[0]), np.asarray(last[0]), goals)
 
 
 BEHAVIOURS = {f.__name__: f for f in (random_walk, high_thigmotaxis, goal, teleport, wall)}
@@ -349,7 +354,8 @@ def place_cells(
     -> "states" [time, cell]: rates, "last" [time], "positions" [time, 2] (m), "centres" [cell, 2],
     "cell_width_m"; "lattice" [place, 2]: lattice x lattice places, "sources" [place, cell]: the
     rates there, "occupancy" [place]; "empirical" [place, cell]: mean of `discounted_rates` over the
-    visits to a place (NaN if there are none), "gamma".
+    visits to a place (NaN if there are none), "gamma"; for figures "walls" [wall, end, 2] inside
+    the box, and "goals" [goal, 2].
     Raises ValueError for numbers below 1 (num_steps: 2), and gamma outside [0, 1).
     Source: dsm-hippocampus `make_dataset_rat_PC_...`.
     """
@@ -383,6 +389,8 @@ def place_cells(
         "empirical": empirical.astype(np.float32),
         "gamma": np.float32(gamma),
         "cell_width_m": np.float32(width_m),
+        "walls": track.environment.inner_walls.astype(np.float32),
+        "goals": np.asarray(track.goals, np.float32),
     }
 
 

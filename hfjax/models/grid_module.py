@@ -193,7 +193,7 @@ def draw(readout: HostReadout) -> Figure:
             fontsize=9,
         )
     else:
-        figure = Figure(figsize=(14.5, 8.2), layout="constrained")
+        figure = Figure(figsize=(13.2, 8.6), layout="constrained")
         (left, right, phases), (ring, weights, power) = figure.subplots(2, 3)
         _draw_phases(phases, readout)
         _draw_ring(ring, readout)

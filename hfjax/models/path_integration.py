@@ -8,6 +8,7 @@ Source: Sorscher, Mel, Ganguli & Ocko, NeurIPS 2019, and Sorscher et al., Neuron
 repository grid-pattern-formation.
 """
 
+import math
 from typing import Any, NamedTuple, Protocol
 
 import chex
@@ -26,6 +27,7 @@ POSITIONS_AT_ONCE = 16_384
 
 NUM_BEST = 64  # units whose maps are drawn, by grid score
 NUM_BANDED = 16  # units whose maps are drawn, by band share
+NUM_RANDOM = 64  # units whose maps are drawn as a random sample
 NUM_PATHS = 4  # rollouts that are drawn
 QUARTILES = (0.25, 0.5, 0.75)
 
@@ -220,6 +222,14 @@ def distance_cm(world: World, positions: jax.Array, decoded: jax.Array) -> jax.A
     return 100 * jnp.linalg.norm(world.box.offset(positions, decoded), axis=-1)
 
 
+def chance_cm(box: Box) -> jax.Array:
+    """Median distance (cm) between two positions in the box, both uniform, on a lattice of 16^2."""
+    line = box.width_m * ((jnp.arange(16) + 0.5) / 16 - 0.5)
+    places = jnp.stack(jnp.meshgrid(line, line, indexing="ij"), axis=-1).reshape(-1, 2)
+    away = box.offset(places[:, None], places[None])
+    return 100 * jnp.median(jnp.linalg.norm(away, axis=-1))
+
+
 def cross_entropy(outputs: jax.Array, code: jax.Array) -> jax.Array:
     """-sum_i p_i log softmax(outputs)_i for a code p: [..., place] twice -> [...]. As published.
 
@@ -302,9 +312,8 @@ def evaluate(
     - Is the population low-dimensional? See `grid_module.torus`.
 
     -> scalars {,rollout_,rat_,rat_rollout_}{error,floor,error_above_floor}_cm and those of
-    `score_maps`; readout: extent_m [2, 2], and what `measure_rollouts` (for the rat with the prefix
-    rat_), `score_maps`, `maps_to_draw` and `grid_module.torus`
-    return.
+    `score_maps`; readout: extent_m [2, 2], chance_cm (`chance_cm`), and what `measure_rollouts`
+    (for the rat with the prefix rat_), `score_maps`, `maps_to_draw` and `grid_module.torus` return.
     """
     map_key, rollout_key, noise_key = jax.random.split(key, 3)
     world = integrator.world
@@ -315,7 +324,13 @@ def evaluate(
     scored, scores = score_maps(maps, noise_key, num_noise_maps=settings.num_noise_maps)
     rolled, paths = measure_rollouts(state, rollouts, integrator=integrator)
     scalars = mean_errors("", error_cm, floor_cm) | rolled | scored
-    readout = {"extent_m": jnp.asarray(extent_m(world.box)), "rate_maps": maps, **scores, **paths}
+    readout = {
+        "extent_m": jnp.asarray(extent_m(world.box)),
+        "chance_cm": chance_cm(world.box),
+        "rate_maps": maps,
+        **scores,
+        **paths,
+    }
     if data:
         followed, rat_paths = measure_rat(
             state, data, integrator=integrator, num_steps=settings.num_steps
@@ -480,12 +495,14 @@ def score_maps(maps: jax.Array, key: jax.Array, *, num_noise_maps: int) -> tuple
 
 
 def maps_to_draw(maps: jax.Array, grid_score: jax.Array) -> Readout:
-    """What the figures of maps [unit, x, y] show: the best by grid_score [unit], and banded ones.
+    """What the figures of maps [unit, x, y] show: the best by grid_score [unit], banded ones, and a
+    random sample, which has the same units at every evaluation.
 
     -> best_units [best], best_maps (smoothed), best_autocorrelograms; band_share [unit],
-    banded_units [banded], banded_maps (smoothed).
+    banded_units [banded], banded_maps (smoothed); random_units [random], random_maps (smoothed).
     """
     share = band_share(maps)
+    some = np.sort(np.random.default_rng(0).permutation(len(maps))[:NUM_RANDOM])
     best, banded = jnp.argsort(-grid_score)[:NUM_BEST], jnp.argsort(-share)[:NUM_BANDED]
     return {
         "best_units": best,
@@ -494,6 +511,8 @@ def maps_to_draw(maps: jax.Array, grid_score: jax.Array) -> Readout:
         "band_share": share,
         "banded_units": banded,
         "banded_maps": ratemaps.smooth(maps[banded], 1.0),
+        "random_units": jnp.asarray(some),
+        "random_maps": ratemaps.smooth(maps[some], 1.0),
     }
 
 
@@ -530,32 +549,39 @@ def draw(readout: HostReadout) -> dict[str, Figure]:
 
 def draw_maps(readout: HostReadout) -> dict[str, Figure]:
     """Figures of rate maps and their scores."""
-    left, right = np.asarray(readout["extent_m"])[0]
-    width_m = float(right - left)
-    scores, shares = readout["grid_score_60"], readout["band_share"]
-    best, banded = readout["best_units"], readout["banded_units"]
-    score_labels = [f"{score:.2f}" for score in scores[best]]
-    return {
+    extent, scores = readout["extent_m"], readout["grid_score_60"]
+    best, some, banded = (readout[f"{which}_units"] for which in ("best", "random", "banded"))
+    maps = {
         "rate_maps": figures.rate_maps(
             readout["best_maps"],
-            score_labels,
-            width_m=width_m,
+            [f"{score:.2f}" for score in scores[best]],
+            extent_m=extent,
             title=f"Smoothed rate maps of the {len(best)} units with the highest grid scores "
             f"(of {len(scores)})\nabove each map: its grid score (60 degrees)",
         ),
-        "autocorrelograms": figures.autocorrelograms(
-            readout["best_autocorrelograms"],
-            score_labels,
-            width_m=width_m,
-            title="Spatial autocorrelograms of the same maps\n"
-            "six peaks around the centre mark a hexagonal grid",
+        "random_maps": figures.rate_maps(
+            readout["random_maps"],
+            [f"{unit}: {scores[unit]:.2f}" for unit in some],
+            extent_m=extent,
+            title=f"Smoothed rate maps of {len(some)} units drawn at random (of {len(scores)})\n"
+            "above each map: number of the unit, and its grid score (60 degrees)",
         ),
         "banded_maps": figures.rate_maps(
             readout["banded_maps"],
-            [f"{100 * share:.0f} %" for share in shares[banded]],
-            width_m=width_m,
+            [f"{100 * share:.0f} %" for share in readout["band_share"][banded]],
+            extent_m=extent,
             title="Smoothed rate maps nearest to parallel bands\n"
             "above each map: share of its variance in a single plane wave",
+        ),
+    }
+    return maps | {
+        "all_maps": draw_all_maps(readout["rate_maps"][np.argsort(-scores, kind="stable")]),
+        "autocorrelograms": figures.autocorrelograms(
+            readout["best_autocorrelograms"],
+            [f"{score:.2f}" for score in scores[best]],
+            extent_m=extent,
+            title=f"Spatial autocorrelograms of the {len(best)} maps with the highest grid scores\n"
+            "six peaks around the centre mark a hexagonal grid; above each: the score",
         ),
         "grid_scores": figures.score_histogram(
             scores,
@@ -566,9 +592,18 @@ def draw_maps(readout: HostReadout) -> dict[str, Figure]:
     }
 
 
+def draw_all_maps(maps: np.ndarray) -> Figure:
+    """The maps of all units [unit, x, y], the highest grid score first."""
+    return figures.map_sheet(
+        maps,
+        columns=math.ceil(len(maps) ** 0.5),
+        title=f"Rate maps of all {len(maps)} units, from the highest grid score (top left, along "
+        "rows) to the lowest\neach from its lowest (dark) to its highest activity (yellow)",
+    )
+
+
 def draw_paths(readout: HostReadout) -> dict[str, Figure]:
     """Figures of true and decoded paths, and of the error over time."""
-    left, right = np.asarray(readout["extent_m"])[0]
     dt_s = float(readout["times_s"][0])
     names = {"simulated": ""} | ({"real rat": "rat_"} if "rat_positions_m" in readout else {})
     return {
@@ -577,7 +612,7 @@ def draw_paths(readout: HostReadout) -> dict[str, Figure]:
                 label: (readout[f"{name}positions_m"], readout[f"{name}decoded_m"])
                 for label, name in names.items()
             },
-            width_m=float(right - left),
+            extent_m=readout["extent_m"],
             dt_s=dt_s,
         ),
         "error_over_time": figures.error_over_time(
@@ -586,5 +621,6 @@ def draw_paths(readout: HostReadout) -> dict[str, Figure]:
                 for label, name in names.items()
             },
             dt_s=dt_s,
+            levels={"chance: a random position in the box": float(readout["chance_cm"])},
         ),
     }

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hfjax import cells, check, figures, ratemaps
@@ -447,8 +448,10 @@ def _draw_maps(readout: HostReadout) -> Figure:
     return figures.rate_maps(
         readout["rate_maps"],
         [f"{i}: {score:.2f}" for i, score in enumerate(scores)],
-        width_m=_width_m(readout),
-        title="Maps in the order of their index, with grid scores",
+        extent_m=readout["extent_m"],
+        title=f"All {len(scores)} maps in the order of their index\n"
+        "above each map: its index, and its grid score (60 degrees)",
+        colour_label="activity: lowest (0)\nto highest (1) of each map",
     )
 
 
@@ -470,8 +473,8 @@ def _draw_spectra(readout: HostReadout) -> Figure:
     """Fourier power, averaged over maps and of seven of them; the ring is where Sigma peaks."""
     power, k = readout["power"], readout["wave_vectors"]
     chosen = np.unique(np.linspace(0, len(power) - 1, 7).astype(int))
-    shown = [power.mean(axis=0), *power[chosen]]
-    titles = ["mean over maps", *(f"map {i}" for i in chosen)]
+    shown = 100 * np.stack([power.mean(axis=0), *power[chosen]])
+    titles = ["mean over all maps", *(f"map {i}" for i in chosen)]
     spectrum = readout["spectrum"].copy()
     spectrum[0, 0] = 0
     radius = np.linalg.norm(k, axis=-1)
@@ -481,65 +484,99 @@ def _draw_spectra(readout: HostReadout) -> Figure:
     window = slice(middle - reach, middle + reach + 1)
     edge = (reach + 0.5) * k[1, 0, 0]
     angle = np.linspace(0, 2 * np.pi, 200)
-    figure = Figure(figsize=(10, 5.6), layout="constrained")
-    for axes, image, title in zip(figure.subplots(2, 4).flat, shown, titles, strict=False):
-        axes.imshow(
-            np.fft.fftshift(image)[window, window].T,
-            origin="lower",
-            extent=(-edge, edge, -edge, edge),
-            cmap="magma",
+    figure = Figure(figsize=(11, 5.8), layout="constrained")
+    axes = figure.subplots(2, 4)
+    shown = np.fft.fftshift(shown, axes=(1, 2))[:, window, window]
+    for ax, image, title in zip(axes.flat, shown, titles, strict=False):
+        figures.spatial_map(
+            image,
+            extent_m=((-edge, edge), (-edge, edge)),
+            title=title,
+            limits=(0, float(shown.max())),
+            colour_map="magma",
+            axis_labels=("", ""),
+            ax=ax,
         )
-        axes.plot(peak * np.cos(angle), peak * np.sin(angle), color="white", lw=0.8, ls=":")
-        axes.set_title(title, fontsize=9)
+        ax.plot(peak * np.cos(angle), peak * np.sin(angle), color="white", lw=0.8, ls=":")
+    for ax in axes.flat[len(shown) :]:
+        ax.set_axis_off()
+    figure.colorbar(
+        axes[0, 0].get_images()[0], ax=axes, shrink=0.7, label="share of a map's variance (%)"
+    )
     figure.supxlabel("$k_x$ (cycles/m)")
     figure.supylabel("$k_y$ (cycles/m)")
     figure.suptitle(
         f"Fourier power of the maps without their mean; dotted: the strongest wave of Σ, "
         f"{peak:.2f} cycles/m",
-        fontsize=10,
+        fontsize=11,
     )
     return figure
 
 
 def _draw_covariance(readout: HostReadout) -> Figure:
     """Sigma itself, and its eigenvalues against wave number with the wave numbers of the maps."""
-    spectrum, k = readout["spectrum"], np.linalg.norm(readout["wave_vectors"], axis=-1)
-    width_m = _width_m(readout)
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    space, modes = figure.subplots(1, 2, width_ratios=(1, 1.6))
-    image = space.imshow(
-        readout["covariance"].T, origin="lower", extent=(-width_m / 2, width_m / 2) * 2
+    half = _width_m(readout) / 2
+    figure = Figure(figsize=(10.5, 4.2), layout="constrained")
+    space, modes = figure.subplots(1, 2, width_ratios=(1, 1.5))
+    top = float(np.abs(readout["covariance"]).max())
+    figures.spatial_map(
+        readout["covariance"],
+        extent_m=((-half, half), (-half, half)),
+        title="Covariance Σ of the place code",
+        limits=(-top, top),
+        colour_map="RdBu_r",
+        colour_label="Σ (sum over the bins)",
+        axis_labels=("shift in x (m)", "shift in y (m)"),
+        ax=space,
     )
-    figure.colorbar(image, ax=space, label="Σ")
-    space.set(xlabel="shift in x (m)", ylabel="shift in y (m)", title="covariance of place code")
-    near = k < 10 / width_m
-    modes.plot(k[near], spectrum[near], ".", ms=3, color="C0")
-    modes.set(xlabel="wave number (cycles/m)", ylabel="eigenvalue of Σ", ylim=(0, None))
-    counts = modes.twinx()
-    chosen = 2 / (np.sqrt(3) * readout["spacing_m"])
-    chosen = chosen[np.isfinite(chosen)]
-    counts.hist(chosen, bins=np.linspace(0, 10 / width_m, 41), color="C1", alpha=0.5)
-    counts.set_ylabel("maps with this strongest mode", color="C1")
-    modes.set_title("eigenvalues (dots) and maps (bars)")
+    draw_eigenvalues(readout, ax=modes)
     return figure
+
+
+def draw_eigenvalues(readout: HostReadout, *, ax: Axes | None = None) -> Figure:
+    """Eigenvalues of Sigma against wave number, and how many maps have each as their strongest."""
+    ax = figures.axes_or_new(ax, (6.0, 4.2))
+    spectrum, k = readout["spectrum"], np.linalg.norm(readout["wave_vectors"], axis=-1)
+    near = k < 10 / _width_m(readout)
+    top = float(spectrum[near].max())
+    ax.plot(k[near], spectrum[near], ".", ms=4, color=figures.SIMULATED, label="eigenvalue of Σ")
+    of_maps = 2 / (np.sqrt(3) * readout["spacing_m"])
+    numbers, counts = np.unique(np.round(of_maps[np.isfinite(of_maps)], 3), return_counts=True)
+    heights = 0.9 * top * counts / max(counts.max(initial=1), 1)
+    ax.vlines(
+        numbers, 0, heights, color=figures.RAT, lw=2.5, alpha=0.6, label="maps with this wave"
+    )
+    for number, count, height in zip(numbers, counts, heights, strict=True):
+        ax.annotate(
+            str(count), (number, height), ha="center", va="bottom", fontsize=7, color=figures.RAT
+        )
+    ax.set(xlabel="wave number |k| (cycles/m)", ylabel="eigenvalue of Σ", ylim=(0, 1.1 * top))
+    ax.set_title("Eigenvalues, and the strongest wave of each map (number of maps)", fontsize=10)
+    ax.legend(fontsize=8, loc="upper right")
+    return figures.figure_of(ax)
 
 
 def _draw_scales(readout: HostReadout) -> Figure:
     """Spacing and orientation against the map's index; grid-like maps are filled."""
     index = np.arange(len(readout["spacing_m"]))
     grid = readout["grid_score_60"] > 0.37
-    figure = Figure(figsize=(9, 4.8), layout="constrained")
-    for axes, name, label in zip(
-        figure.subplots(2, 1, sharex=True),
-        ("spacing_m", "orientation_deg"),
-        ("spacing (m)", "orientation (deg)"),
-        strict=True,
+    # 59.9999 degrees are 0: rounded before the remainder.
+    orientation = np.mod(np.round(readout["orientation_deg"], 3), 60)
+    figure = Figure(figsize=(9, 5.0), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    for ax, values, label in (
+        (above, readout["spacing_m"], "grid spacing (m)"),
+        (below, orientation, "orientation (degrees)"),
     ):
-        axes.plot(index, readout[name], "o", ms=5, mfc="none", color="C0", label="other maps")
-        axes.plot(index[grid], readout[name][grid], "o", ms=5, color="C0", label="score > 0.37")
-        axes.set_ylabel(label)
-    figure.axes[0].set(ylim=(0, 1.3 * np.nanmax(readout["spacing_m"])))
-    figure.axes[0].legend(fontsize=8, ncols=2, loc="upper left")
-    figure.axes[1].set(xlabel="map", ylim=(-5, 65), yticks=(0, 15, 30, 45, 60))
-    figure.suptitle("Scale and orientation of each map, by its strongest Fourier mode", fontsize=10)
+        ax.plot(index, values, "o", ms=5, mfc="none", color="C0", label="other maps")
+        ax.plot(index[grid], values[grid], "o", ms=5, color="C0", label="grid score above 0.37")
+        ax.set_ylabel(label)
+    above.set_ylim(0, 1.3 * np.nanmax(readout["spacing_m"], initial=1e-3))
+    above.legend(fontsize=8, ncols=2, loc="upper left")
+    below.set(xlabel="index of the map", ylim=(-5, 65), yticks=(0, 15, 30, 45, 60))
+    figure.suptitle(
+        "Scale and orientation of each map, by its strongest Fourier mode\n"
+        "both are discrete, as the modes of the box are; 60 degrees are 0",
+        fontsize=11,
+    )
     return figure

@@ -16,6 +16,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hfjax import check, figures, kernels, networks
@@ -409,51 +410,74 @@ def evaluate(
 
 def draw(readout: HostReadout) -> dict[str, Figure]:
     """Figures of a readout (see `task`): outputs against targets, and the error over windows."""
-    return {"traces": _draw_traces(readout), "error": _draw_error(readout)}
+    return {"traces": _draw_traces(readout), "error": draw_error(readout)}
 
 
 def _draw_traces(readout: HostReadout) -> Figure:
     """Three outputs and their targets over time, in the first and in the last windows."""
-    figure = Figure(figsize=(10, 5.6), layout="constrained")
-    axes = figure.subplots(3, 2, sharex=True, squeeze=False)
+    figure = Figure(figsize=(10.5, 6.4), layout="constrained")
+    figure.suptitle(
+        "Outputs of the reservoir and the global signal that they learn (the truth)", fontsize=11
+    )
+    num_out = min(3, readout["early_outputs"].shape[-1])
+    axes = figure.subplots(num_out, 2, sharex=True, sharey=True, squeeze=False)
     times_ms = 1e3 * readout["times_s"]
-    for column, (name, title) in enumerate(
-        (("early", "first windows of learning"), ("late", "last windows"))
-    ):
+    columns = {"early": "first windows of learning", "late": "last windows of learning"}
+    for column, (name, title) in enumerate(columns.items()):
         outputs, targets = readout[f"{name}_outputs"], readout[f"{name}_targets"]
-        _, time_steps, num_out = outputs.shape
         for row, ax in enumerate(axes[:, column]):
-            if row >= num_out:
-                ax.set_axis_off()
-                continue
-            output = outputs[..., row].ravel()
-            target = np.repeat(targets[:, row], time_steps)
-            ax.plot(times_ms, 1e4 * target, color="black", lw=1.2, label="global signal")
-            ax.plot(times_ms, 1e4 * output, color=figures.RAT, lw=0.8, label="output")
-            ax.set_ylabel(f"output {row} (1e-4)", fontsize=8)
-        axes[0, column].set_title(title, fontsize=10)
-        axes[-1, column].set_xlabel(f"time (ms), a window is {times_ms[time_steps]:g} ms")
+            draw_trace(outputs[..., row], targets[:, row], times_ms=times_ms, title=title, ax=ax)
+            ax.set(title="" if row else title, ylabel="" if column else f"output {row} (1e-4)")
+            ax.set_xlabel(ax.get_xlabel() if row == num_out - 1 else "")
     figure.legend(
         *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9
     )
     return figure
 
 
-def _draw_error(readout: HostReadout) -> Figure:
-    """Normalised error of every window, over the windows."""
+def draw_trace(
+    outputs: np.ndarray,
+    targets: np.ndarray,
+    *,
+    times_ms: np.ndarray,
+    title: str,
+    ax: Axes | None = None,
+) -> Figure:
+    """One output [window, time] over time, and its target [window], which steps from window to
+    window."""
+    ax = figures.axes_or_new(ax, (6.0, 2.6))
+    time_steps = outputs.shape[1]
+    target = np.repeat(targets, time_steps)
+    ax.step(times_ms, 1e4 * target, where="post", color="black", lw=1.2, label="global signal")
+    ax.plot(times_ms, 1e4 * outputs.ravel(), color=figures.RAT, lw=0.8, label="output")
+    ax.set_xlim(times_ms[0], times_ms[-1])
+    ax.set_xlabel(f"time (ms); a window is {times_ms[1] * time_steps:g} ms")
+    ax.set_ylabel("output (1e-4)")
+    ax.set_title(title, fontsize=10)
+    return figures.figure_of(ax)
+
+
+def draw_error(readout: HostReadout, *, ax: Axes | None = None) -> Figure:
+    """Normalised error of every window, over the windows, and the median of each epoch."""
+    ax = figures.axes_or_new(ax, (7.5, 4.6))
     num_epochs = min(int(readout["epochs_done"]), len(readout["errors"]))
-    errors = readout["errors"][:num_epochs].ravel()
+    errors = np.maximum(readout["errors"][:num_epochs], 1e-12)
     per_epoch = readout["errors"].shape[1]
-    figure = Figure(figsize=(7.5, 4.2), layout="constrained")
-    ax = figure.subplots()
-    ax.plot(
-        np.arange(1, len(errors) + 1), np.maximum(errors, 1e-12), color=figures.SIMULATED, lw=0.8
+    epochs = 1 + np.arange(errors.size) / per_epoch
+    ax.plot(epochs, errors.ravel(), color=figures.SIMULATED, lw=0.5, alpha=0.6, label="a window")
+    ax.hlines(
+        np.median(errors, axis=1) if num_epochs else [],
+        np.arange(1, num_epochs + 1),
+        np.arange(2, num_epochs + 2),
+        color=figures.RAT,
+        lw=2,
+        label="median of the epoch",
     )
-    for epoch in range(1, num_epochs):
-        ax.axvline(epoch * per_epoch, color=figures.GREY, lw=0.5, ls=":")
-    ax.axhline(1, color="black", lw=0.8, ls="--")
+    ax.axhline(1, color="black", lw=0.8, ls="--", label="outputs that stay 0 (control)")
     ax.set_yscale("log")
-    ax.set_xlabel(f"window (dotted: an epoch of {per_epoch})")
+    ax.set_xticks(np.arange(1, num_epochs + 2))
+    ax.set_xlabel(f"epoch of {per_epoch} windows (a tick where it starts)")
     ax.set_ylabel("squared error / power of the signal")
-    ax.set_title("Error while learning; outputs that stay 0 have error 1", fontsize=11)
-    return figure
+    ax.set_title("Error of each window while it is learned", fontsize=11)
+    ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.14), ncols=3)
+    return figures.figure_of(ax)

@@ -18,7 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from hfjax import arena, cells, check, figures, networks, ratemaps
 from hfjax.models import grid_rnn, path_integration
@@ -618,7 +620,8 @@ def measure_sheet(
     tau_scale_correlation: rank correlation of tau and the wavelength, over the grid units;
     tau_scale_z, the same in units of 1/sqrt(grid_units - 1), its standard deviation by chance where
     units are independent (units whose tau is smooth over the sheet are not).
-    -> readout scale_m, wave_direction_rad, wave_phase_rad [unit]; tau [unit] where there is one.
+    -> readout scale_m, wave_direction_rad, wave_phase_rad [unit]; where there is a tau, tau [unit]
+    and the two scalars of its correlation.
     """
     wave = ratemaps.plane_waves(maps, bin_width_m=width_m / maps.shape[1])
     grid = (grid_score > GRID_SCORE) & jnp.isfinite(wave.wavelength)
@@ -640,6 +643,7 @@ def measure_sheet(
         correlation = spearman(tau, scale, grid)
         scalars["tau_scale_correlation"] = correlation
         scalars["tau_scale_z"] = correlation * jnp.sqrt(jnp.maximum(scalars["grid_units"] - 1, 0))
+        readout |= {name: scalars[name] for name in ("tau_scale_correlation", "tau_scale_z")}
     keys = jax.random.split(key, len(layers))
     for (name, (values, counts)), layer_key in zip(layers.items(), keys, strict=True):
         moran = morans_i(values, counts, layer_key, side=side)
@@ -663,11 +667,59 @@ def _above_shuffles(moran: MoranI) -> jax.Array:
 
 
 def draw(readout: HostReadout) -> dict[str, Figure]:
-    """The figures of `path_integration`, the sheet, and tau against the scale."""
-    drawn = path_integration.draw(readout) | {"sheet": _draw_sheet(readout)}
+    """The figures of `path_integration`, the sheet, and tau against the spacing."""
+    drawn = path_integration.draw(readout)
+    drawn |= {"all_maps": _draw_all_maps(readout["rate_maps"]), "sheet": _draw_sheet(readout)}
     if "tau" in readout:
-        drawn["tau_and_scale"] = _draw_tau_and_scale(readout)
+        drawn["tau_and_scale"] = draw_tau_and_spacing(readout)
     return drawn
+
+
+def _draw_all_maps(maps: np.ndarray) -> Figure:
+    side = math.isqrt(len(maps))
+    return figures.map_sheet(
+        maps,
+        columns=side,
+        title=f"Rate maps of all units, as they stand on the sheet of {side} x {side}\n"
+        "each from its lowest (dark) to its highest activity (yellow)",
+    )
+
+
+def _spacing_m(readout: HostReadout) -> np.ndarray:
+    """Spacing (m) of the hexagonal grid that each map's strongest plane wave belongs to [unit]."""
+    return 2 / math.sqrt(3) * np.asarray(readout["scale_m"])
+
+
+def sheet_map(
+    values: np.ndarray,
+    *,
+    title: str,
+    colour_label: str,
+    colour_map: str = "viridis",
+    limits: tuple[float, float] | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """Values [unit] of the units at their places on the square sheet, row by row from the top."""
+    ax = figures.axes_or_new(ax, (4.0, 3.6))
+    side = math.isqrt(len(values))
+    low, high = limits or (None, None)
+    image = ax.imshow(
+        np.asarray(values).reshape(side, side),
+        cmap=colour_map,
+        vmin=low,
+        vmax=high,
+        interpolation="nearest",
+    )
+    bar = figures.figure_of(ax).colorbar(image, ax=ax, shrink=0.8)
+    bar.set_label(colour_label, fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(6, integer=True))
+    ax.set_title(title, fontsize=9)
+    ax.set_xlabel("column of the sheet", fontsize=8)
+    ax.set_ylabel("row of the sheet", fontsize=8)
+    ax.tick_params(labelsize=7)
+    return figures.figure_of(ax)
 
 
 def _draw_sheet(readout: HostReadout) -> Figure:
@@ -679,53 +731,61 @@ def _draw_sheet(readout: HostReadout) -> Figure:
     def of_grid(values: np.ndarray) -> np.ndarray:
         return np.where(grid & np.isfinite(values), values, np.nan)
 
-    direction = np.degrees(readout["wave_direction_rad"])
-    panels: dict[str, tuple[np.ndarray, str, tuple[float | None, float | None]]] = {
-        "grid score": (score, "viridis", (None, None)),
-        "scale: wavelength (m)": (of_grid(readout["scale_m"]), "viridis", (None, None)),
-        "orientation, modulo 60 (degrees)": (of_grid(direction % 60), "hsv", (0, 60)),
-        "phase (degrees)": (of_grid(np.degrees(readout["wave_phase_rad"])), "hsv", (-180, 180)),
-    }
-    if "tau" in readout:
-        panels["time constant tau (steps)"] = np.asarray(readout["tau"]), "viridis", (None, None)
-    figure = Figure(figsize=(0.4 + 3.1 * len(panels), 3.5), layout="constrained")
+    rows = 2 if "tau" in readout else 1
+    figure = Figure(figsize=(12.4 if rows == 1 else 10.6, 0.7 + 3.1 * rows), layout="constrained")
     figure.suptitle(
-        f"The sheet of {side} x {side} units; white: grid score not above {GRID_SCORE}", fontsize=11
+        f"The sheet of {side} x {side} units; white: grid score not above {GRID_SCORE} "
+        f"({grid.sum()} units are above)",
+        fontsize=11,
     )
-    for ax, (title, (values, colours, (low, high))) in zip(
-        figure.subplots(1, len(panels)), panels.items(), strict=True
-    ):
-        image = ax.imshow(
-            values.reshape(side, side), cmap=colours, vmin=low, vmax=high, interpolation="nearest"
-        )
-        figure.colorbar(image, ax=ax, shrink=0.75).ax.tick_params(labelsize=7)
-        ax.set_title(title, fontsize=9)
-        ax.set_xlabel("column", fontsize=8)
-        ax.tick_params(labelsize=7)
-    figure.axes[0].set_ylabel("row", fontsize=8)
+    axes = list(figure.subplots(rows, 4 if rows == 1 else 3).flat)
+    sheet_map(score, title="grid score", colour_label="grid score", ax=axes[0])
+    sheet_map(
+        of_grid(_spacing_m(readout)), title="grid spacing", colour_label="spacing (m)", ax=axes[1]
+    )
+    sheet_map(
+        of_grid(np.degrees(readout["wave_direction_rad"]) % 60),
+        title="orientation, modulo 60 degrees",
+        colour_label="degrees",
+        colour_map="hsv",
+        limits=(0, 60),
+        ax=axes[2],
+    )
+    sheet_map(
+        of_grid(np.degrees(readout["wave_phase_rad"])),
+        title="phase of the strongest wave",
+        colour_label="degrees",
+        colour_map="hsv",
+        limits=(-180, 180),
+        ax=axes[3],
+    )
+    if "tau" in readout:
+        sheet_map(readout["tau"], title="time constant", colour_label="tau (steps)", ax=axes[4])
+        axes[5].set_axis_off()
     return figure
 
 
-def _draw_tau_and_scale(readout: HostReadout) -> Figure:
-    """Time constant against wavelength, one dot per unit."""
+def draw_tau_and_spacing(readout: HostReadout, *, ax: Axes | None = None) -> Figure:
+    """Time constant against grid spacing, one dot per unit, with the rank correlation."""
+    ax = figures.axes_or_new(ax, (6.8, 4.6))
     score, tau = np.asarray(readout["grid_score_60"]), np.asarray(readout["tau"])
-    scale = np.asarray(readout["scale_m"])
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
-    ax = figure.subplots()
+    spacing_m = _spacing_m(readout)
     for shown, colour, label in (
         (score <= GRID_SCORE, figures.GREY, "other units"),
         (score > GRID_SCORE, figures.SIMULATED, f"grid score above {GRID_SCORE}"),
     ):
-        shown = shown & np.isfinite(scale)
-        ax.plot(
-            tau[shown],
-            scale[shown],
-            ".",
-            color=colour,
-            markersize=5,
-            label=f"{label} ({shown.sum()})",
-        )
-    ax.set(xlabel="time constant tau (steps)", ylabel="scale: wavelength of the rate map (m)")
-    ax.set_title("Does the time constant of a unit set the scale of its map?", fontsize=11)
+        shown = shown & np.isfinite(spacing_m)
+        label = f"{label} ({shown.sum()})"
+        ax.plot(tau[shown], spacing_m[shown], ".", color=colour, markersize=5, label=label)
+    ax.set_xlabel("time constant tau (steps)")
+    ax.set_ylabel("spacing, by the strongest plane wave of the map (m)")
+    ax.set_ylim(0, None)
+    num_grid = int(np.sum((score > GRID_SCORE) & np.isfinite(spacing_m)))
+    ax.set_title(
+        "Time constant and spacing of the units\n"
+        f"Spearman's rho {float(readout['tau_scale_correlation']):.2f}, "
+        f"z {float(readout['tau_scale_z']):.1f}, n {num_grid} (grid score above {GRID_SCORE})",
+        fontsize=10,
+    )
     ax.legend(fontsize=8)
-    return figure
+    return figures.figure_of(ax)

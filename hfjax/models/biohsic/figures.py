@@ -1,6 +1,7 @@
 """Figures of a readout of `biohsic`."""
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hfjax import figures
@@ -9,71 +10,93 @@ from hfjax.task import HostReadout
 
 def draw(readout: HostReadout) -> dict[str, Figure]:
     """Figures of a readout (see `task`): information plane, confusion, map of 2-D inputs."""
-    drawn = {"information_plane": _draw_plane(readout), "confusion": _draw_confusion(readout)}
+    drawn = {"information_plane": draw_plane(readout), "confusion": draw_confusion(readout)}
     if "decision_map" in readout:
-        drawn["decision_boundary"] = _draw_decision(readout)
+        drawn["decision_boundary"] = draw_decision(readout)
     return drawn
 
 
-def _draw_plane(readout: HostReadout) -> Figure:
+def draw_plane(readout: HostReadout, *, ax: Axes | None = None) -> Figure:
     """Each layer's way through the plane of HSIC(x, z) and HSIC(y, z), an epoch a point."""
+    ax = figures.axes_or_new(ax, (6.8, 5.2))
     num_epochs = min(int(readout["epochs_done"]), len(readout["plane"]))
     path = readout["plane"][:num_epochs]
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
-    ax = figure.subplots()
     num_layers = path.shape[1]
     for layer in range(num_layers):
         colour = figures.COLOURS[layer % len(figures.COLOURS)]
         name = "outputs" if layer == num_layers - 1 else f"layer {layer + 1}"
         ax.plot(*path[:, layer].T, ".-", color=colour, lw=0.8, label=name)
         for epoch in (0, num_epochs - 1) if num_epochs > 1 else ():
-            ax.annotate(str(epoch + 1), path[epoch, layer], fontsize=8)
+            ax.annotate(
+                str(epoch + 1),
+                path[epoch, layer],
+                xytext=(4, 4),
+                textcoords="offset points",
+                fontsize=8,
+                color=colour,
+            )
         ax.plot(*readout["test_plane"][layer], "s", color=colour, mfc="none")
-    ax.plot([], [], "s", color="black", mfc="none", label="now, test samples")
-    ax.set_xlabel("HSIC(x, z): dependence of the layer on the input")
-    ax.set_ylabel("HSIC(y, z): dependence of the layer on the class")
-    ax.set_title(f"Information plane, training samples after epochs 1 to {num_epochs}", fontsize=11)
+    ax.plot([], [], "s", color="black", mfc="none", label="test samples, at the end")
+    ax.axhline(0, color=figures.GREY, lw=0.8, ls="--", label="independent of the class")
+    ax.set_xlabel("HSIC(x, z): dependence of a layer's activity on the input")
+    ax.set_ylabel("HSIC(y, z): dependence on the class")
+    ax.set_title(
+        "Information plane: dots, training samples after each epoch "
+        f"(numbers: the first and the last, {num_epochs})",
+        fontsize=9,
+    )
     ax.legend(fontsize=8)
-    return figure
+    return figures.figure_of(ax)
 
 
-def _draw_confusion(readout: HostReadout) -> Figure:
-    """Which class was taken for which, in per cent of the true class."""
+def draw_confusion(readout: HostReadout, *, ax: Axes | None = None) -> Figure:
+    """How often each class was given to samples of each class, in per cent of the true class."""
+    ax = figures.axes_or_new(ax, (6.0, 5.2))
     confusion = readout["confusion"]
+    num_classes = len(confusion)
     share = 100 * confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(5.6, 4.8), layout="constrained")
-    ax = figure.subplots()
     image = ax.imshow(share, cmap="Blues", vmin=0, vmax=100)
-    figure.colorbar(image, ax=ax, label="share of the true class (%)")
+    figures.figure_of(ax).colorbar(image, ax=ax, label="share of the true class (%)")
     for (row, column), value in np.ndenumerate(share):
         colour = "white" if value > 60 else "black"
         ax.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour)
-    ax.set(xlabel="class given", ylabel="true class")
+    ax.set(xlabel="class given by the network", ylabel="true class")
+    ax.set(xticks=range(num_classes), yticks=range(num_classes))
     right = 100 * np.trace(confusion) / max(confusion.sum(), 1)
-    ax.set_title(f"Test samples: {right:.1f} % right", fontsize=11)
-    return figure
-
-
-def _draw_decision(readout: HostReadout) -> Figure:
-    """Probability of class 1 over the plane of inputs, with the test samples."""
-    (left, bottom), (right, top) = readout["decision_extent"]
-    figure = Figure(figsize=(5.8, 4.8), layout="constrained")
-    ax = figure.subplots()
-    image = ax.imshow(
-        readout["decision_map"].T,
-        origin="lower",
-        extent=(left, right, bottom, top),
-        cmap="RdBu_r",
-        vmin=0,
-        vmax=1,
-        alpha=0.7,
+    chance = 100 * confusion.sum(axis=1).max() / max(confusion.sum(), 1)
+    ax.set_title(
+        f"{int(confusion.sum())} test samples: {right:.1f} % right\n"
+        f"(chance, always the most frequent class: {chance:.1f} %)",
+        fontsize=10,
     )
-    figure.colorbar(image, ax=ax, label="probability of class 1")
+    return figures.figure_of(ax)
+
+
+def draw_decision(readout: HostReadout, *, ax: Axes | None = None) -> Figure:
+    """Probability of class 1 over the plane of inputs, with the test samples."""
+    ax = figures.axes_or_new(ax, (6.2, 5.2))
+    low, high = readout["decision_extent"]
+    figures.spatial_map(
+        readout["decision_map"],
+        extent_m=readout["decision_extent"].T,
+        title="Output of the network over the plane of inputs, and test samples",
+        limits=(0, 1),
+        colour_map="RdBu_r",
+        colour_label="probability of class 1",
+        axis_labels=("input 1", "input 2"),
+        ax=ax,
+    )
+    ax.contour(
+        *np.linspace(low, high, len(readout["decision_map"])).T,
+        readout["decision_map"].T,
+        levels=[0.5],
+        colors="black",
+        linewidths=0.8,
+    )
     classes = readout["test_classes"]
-    for number, colour, marker in ((0, "#16467a", "o"), (1, "#8c1c13", "^")):
+    for number, colour, marker in ((0, "#0b2545", "o"), (1, "#5c0a0a", "^")):
         shown = readout["test_inputs"][classes == number]
-        ax.plot(*shown.T, marker, color=colour, ms=4, mfc="none", label=f"class {number}")
-    ax.set(xlabel="input 1", ylabel="input 2")
-    ax.set_title("Decision of the network, and test samples", fontsize=11)
-    ax.legend(fontsize=8, loc="upper right")
-    return figure
+        ax.plot(*shown.T, marker, color=colour, ms=4.5, mfc="white", label=f"true class {number}")
+    ax.plot([], [], color="black", lw=0.8, label="boundary: probability 0.5")
+    ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.12), ncols=3)
+    return figures.figure_of(ax)

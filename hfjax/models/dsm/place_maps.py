@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hfjax import arena, cells, decoders, figures, ratemaps
-from hfjax.models.dsm.returns import draw_samples
+from hfjax.models.dsm.returns import draw_room, draw_samples, futures
 from hfjax.models.dsm.task import Predictor
 from hfjax.task import HostReadout, Readout, Scalars
 
@@ -202,6 +202,17 @@ def evaluate_place_maps(
         "similarity": similarity,
         "place_similarity": place_similarity,
         **decoded,
+        **futures(
+            jnp.asarray(data["positions"]),
+            jnp.asarray(data["last"]),
+            lattice[shown],
+            jax.random.fold_in(key, 1),
+            gamma=gamma,
+        ),
+        "shown_extent": jnp.array([[0.0, 1.0], [0.0, 1.0]]),
+        # Data sets of older versions have neither.
+        "walls": jnp.asarray(data.get("walls", np.zeros((0, 2, 2)))),
+        "goals": jnp.asarray(data.get("goals", np.zeros((0, 2)))),
     }
     for number, hidden in enumerate(model.hidden(sources, hidden_key, num_inner)):
         readout[f"hidden_maps_{number + 1}"] = as_maps(hidden[:, 0])  # of the first atom
@@ -308,6 +319,7 @@ def decode_places(
     for name, places_of in decode.items():
         predicted, empirical, repeated = map(places_of, rates[:3])
         readout[f"decoded_{name}"] = predicted
+        readout[f"decoded_{name}_empirical"] = jnp.where(rates.visited, empirical, jnp.nan)
         for label, places in (("", predicted), ("place_", repeated)):
             apart = jnp.linalg.norm(places - empirical, axis=1, keepdims=True)
             scalars[f"{name}_{label}error_cm"] = 100 * _mean_visited(apart, rates.visited)[0, 0]
@@ -322,6 +334,8 @@ def decode_places(
 
 # --- Figures ---
 
+BOX_M = ((0.0, 1.0), (0.0, 1.0))
+
 
 def draw_place_maps(readout: HostReadout) -> dict[str, Figure]:
     """Predicted maps, maps of hidden units, decoded predictions, samples, and similarity."""
@@ -329,13 +343,18 @@ def draw_place_maps(readout: HostReadout) -> dict[str, Figure]:
         "rate_maps": _draw_maps(readout),
         "hidden_maps": _draw_hidden(readout),
         "predictions": _draw_predictions(readout),
-        "samples": draw_samples(readout, ("x (m), decoded (GP)", "y (m), decoded (GP)")),
+        "samples": draw_samples(
+            readout,
+            ("x (m)", "y (m)"),
+            equal=True,
+            how=",\nas places that a Gaussian process decodes from the sampled rates",
+        ),
         "similarity": draw_similarity(
             {
                 label: (x.mean(axis=1), x.min(axis=1), x.max(axis=1))
                 for label, x in (
                     ("predicted maps", readout["similarity"]),
-                    ("place cells themselves", readout["place_similarity"]),
+                    ("place cells themselves (control)", readout["place_similarity"]),
                 )
             },
             spread="lowest and highest of the draws",
@@ -344,113 +363,155 @@ def draw_place_maps(readout: HostReadout) -> dict[str, Figure]:
 
 
 def draw_similarity(
-    curves: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], *, spread: str
+    curves: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
+    *,
+    spread: str,
+    ax: Axes | None = None,
 ) -> Figure:
     """Curves {label: (mean, low, high), each [moved]}; spread: the meaning of low and high."""
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
-    ax = figure.subplots()
+    ax = figures.axes_or_new(ax, (6.4, 4.4))
     for number, (label, (mean, low, high)) in enumerate(curves.items()):
         colour = figures.COLOURS[number % len(figures.COLOURS)]
         ax.fill_between(MOVED, low, high, color=colour, alpha=0.2, linewidth=0)
         ax.plot(MOVED, mean, ".-", color=colour, label=label)
-    ax.set(xlabel="place cells that moved", ylabel="cosine with the map before", ylim=(None, 1.02))
-    ax.set_title(f"Maps when place cells move: mean, {spread}", fontsize=9, loc="right")
+    ax.set(
+        xlabel="number of place cells that moved",
+        ylabel="cosine similarity to the map before",
+        ylim=(0, 1.02),
+    )
+    ax.set_title(
+        f"How much of a map remains when place cells move\nmean; band: {spread}", fontsize=10
+    )
     ax.legend(fontsize=8)
-    return figure
-
-
-def _show(ax: Axes, rate_map: np.ndarray) -> None:
-    ax.imshow(rate_map.T, origin="lower", extent=(0, 1, 0, 1), cmap="viridis")
-    ax.set_xticks([])
-    ax.set_yticks([])
-
-
-def _rows_of_maps(rows: dict[str, np.ndarray], title: str, columns: list[str]) -> Figure:
-    figure = Figure(figsize=(1.3 * len(columns) + 1.6, 1.4 * len(rows) + 0.8), layout="constrained")
-    figure.suptitle(title)
-    axes = figure.subplots(len(rows), len(columns), squeeze=False)
-    for line, (label, maps) in zip(axes, rows.items(), strict=True):
-        for ax, rate_map in zip(line, maps, strict=True):
-            _show(ax, rate_map)
-        line[0].set_ylabel(label, fontsize=7)
-    for ax, label in zip(axes[0], columns, strict=True):
-        ax.set_title(label, fontsize=8)
-    return figure
+    return figures.figure_of(ax)
 
 
 def _draw_maps(readout: HostReadout) -> Figure:
     """Rows: place cells, empirical maps, predicted maps of all atoms, and of three atoms."""
     shown = np.linspace(0, len(readout["maps"]) - 1, 8).astype(int)
-    rows = {
-        "place cell": readout["place_maps"][shown],
-        "empirical successor": readout["empirical_maps"][shown],
-        "predicted, all atoms": readout["maps"][shown],
-    }
-    for atom in range(min(3, len(readout["atom_maps"]))):
-        rows[f"predicted, atom {atom + 1}"] = readout["atom_maps"][atom][shown]
-    title = "Rate maps over the box (1 m x 1 m), each from its lowest to its highest rate"
-    return _rows_of_maps(rows, title, [f"cell {cell}" for cell in shown])
+    rows = {"successor,\ndata": readout["empirical_maps"][shown]}
+    num_atoms = len(readout["atom_maps"])
+    if num_atoms == 1:
+        rows["successor,\nmodel"] = readout["maps"][shown]
+    else:
+        rows[f"model, mean of\n{num_atoms} atoms"] = readout["maps"][shown]
+        for atom in range(min(3, num_atoms)):
+            rows[f"model,\natom {atom + 1}"] = readout["atom_maps"][atom][shown]
+    limits = 0.0, max(float(np.nanmax(maps, initial=1e-6)) for maps in rows.values())
+    grey = "" if np.isfinite(rows["successor,\ndata"]).all() else " Grey: never visited."
+    return figures.map_rows(
+        [
+            figures.MapRow(readout["place_maps"][shown], "place cell", "rate", (0.0, 1.0)),
+            *(figures.MapRow(maps, label, "rate", limits) for label, maps in rows.items()),
+        ],
+        columns=[f"cell {cell}" for cell in shown],
+        extent_m=BOX_M,
+        title="Rate maps of place cells, and of their discounted future rates: in the data, and as "
+        f"the model predicts them.{grey}",
+        walls=readout["walls"],
+    )
 
 
 def _draw_hidden(readout: HostReadout) -> Figure:
     """Rows: hidden layers of the first atom; columns: the eight units that vary most."""
     layers = [n for n in readout if n.startswith("hidden_maps_")]
     count = min(8, *(len(readout[n]) for n in layers))
-    rows = {}
+    rows = []
     for number, name in enumerate(layers, 1):
         maps = readout[name]
-        most = np.argsort(-maps.std(axis=(1, 2)))[:count]
-        rows[f"hidden layer {number}"] = maps[most]
-    title = "Hidden units of the first atom over the box, those that vary most"
-    return _rows_of_maps(rows, title, [f"{i + 1}." for i in range(count)])
+        maps = maps[np.argsort(-maps.std(axis=(1, 2)))[:count]]
+        limits = float(maps.min()), float(maps.max())
+        rows.append(figures.MapRow(maps, f"hidden layer {number}", "activity", limits))
+    return figures.map_rows(
+        rows,
+        columns=[f"unit {i + 1}" for i in range(count)],
+        extent_m=BOX_M,
+        title=f"Activity of hidden units of the first atom over the box: the {count} of each layer "
+        "that vary most",
+        walls=readout["walls"],
+    )
 
 
 def _draw_predictions(readout: HostReadout) -> Figure:
-    """Rows: decoders; columns: arrows to the decoded place, its x, its y, and the uncertainty."""
-    lattice = readout["lattice"]
-    titles = {
-        "ridge": "ridge regression",
+    """Rows: decoders; columns: the future places of the data and of the model, their distance, and
+    the uncertainty of the decoder."""
+    names = {
         "gp": "Gaussian process",
         "ensemble": "ensemble of networks",
+        "ridge": "ridge regression",
     }
-    figure = Figure(figsize=(14, 10), layout="constrained")
-    figure.suptitle("Place, and the place that is decoded from the predicted rates")
-    axes = figure.subplots(len(titles), 4)
-    for (name, title), (arrows, *maps) in zip(titles.items(), axes, strict=True):
-        decoded = readout[f"decoded_{name}"]
-        _draw_arrows(arrows, lattice, decoded)
-        arrows.set_title(title, fontsize=10)
-        for ax, values, label in zip(maps, decoded.T, ("x", "y"), strict=False):
-            _draw_values(ax, values, f"predicted {label} (m)", vmax=1, cmap="coolwarm")
-        if f"std_{name}" in readout:
-            _draw_values(maps[2], readout[f"std_{name}"], "standard deviation (m)")
+    figure = Figure(figsize=(12.5, 9.2), layout="constrained")
+    figure.suptitle(
+        "Mean future place, decoded from discounted future rates by three decoders (rows)\n"
+        "an arrow runs from each place to the place that is decoded there",
+        fontsize=11,
+    )
+    apart = {
+        name: np.linalg.norm(
+            readout[f"decoded_{name}"] - readout[f"decoded_{name}_empirical"], axis=1
+        )
+        for name in names
+    }
+    top_cm = 100 * float(np.nanmax([np.nanquantile(x, 0.98) for x in apart.values()]))
+    top_cm = top_cm if np.isfinite(top_cm) else 1.0
+    for (name, decoder), row in zip(names.items(), figure.subplots(len(names), 4), strict=True):
+        arrows, std = readout[f"decoded_{name}"], readout.get(f"std_{name}")
+        draw_arrows(
+            readout[f"decoded_{name}_empirical"], readout, title=f"{decoder}: data", ax=row[0]
+        )
+        draw_arrows(arrows, readout, title=f"{decoder}: model", ax=row[1])
+        _draw_values(
+            row[2], 100 * apart[name], readout, "model to data", "distance (cm)", (0, top_cm)
+        )
+        if std is None:
+            row[3].set_axis_off()
+            row[3].set_title("ridge regression has no\nmeasure of uncertainty", fontsize=9, y=0.5)
         else:
-            maps[2].set_axis_off()
+            limits = (0.0, 100 * float(std.max()))
+            _draw_values(
+                row[3], 100 * std, readout, "uncertainty of the decoder", "sd (cm)", limits
+            )
     return figure
 
 
-def _draw_arrows(ax: Axes, lattice: np.ndarray, decoded: np.ndarray) -> None:
-    """Arrows from places to decoded places; on a fine lattice from every second place."""
+def draw_arrows(
+    decoded: np.ndarray, readout: HostReadout, *, title: str, ax: Axes | None = None
+) -> Figure:
+    """Arrows from places to decoded places [place, 2]; on a fine lattice from every second place.
+
+    readout: lattice [place, 2] (m), walls and goals. A place without a value (NaN) has no arrow.
+    """
+    ax = figures.axes_or_new(ax, (3.8, 3.6))
+    lattice = readout["lattice"]
     side = round(len(lattice) ** 0.5)
     row, column = np.divmod(np.arange(len(lattice)), side)
     shown = (row % 2 == 0) & (column % 2 == 0) if side > 10 else np.ones(len(lattice), bool)
+    shown &= np.isfinite(decoded).all(axis=1)
     start, move = lattice[shown], (decoded - lattice)[shown]
-    ax.quiver(*start.T, *move.T, angles="xy", scale_units="xy", scale=1, width=0.004)
+    ax.quiver(*start.T, *move.T, angles="xy", scale_units="xy", scale=1, width=0.005)
+    draw_room(ax, readout)
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="x (m)", ylabel="y (m)", aspect="equal")
+    ax.set_title(title, fontsize=9)
+    return figures.figure_of(ax)
 
 
 def _draw_values(
-    ax: Axes, values: np.ndarray, label: str, *, vmax: float | None = None, cmap: str = "viridis"
+    ax: Axes,
+    values: np.ndarray,
+    readout: HostReadout,
+    title: str,
+    label: str,
+    limits: tuple[float, float],
 ) -> None:
     """A map of values [place] with its colour bar."""
     side = round(len(values) ** 0.5)
-    image = ax.imshow(
-        values.reshape(side, side).T,
-        origin="lower",
-        extent=(0, 1, 0, 1),
-        vmin=0,
-        vmax=vmax,
-        cmap=cmap,
+    figures.spatial_map(
+        values.reshape(side, side),
+        extent_m=BOX_M,
+        title=title,
+        limits=limits,
+        colour_label=label,
+        ax=ax,
     )
-    ax.figure.colorbar(image, ax=ax, label=label)
-    ax.set(xlabel="x (m)", ylabel="y (m)")
+    ax.title.set_fontsize(9)
+    draw_room(ax, readout)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hfjax import envs, figures
@@ -99,6 +100,8 @@ def evaluate_returns(
     sampling_noise: mean of this noise, divided by the same standard deviation.
     wasserstein_R: Wasserstein distance of each reward R, not divided, mean over sources.
     All are NaN if data["gamma"] is not gamma.
+    Readout: returns and mc_returns (1000 of them) [source, reward, outer or rollout]; shown, some
+    samples [source, outer, inner, 2]; shown_sources; what `futures` returns.
     Deviation: the original draws 1024 samples.
     """
     sample_key, action_key, floor_key, noise_key = jax.random.split(key, 4)
@@ -121,8 +124,48 @@ def evaluate_returns(
         "mc_returns": truth[..., :1000],
         "shown": atoms.samples,
         "shown_sources": coordinates(jnp.asarray(data["sources"])),
+        **futures(
+            coordinates(jnp.asarray(data["states"])),
+            jnp.asarray(data["last"]),
+            coordinates(jnp.asarray(data["sources"])),
+            jax.random.fold_in(key, 1),
+            gamma=gamma,
+        ),
     }
     return scalars, readout
+
+
+NUM_FUTURES = 320  # of the data, drawn from each source
+
+
+def futures(
+    states: jax.Array, last: jax.Array, sources: jax.Array, key: jax.Array, *, gamma: float
+) -> Readout:
+    """Where the data went from near each source: the truth beside the samples of the atoms.
+
+    From each of the NUM_FUTURES / 10 states of the data that are nearest to a source (each
+    coordinate in units of its range) ten later ones, Geometric(1 - gamma) steps ahead, at most at
+    the end of the episode. states [time, 2], last [time], sources [source, 2]
+    -> shown_futures [source, future, 2]; shown_extent [2, 2]: lowest and highest of each coordinate
+    in the data.
+    """
+    low, high = jnp.min(states, axis=0), jnp.max(states, axis=0)
+    time = jnp.arange(len(states))
+    ends = jax.lax.cummin(jnp.where(last, time, len(states) - 1), reverse=True)
+
+    def ahead(now: tuple[jax.Array, jax.Array]) -> jax.Array:
+        source, key = now
+        away = jnp.sum(((states - source) / (high - low)) ** 2, axis=1)
+        _, nearest = jax.lax.top_k(-away, min(NUM_FUTURES // 10, len(states)))
+        shape = (len(nearest), 10)
+        steps = jax.random.geometric(key, 1 - gamma, shape) if gamma else jnp.ones(shape, int)
+        return states[jnp.minimum(nearest[:, None] + steps, ends[nearest][:, None])].reshape(-1, 2)
+
+    keys = jax.random.split(key, len(sources))
+    return {
+        "shown_futures": jax.lax.map(ahead, (sources, keys)),
+        "shown_extent": jnp.stack([low, high], axis=1),
+    }
 
 
 def atom_returns(
@@ -277,24 +320,104 @@ def pendulum_coordinates(states: jax.Array) -> jax.Array:
 
 def draw_pendulum(readout: HostReadout) -> dict[str, Figure]:
     """Figures of `pendulum_returns`."""
-    axes = ("angle (rad)", "velocity (rad/s)")
-    return draw_returns(readout, rewards=tuple(envs.PENDULUM_REWARDS), axes=axes)
+    return draw_returns(
+        readout, rewards=tuple(envs.PENDULUM_REWARDS), axes=("angle (rad)", "velocity (rad/s)")
+    )
 
 
 def draw_windy(readout: HostReadout) -> dict[str, Figure]:
     """Figures of `windy_returns`."""
-    return draw_returns(readout, rewards=tuple(envs.WINDY_REWARDS), axes=("x", "y"))
+    return draw_returns(
+        readout, rewards=tuple(envs.WINDY_REWARDS), axes=("x (steps)", "y (steps)"), equal=True
+    )
 
 
 def draw_returns(
-    readout: HostReadout, *, rewards: tuple[str, ...], axes: tuple[str, str]
+    readout: HostReadout,
+    *,
+    rewards: tuple[str, ...],
+    axes: tuple[str, str],
+    equal: bool = False,
 ) -> dict[str, Figure]:
-    """Distribution functions and histograms of the returns, and the samples of each atom."""
+    """Distribution functions and histograms of the returns, and the samples of each atom.
+
+    axes: the two coordinates of a state; equal: whether they have the same unit.
+    """
     return {
-        "samples": draw_samples(readout, axes),
-        "cdf": _draw_returns(readout, rewards, axes, cumulative=True),
-        "histogram": _draw_returns(readout, rewards, axes, cumulative=False),
+        "samples": draw_samples(readout, axes, equal=equal),
+        "cdf": _draw_returns(
+            readout, rewards, axes, draw=draw_cdf, y_label="share of returns <= x"
+        ),
+        "histogram": _draw_returns(
+            readout, rewards, axes, draw=draw_histogram, y_label="share of rollouts (%)"
+        ),
     }
+
+
+class DrawReturns(Protocol):
+    """(returns of atoms, of Monte Carlo, limits, title, ax) -> figure."""
+
+    def __call__(
+        self,
+        atoms: np.ndarray,
+        monte_carlo: np.ndarray,
+        /,
+        *,
+        limits: tuple[float, float],
+        title: str,
+        ax: Axes | None = None,
+    ) -> Figure:
+        """One panel of returns, atoms [atom] and monte_carlo [rollout]."""
+
+
+def draw_cdf(
+    atoms: np.ndarray,
+    monte_carlo: np.ndarray,
+    *,
+    limits: tuple[float, float],
+    title: str,
+    ax: Axes | None = None,
+) -> Figure:
+    """Distribution functions of the returns of atoms [atom] and of Monte Carlo [rollout]."""
+    return figures.ecdf(
+        {"atoms": atoms, "Monte Carlo": monte_carlo},
+        limits=limits,
+        x_label="return",
+        title=title,
+        ax=ax,
+    )
+
+
+def draw_histogram(
+    atoms: np.ndarray,
+    monte_carlo: np.ndarray,
+    *,
+    limits: tuple[float, float],
+    title: str,
+    ax: Axes | None = None,
+) -> Figure:
+    """Histogram of Monte-Carlo returns [rollout], and a tick for the return of each atom [atom]."""
+    ax = figures.axes_or_new(ax, (5.0, 3.6))
+    weights = np.full(len(monte_carlo), 100 / len(monte_carlo))
+    ax.hist(
+        monte_carlo,
+        24,
+        range=limits,
+        weights=weights,
+        color=figures.RAT,
+        alpha=0.5,
+        label="Monte Carlo",
+    )
+    top = 1.05 * ax.get_ylim()[1]
+    ax.vlines(atoms, -0.18 * top, -0.03 * top, color=figures.SIMULATED, lw=0.9, label="an atom")
+    ax.set_ylim(-0.22 * top, top)
+    ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= top])
+    ax.set_xlim(limits)
+    ax.set_xlabel("return")
+    ax.set_ylabel("share of rollouts (%)")
+    ax.set_title(title, fontsize=10)
+    ax.legend(fontsize=8)
+    return figures.figure_of(ax)
 
 
 def _draw_returns(
@@ -302,59 +425,127 @@ def _draw_returns(
     rewards: tuple[str, ...],
     names: tuple[str, str],
     *,
-    cumulative: bool,
+    draw: DrawReturns,
+    y_label: str,
 ) -> Figure:
-    """Returns of the atoms and of Monte Carlo; a row for each reward, a column for each source."""
-    sources = readout["shown_sources"]
-    size = (1.7 * len(sources) + 0.8, 1.5 * len(rewards) + 1.2)
+    """Returns of atoms and Monte Carlo; a row for each reward, a column for each source.
+
+    Panels of a row have the same x axis.
+    """
+    sources, returns, truth = (readout[n] for n in ("shown_sources", "returns", "mc_returns"))
+    width = min(2.4, 12.0 / len(sources))
+    size = (width * len(sources) + 1.0, 1.25 * len(rewards) + 1.7)
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(
-        f"Discounted return of each reward (row) from each source (column): {', '.join(names)}",
+        f"Discounted return of each reward (row) from each source (column), {names[0]} above "
+        f"{names[1]}:\natoms of the model, and Monte-Carlo rollouts (the truth)",
         fontsize=11,
     )
-    panels = figure.subplots(len(rewards), len(sources), squeeze=False)
-    for number, line in enumerate(panels):
+    panels = figure.subplots(len(rewards), len(sources), squeeze=False, sharey=False)
+    for number, (reward, line) in enumerate(zip(rewards, panels, strict=True)):
+        limits = _limits(returns[:, number], truth[:, number])
         for source, ax in enumerate(line):
-            for values, colour, label in (
-                (readout["mc_returns"][source, number], figures.GREY, "Monte Carlo"),
-                (readout["returns"][source, number], figures.SIMULATED, "atoms"),
-            ):
-                if cumulative:
-                    x = np.sort(values)
-                    ax.step(x, np.arange(1, len(x) + 1) / len(x), color=colour, label=label)
-                else:
-                    ax.hist(values, bins=25, density=True, color=colour, alpha=0.5, label=label)
-            ax.tick_params(labelsize=6)
-            if not cumulative:
-                ax.set_yticks([])
-        line[0].set_ylabel(rewards[number], fontsize=8)
-    for ax, source in zip(panels[0], sources, strict=True):
-        ax.set_title(", ".join(f"{v:.2g}" for v in source), fontsize=8)
-    for ax in panels[-1]:
-        ax.set_xlabel("return", fontsize=7)
-    panels[0, 0].legend(fontsize=6)
+            heading = "" if number else "\n".join(f"{v:.2g}" for v in sources[source])
+            draw(
+                returns[source, number], truth[source, number], limits=limits, title=heading, ax=ax
+            )
+            ax.title.set_fontsize(8)
+            ax.set(xlabel="", ylabel="" if source else reward.replace(" ", "\n"))
+            ax.yaxis.label.set_fontsize(8)
+            ax.tick_params(labelsize=6, labelleft=source == 0 or draw is draw_histogram)
+            ax.get_legend().remove()
+    figure.supxlabel("return", fontsize=9)
+    figure.supylabel(y_label, fontsize=9)
+    handles = panels[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=2, fontsize=9)
     return figure
 
 
-def draw_samples(readout: HostReadout, names: tuple[str, str]) -> Figure:
-    """Samples of the atoms at each source; each atom has a colour.
+def _limits(*values: np.ndarray) -> tuple[float, float]:
+    """The range of all values and 3 % on both sides."""
+    low, high = min(float(v.min()) for v in values), max(float(v.max()) for v in values)
+    margin = 0.03 * (high - low) or 1.0
+    return low - margin, high + margin
 
-    readout: "shown" [source, outer, inner, 2], "shown_sources" [source, 2].
+
+def sample_points(
+    samples: np.ndarray,
+    futures: np.ndarray,
+    source: np.ndarray,
+    *,
+    names: tuple[str, str],
+    extent: np.ndarray,
+    title: str,
+    ax: Axes | None = None,
+) -> Figure:
+    """Samples [atom, sample, 2] of each atom at a source [2], over futures [future, 2] of the data.
+
+    extent [2, 2]: lowest and highest of each coordinate; its outline is drawn.
     """
-    sources = readout["shown_sources"]
+    ax = figures.axes_or_new(ax, (4.2, 4.0))
+    (left, right), (bottom, top) = extent
+    outline = [(left, bottom), (right, bottom), (right, top), (left, top), (left, bottom)]
+    ax.plot(*np.array(outline).T, color=figures.GREY, linewidth=0.8)
+    ax.plot(*futures.T, ".", color="0.75", markersize=4, label="data: from near the source")
+    for atom, points in enumerate(samples):
+        ax.plot(*points.T, ".", color=f"C{atom % 7}", markersize=1.8, alpha=0.7)
+    ax.plot([], [], ".", color="C0", label="model: a colour for each atom")
+    ax.plot(*source, "X", color="black", markeredgecolor="white", markersize=9, label="source")
+    margin = 0.06 * np.array([right - left, top - bottom])
+    ax.set_xlim(left - margin[0], right + margin[0])
+    ax.set_ylim(bottom - margin[1], top + margin[1])
+    ax.set_xlabel(names[0], fontsize=8)
+    ax.set_ylabel(names[1], fontsize=8)
+    ax.set_title(title, fontsize=8)
+    ax.tick_params(labelsize=7)
+    return figures.figure_of(ax)
+
+
+def draw_samples(
+    readout: HostReadout, names: tuple[str, str], *, equal: bool, how: str = ""
+) -> Figure:
+    """`sample_points` of each source, all with the same axes; equal: with the same unit.
+
+    readout: shown [source, outer, inner, 2], shown_sources [source, 2], shown_futures [source,
+    future, 2], shown_extent [2, 2]; walls [wall, end, 2] and goals [goal, 2] where there are any.
+    how: more words for the title.
+    """
+    sources, extent = readout["shown_sources"], readout["shown_extent"]
     columns = min(3, len(sources))
     rows = -(-len(sources) // columns)
-    figure = Figure(figsize=(2.8 * columns + 0.6, 2.8 * rows + 0.6), layout="constrained")
-    figure.suptitle("Samples of future states; colour: atom; cross: source")
+    figure = Figure(figsize=(2.9 * columns + 0.6, 2.9 * rows + 1.2), layout="constrained")
+    figure.suptitle(
+        f"Future states that the model samples, and those of the data{how}", fontsize=11
+    )
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax in panels[len(sources) :]:
         ax.set_axis_off()
-    for ax, shown, source in zip(panels, readout["shown"], sources, strict=False):
-        for atom, points in enumerate(shown):
-            ax.plot(*points.T, ".", color=f"C{atom % 10}", markersize=2, alpha=0.5)
-        ax.plot(*source, "x", color="black", markersize=8)
-        ax.set_xlabel(names[0], fontsize=8)
-        ax.tick_params(labelsize=7)
-    for ax in panels[::columns]:
-        ax.set_ylabel(names[1], fontsize=8)
+    for number, (ax, source) in enumerate(zip(panels, sources, strict=False)):
+        shown = readout["shown"][number]
+        inside = ((shown >= extent[:, 0]) & (shown <= extent[:, 1])).all(axis=-1)
+        title = f"source ({source[0]:.2g}, {source[1]:.2g})"
+        if not inside.all():
+            title += f"; {100 * (1 - inside.mean()):.1f} % of samples beyond the frame"
+        sample_points(
+            shown,
+            readout["shown_futures"][number],
+            source,
+            names=names,
+            extent=extent,
+            title=title,
+            ax=ax,
+        )
+        draw_room(ax, readout)
+        if equal:
+            ax.set_aspect("equal")
+    handles = panels[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=5, fontsize=9, markerscale=1.5)
     return figure
+
+
+def draw_room(ax: Axes, readout: HostReadout) -> None:
+    """The walls inside the box and the goals of a readout, where it has any."""
+    for number, wall in enumerate(readout.get("walls", ())):
+        ax.plot(*wall.T, color="black", linewidth=2, label="_wall" if number else "wall")
+    if len(readout.get("goals", ())):
+        ax.plot(*readout["goals"].T, "*", color="gold", mec="black", ms=11, label="goal")

@@ -39,6 +39,7 @@ from hfjax.models.helmholtz.machine import (
     modes_readout,
     run_modes,
     shown,
+    simulate,
 )
 from hfjax.task import HostReadout, Readout, Scalars, Task, no_batch
 
@@ -238,8 +239,9 @@ def evaluate(
 ) -> tuple[Scalars, Readout]:
     """The modes, and the autocorrelation of latents and generated EC activity.
 
-    Readout: MODE/LAYER/PART and MODE/latents [time, unit], the first units of each;
-    autocorrelation/latents and autocorrelation/EC [lag, unit].
+    Readout: what `modes_readout` returns, with MODE/latents [time, unit]; autocorrelation/latents,
+    autocorrelation/EC and, as a control, autocorrelation/EC_untrained [lag, unit], the generated
+    activity of a new circuit that has not learned.
     """
     del data
 
@@ -259,8 +261,24 @@ def evaluate(
     scalars["autocorrelation_distance"] = jnp.mean(
         jnp.abs(jnp.mean(of_latents, axis=1) - jnp.mean(of_ec, axis=1))
     )
-    readout = modes_readout(traces, dt_s=machine.dt_s)
-    return scalars, readout | {"autocorrelation/latents": of_latents, "autocorrelation/EC": of_ec}
+    readout = modes_readout(traces, machine=machine, state=state, modes=modes)
+    untrained = generated_untrained(machine, jax.random.fold_in(key, 1), num_steps=lags.num_steps)
+    return scalars, readout | {
+        "autocorrelation/latents": of_latents,
+        "autocorrelation/EC": of_ec,
+        "autocorrelation/EC_untrained": autocorrelation(untrained, num_lags=lags.num_lags),
+    }
+
+
+def generated_untrained(machine: Machine, key: jax.Array, *, num_steps: int) -> jax.Array:
+    """EC somata [step, unit] of a new circuit in generation, with frozen weights."""
+    circuit_key, run_key = jax.random.split(key)
+    generation = machine.frozen()._replace(thetas=np.ones(1))
+    state = init_machine(circuit_key, (), machine=machine)
+    _, somata, _ = simulate(
+        generation, state, run_key, num_steps=num_steps, record=lambda activity: activity["EC"].soma
+    )
+    return somata
 
 
 def autocorrelation(x: jax.Array, *, num_lags: int) -> jax.Array:
@@ -295,9 +313,12 @@ def draw(readout: HostReadout) -> dict[str, Figure]:
     drawn = draw_modes(readout, below=("latents",))
     drawn["autocorrelation"] = autocorrelations(
         {
-            "latents": readout["autocorrelation/latents"],
-            "EC, generated": readout["autocorrelation/EC"],
+            "latents: the truth": readout["autocorrelation/latents"],
+            "EC, generated after learning": readout["autocorrelation/EC"],
+            "EC, generated before learning": readout["autocorrelation/EC_untrained"],
         },
         dt_s=float(readout["dt_s"]),
+        title="Autocorrelation of the latents, and of the activity\n"
+        "that EC generates in sleep (theta = 1; 0 in the paper)",
     )
     return drawn

@@ -281,9 +281,19 @@ def shown(activity: Activity, *, num_shown: int) -> Arrays:
     }
 
 
-def modes_readout(recorded: dict[str, Arrays], *, dt_s: float) -> Readout:
-    """The readout that `figures.draw_modes` draws: MODE/LAYER/PART [time, unit] and dt_s."""
-    readout: Readout = {"dt_s": jnp.asarray(dt_s)}
+def modes_readout(
+    recorded: dict[str, Arrays], *, machine: Machine, state: HelmholtzState, modes: Modes
+) -> Readout:
+    """The readout that `figures.draw_modes` draws: MODE/LAYER/PART [time, unit], dt_s, and
+    alternating/theta [time].
+
+    state: that before `run_modes`, whose step number says where in its cycle theta was.
+    """
+    readout: Readout = {"dt_s": jnp.asarray(machine.dt_s)}
     for mode, rates in recorded.items():
         readout |= {f"{mode}/{name}": values for name, values in rates.items()}
+    before = (MODES.index("alternating") + 1) * machine.steps(modes.between_s)
+    before += MODES.index("alternating") * machine.steps(modes.mode_s)
+    steps = state.circuit.step + 1 + before + jnp.arange(machine.steps(modes.mode_s))
+    readout["alternating/theta"] = jnp.asarray(machine.thetas)[steps % len(machine.thetas)]
     return readout

@@ -10,6 +10,7 @@ Source of equations and constants: the paper, and `figs34.ipynb` of HelmholtzHip
 RatInABox 1.6.3. Positions lie in [-width / 2, width / 2).
 """
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -483,7 +484,8 @@ def evaluate(
     mode_key, test_key = jax.random.split(key)
     record = partial(shown, num_shown=modes.num_shown)
     scalars, recorded = run_modes(machine, state, mode_key, modes=modes, record=record)
-    readout = modes_readout({m: rates for m, (rates, _) in recorded.items()}, dt_s=machine.dt_s)
+    rates = {mode: rates for mode, (rates, _) in recorded.items()}
+    readout = modes_readout(rates, machine=machine, state=state, modes=modes)
     tested, tests = measure_path_integration(
         machine, state, test_key, track=track, protocol=protocol
     )
@@ -565,7 +567,13 @@ def _draw_ring(readout: HostReadout) -> dict[str, Figure]:
     return {
         "path_integration": _draw_test(readout, maps),
         "rate_maps": panels.ring_maps(
-            {**maps, "EC, sorted by field": maps["EC"][order]},
+            [
+                maps,
+                {
+                    "HPC, units by field": maps["HPC"][field_order(maps["HPC"])],
+                    "EC, units by field": maps["EC"][order],
+                },
+            ],
             width_m=_width_m(readout),
             title="Rate maps, driven bottom-up",
         ),
@@ -575,7 +583,7 @@ def _draw_ring(readout: HostReadout) -> dict[str, Figure]:
 
 def _draw_test(readout: HostReadout, maps: dict[str, np.ndarray]) -> Figure:
     cut_s = float(readout["example/cut_s"])
-    return panels.ring_activity(
+    return panels.ring_test(
         {
             layer: readout[f"example/{layer}"][:, unit_at_each_position(maps[layer])]
             for layer in ("HPC", "EC")
@@ -586,7 +594,7 @@ def _draw_test(readout: HostReadout, maps: dict[str, np.ndarray]) -> Figure:
         cut_s=cut_s,
         dt_s=float(readout["dt_s"]),
         width_m=_width_m(readout),
-        title="One test of path integration",
+        title="One test of path integration: the animal runs, then its senses are cut",
     )
 
 
@@ -603,22 +611,47 @@ def _draw_weights(readout: HostReadout, order: np.ndarray) -> Figure:
 
 
 def _draw_torus(readout: HostReadout) -> dict[str, Figure]:
-    maps = readout["rate_maps"]
-    strongest = np.argsort(-maps.max(axis=(1, 2)))[:24]
-    width_m = _width_m(readout)
+    maps, extent = readout["rate_maps"], readout["extent_m"]
+    peaks = maps.max(axis=(1, 2))
+    strongest = np.argsort(-peaks)[:24]
+    title = "EC's rate maps on the torus, driven bottom-up"
     return {
         "rate_maps": figures.rate_maps(
             maps[strongest],
-            [f"unit {unit}" for unit in strongest],
-            width_m=width_m,
-            title="EC's rate maps on the torus, driven bottom-up: the 24 with the highest peak",
+            [f"{unit}: {peaks[unit]:.2f}" for unit in strongest],
+            extent_m=extent,
+            title=f"{title}: the {len(strongest)} with the highest peak\n"
+            "above each map: number of the unit, and its peak rate",
         ),
-        "weights": figures.rate_maps(
-            readout["attractor/means"],
-            ["EC", "CVC right", "CVC up", "CVC left", "CVC down"],
-            width_m=width_m,
-            title="Mean weight into EC by how far the field of post is ahead of that of pre",
-            colour_label="weight: lowest (0)\nto highest (1) of each panel",
-            axis_labels=("ahead in x", "ahead in y"),
+        "all_maps": figures.map_sheet(
+            maps,
+            columns=math.ceil(len(maps) ** 0.5),
+            title=f"{title}: all {len(maps)} units\neach from its lowest (dark) to its highest "
+            "rate (yellow)",
         ),
+        "weights": _draw_torus_weights(readout["attractor/means"], extent),
     }
+
+
+def _draw_torus_weights(means: np.ndarray, extent_m: np.ndarray) -> Figure:
+    """Mean weights [block, x, y] by distance of fields, each block on its own symmetric scale."""
+    names = ("EC to EC", "CVC right to EC", "CVC up to EC", "CVC left to EC", "CVC down to EC")
+    figure = Figure(figsize=(12.5, 3.2), layout="constrained")
+    figure.suptitle(
+        "Mean weight into EC by how far the field of post is ahead of that of pre", fontsize=11
+    )
+    axes = figure.subplots(1, len(names))
+    recurrent, *velocity = means
+    for number, (ax, name, block) in enumerate(zip(axes, names, means, strict=True)):
+        scale = float(np.nanmax(np.abs(velocity if number else recurrent)))
+        figures.spatial_map(
+            block,
+            extent_m=extent_m,
+            title=name,
+            limits=(-scale, scale),
+            colour_map="RdBu_r",
+            colour_label="mean weight" if number in (0, len(names) - 1) else None,
+            axis_labels=("ahead in x (m)", "ahead in y (m)"),
+            ax=ax,
+        )
+    return figure

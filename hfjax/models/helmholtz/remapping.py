@@ -271,7 +271,7 @@ def draw(readout: HostReadout) -> dict[str, Figure]:
 def _draw_errors(errors: dict[str, np.ndarray], times_s: np.ndarray, chance: float) -> Figure:
     after_1s = int(np.argmin(np.abs(times_s - min(1.0, times_s[-1]))))
     num_tests = len(errors["before"])
-    return panels.condition_bars(
+    return panels.bars_by_time(
         {
             f"{times_s[index]:g} s after the cut": {
                 label: values[:, index] for label, values in errors.items()
@@ -291,11 +291,12 @@ def _draw_maps(readout: HostReadout, order: np.ndarray) -> Figure:
         for maps in ("HPC_rate_maps", "rate_maps")
     )
     low, high = readout["before/extent_m"][0]
+    by_field = field_order(hpc[CONDITIONS["before"]])
     return panels.ring_maps(
-        {
-            **{f"HPC, {label}": maps for label, maps in hpc.items()},
-            **{f"EC, {label}": maps[order] for label, maps in ec.items()},
-        },
+        [
+            {f"HPC, {label}": maps[by_field] for label, maps in hpc.items()},
+            {f"EC, {label}": maps[order] for label, maps in ec.items()},
+        ],
         width_m=float(high - low),
-        title="Rate maps; EC always in the order of its fields before the remapping",
+        title="Rate maps; units always in the order of their fields before the remapping",
     )

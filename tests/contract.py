@@ -5,12 +5,15 @@ a config of a task has it. A model that needs none of these names is tested at i
 """
 
 import inspect
+from collections.abc import Mapping
 
 import fiddle as fdl
 import jax
 import jax.numpy as jnp
 from fiddle import daglish
 from fiddle.experimental import serialization
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from hfjax.data import recordings
 from hfjax.training import run as train
@@ -120,3 +123,61 @@ def check_population(config: fdl.Config) -> None:
     assert {n: r.shape for n, r in readouts.items()} == {
         n: (3, *r.shape) for n, r in readout.items()
     }
+
+
+# --- Figures ---
+
+MOST_PIXELS = 1600  # of the longer side, at the 120 dpi of a run; sheets of all units may be larger
+
+
+def check_figures(figures: Mapping[str, Figure]) -> None:
+    """Every figure of a readout can be read without its code; nothing is rendered."""
+    for name, figure in figures.items():
+        if name != "all_maps":
+            assert 120 * max(figure.get_size_inches()) <= MOST_PIXELS, name
+        bars = [ax for ax in figure.axes if ax.get_label() == "<colorbar>"]
+        assert all(bar.get_ylabel() or bar.get_xlabel() for bar in bars), name
+        for ax in figure.axes:
+            if ax not in bars:
+                check_panel(ax, figure, name)
+
+
+def check_panel(ax: Axes, figure: Figure, name: str) -> None:
+    """A panel has a title, labels and equal aspect over space; its images a scale; an ECDF steps
+    after its samples."""
+    where = f"{name}, {ax.get_title() or ax}"
+    titles = [ax.get_title(loc=loc) for loc in ("left", "center", "right")]
+    if not ax.axison:
+        assert any(titles) or not ax.has_data(), where
+        return
+    assert any(titles) or figure.get_suptitle(), where
+    x_label = figure.get_supxlabel() or shared_label(ax, figure, "x")
+    y_label = figure.get_supylabel() or shared_label(ax, figure, "y")
+    assert x_label, f"{where}: no x label"
+    assert y_label, f"{where}: no y label"
+    if x_label.startswith("x (") and y_label.startswith("y ("):
+        assert ax.get_aspect() == 1, f"{where}: aspect {ax.get_aspect()}"
+    scales = {
+        (image.get_clim(), image.get_cmap().name)
+        for other in figure.axes
+        for image in other.get_images()
+        if image.colorbar
+    }
+    for image in ax.get_images():
+        assert (image.get_clim(), image.get_cmap().name) in scales, f"{where}: no colour bar"
+    for line in ax.lines:
+        assert line.get_drawstyle() in ("default", "steps-post"), where
+
+
+def shared_label(ax: Axes, figure: Figure, axis: str) -> str:
+    """The label of an axis, or that of a panel in the same column (x) or row (y) of panels."""
+
+    def label(ax: Axes) -> str:
+        return ax.get_xlabel() if axis == "x" else ax.get_ylabel()
+
+    def span(ax: Axes) -> tuple[int, ...]:
+        place = ax.get_subplotspec()
+        return tuple(place.colspan if axis == "x" else place.rowspan) if place else ()
+
+    others = (o for o in figure.axes if span(ax) and set(span(o)) & set(span(ax)))
+    return label(ax) or next(filter(None, map(label, others)), "")

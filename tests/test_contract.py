@@ -14,7 +14,7 @@ import fdl_configs
 import hfjax
 from hfjax.training import log, workdir
 from hfjax.training import run as train
-from tests.contract import check_population, check_shapes, tiny
+from tests.contract import check_figures, check_population, check_shapes, tiny
 
 
 def cases():
@@ -75,6 +75,7 @@ def test_a_short_run_leaves_finite_numbers_figures_and_a_checkpoint(tmp_path, na
     figures = loaded.task.figures(readout)
     assert all(isinstance(figure, Figure) for figure in figures.values())
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == {*figures, "training"}
+    check_figures(figures)
 
 
 def with_batch_size(name):

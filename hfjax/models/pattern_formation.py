@@ -542,13 +542,13 @@ def draw_eigenvalues(readout: HostReadout, *, ax: Axes | None = None) -> Figure:
     ax.plot(k[near], spectrum[near], ".", ms=4, color=figures.SIMULATED, label="eigenvalue of Σ")
     of_maps = 2 / (np.sqrt(3) * readout["spacing_m"])
     numbers, counts = np.unique(np.round(of_maps[np.isfinite(of_maps)], 3), return_counts=True)
-    heights = 0.9 * top * counts / max(counts.max(initial=1), 1)
+    heights = 0.7 * top * counts / max(counts.max(initial=1), 1)
     ax.vlines(
         numbers, 0, heights, color=figures.RAT, lw=2.5, alpha=0.6, label="maps with this wave"
     )
     for number, count, height in zip(numbers, counts, heights, strict=True):
         ax.annotate(
-            str(count), (number, height), ha="center", va="bottom", fontsize=7, color=figures.RAT
+            f"{count} ", (number, height), ha="right", va="center", fontsize=8, color=figures.RAT
         )
     ax.set(xlabel="wave number |k| (cycles/m)", ylabel="eigenvalue of Σ", ylim=(0, 1.1 * top))
     ax.set_title("Eigenvalues, and the strongest wave of each map (number of maps)", fontsize=10)

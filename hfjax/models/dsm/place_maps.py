@@ -424,10 +424,10 @@ def _draw_hidden(readout: HostReadout) -> Figure:
         rows.append(figures.MapRow(maps, f"hidden layer {number}", "activity", limits))
     return figures.map_rows(
         rows,
-        columns=[f"unit {i + 1}" for i in range(count)],
+        columns=[f"no. {i + 1}" for i in range(count)],
         extent_m=BOX_M,
         title=f"Activity of hidden units of the first atom over the box: the {count} of each layer "
-        "that vary most",
+        "that vary most, in this order",
         walls=readout["walls"],
     )
 
@@ -452,8 +452,8 @@ def _draw_predictions(readout: HostReadout) -> Figure:
         )
         for name in names
     }
-    top_cm = 100 * float(np.nanmax([np.nanquantile(x, 0.98) for x in apart.values()]))
-    top_cm = top_cm if np.isfinite(top_cm) else 1.0
+    most = max(float(np.max(x, initial=0, where=np.isfinite(x))) for x in apart.values())
+    top_cm = float(np.clip(100 * most, 1.0, 50.0))
     for (name, decoder), row in zip(names.items(), figure.subplots(len(names), 4), strict=True):
         arrows, std = readout[f"decoded_{name}"], readout.get(f"std_{name}")
         draw_arrows(
@@ -461,7 +461,12 @@ def _draw_predictions(readout: HostReadout) -> Figure:
         )
         draw_arrows(arrows, readout, title=f"{decoder}: model", ax=row[1])
         _draw_values(
-            row[2], 100 * apart[name], readout, "model to data", "distance (cm)", (0, top_cm)
+            row[2],
+            100 * apart[name],
+            readout,
+            "from model to data",
+            f"distance (cm), up to {top_cm:.0f}",
+            (0, top_cm),
         )
         if std is None:
             row[3].set_axis_off()

@@ -143,9 +143,9 @@ def futures(
 ) -> Readout:
     """Where the data went from near each source: the truth beside the samples of the atoms.
 
-    From each of the NUM_FUTURES / 10 states of the data that are nearest to a source (each
-    coordinate in units of its range) ten later ones, Geometric(1 - gamma) steps ahead, at most at
-    the end of the episode. states [time, 2], last [time], sources [source, 2]
+    From each of the NUM_FUTURES / 10 states that are nearest to a source (of every tenth state of
+    the data, each coordinate in units of its range) ten later ones, Geometric(1 - gamma) steps
+    ahead, at most at the end of the episode. states [time, 2], last [time], sources [source, 2]
     -> shown_futures [source, future, 2]; shown_extent [2, 2]: lowest and highest of each coordinate
     in the data.
     """
@@ -155,8 +155,9 @@ def futures(
 
     def ahead(now: tuple[jax.Array, jax.Array]) -> jax.Array:
         source, key = now
-        away = jnp.sum(((states - source) / (high - low)) ** 2, axis=1)
-        _, nearest = jax.lax.top_k(-away, min(NUM_FUTURES // 10, len(states)))
+        away = jnp.sum(((states[::10] - source) / (high - low)) ** 2, axis=1)
+        _, nearest = jax.lax.top_k(-away, min(NUM_FUTURES // 10, len(away)))
+        nearest *= 10
         shape = (len(nearest), 10)
         steps = jax.random.geometric(key, 1 - gamma, shape) if gamma else jnp.ones(shape, int)
         return states[jnp.minimum(nearest[:, None] + steps, ends[nearest][:, None])].reshape(-1, 2)
@@ -434,14 +435,14 @@ def _draw_returns(
     """
     sources, returns, truth = (readout[n] for n in ("shown_sources", "returns", "mc_returns"))
     width = min(2.4, 12.0 / len(sources))
-    size = (width * len(sources) + 1.0, 1.25 * len(rewards) + 1.7)
+    size = (width * len(sources) + 1.0, max(2.0, 1.25 * len(rewards)) + 1.7)
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(
         f"Discounted return of each reward (row) from each source (column), {names[0]} above "
         f"{names[1]}:\natoms of the model, and Monte-Carlo rollouts (the truth)",
         fontsize=11,
     )
-    panels = figure.subplots(len(rewards), len(sources), squeeze=False, sharey=False)
+    panels = figure.subplots(len(rewards), len(sources), squeeze=False)
     for number, (reward, line) in enumerate(zip(rewards, panels, strict=True)):
         limits = _limits(returns[:, number], truth[:, number])
         for source, ax in enumerate(line):
@@ -450,11 +451,11 @@ def _draw_returns(
                 returns[source, number], truth[source, number], limits=limits, title=heading, ax=ax
             )
             ax.title.set_fontsize(8)
-            ax.set(xlabel="", ylabel="" if source else reward.replace(" ", "\n"))
-            ax.yaxis.label.set_fontsize(8)
+            lowest = reward == rewards[-1]
+            ax.set_xlabel("return" if lowest else "", fontsize=8)
+            ax.set_ylabel("" if source else reward.replace(" ", "\n"), fontsize=8)
             ax.tick_params(labelsize=6, labelleft=source == 0 or draw is draw_histogram)
             ax.get_legend().remove()
-    figure.supxlabel("return", fontsize=9)
     figure.supylabel(y_label, fontsize=9)
     handles = panels[0, 0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=2, fontsize=9)
@@ -525,7 +526,7 @@ def draw_samples(
         inside = ((shown >= extent[:, 0]) & (shown <= extent[:, 1])).all(axis=-1)
         title = f"source ({source[0]:.2g}, {source[1]:.2g})"
         if not inside.all():
-            title += f"; {100 * (1 - inside.mean()):.1f} % of samples beyond the frame"
+            title += f"\n{100 * (1 - inside.mean()):.1f} % of samples beyond the frame"
         sample_points(
             shown,
             readout["shown_futures"][number],

@@ -73,7 +73,7 @@ def stacked_traces(
     figure = Figure(figsize=(8.5, 0.8 + 1.05 * num_panels), layout="constrained")
     axes = list(figure.subplots(num_panels, 1, sharex=True, squeeze=False)[:, 0])
     about_mean = [np.abs(x - x.mean(axis=0)) for x in rates.values()]
-    distance = _round_up(1.5 * max(float(np.quantile(x, 0.95)) for x in about_mean))
+    distance = _round_up(1.1 * max(float(np.quantile(x, 0.95)) for x in about_mean))
     figure.suptitle(
         f"{title}\neach line is a unit's rate about its mean; neighbouring lines are a rate of "
         f"{distance:g} apart",

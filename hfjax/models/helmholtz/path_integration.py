@@ -636,7 +636,7 @@ def _draw_torus(readout: HostReadout) -> dict[str, Figure]:
 def _draw_torus_weights(means: np.ndarray, extent_m: np.ndarray) -> Figure:
     """Mean weights [block, x, y] by distance of fields, each block on its own symmetric scale."""
     names = ("EC to EC", "CVC right to EC", "CVC up to EC", "CVC left to EC", "CVC down to EC")
-    figure = Figure(figsize=(12.5, 3.2), layout="constrained")
+    figure = Figure(figsize=(13.0, 2.7), layout="constrained")
     figure.suptitle(
         "Mean weight into EC by how far the field of post is ahead of that of pre", fontsize=11
     )

@@ -514,13 +514,13 @@ def curves_with_spread(
     title: str,
     ax: Axes | None = None,
 ) -> Figure:
-    """Mean over seeds of curves {label: [x, seed]}, x from 0, in a band of a standard deviation."""
+    """Median over seeds of curves {label: [x, seed]}, x from 0, in a band from 25 to 75 %."""
     ax = axes_or_new(ax, (7.5, 4.6))
     for number, (label, values) in enumerate(curves.items()):
         colour, dashed = COLOURS[number % len(COLOURS)], number >= len(COLOURS)
-        x, mean, std = np.arange(len(values)), values.mean(axis=1), values.std(axis=1)
-        ax.fill_between(x, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
-        ax.plot(x, mean, "--" if dashed else "-", color=colour, label=label)
+        x, (low, median, high) = np.arange(len(values)), np.quantile(values, (0.25, 0.5, 0.75), 1)
+        ax.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+        ax.plot(x, median, "--" if dashed else "-", color=colour, label=label)
     ax.set_xlabel(x_label)
     ax.set_ylabel(y_label)
     ax.set_title(title, fontsize=11)

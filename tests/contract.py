@@ -135,7 +135,8 @@ def check_figures(figures: Mapping[str, Figure]) -> None:
     for name, figure in figures.items():
         if name != "all_maps":
             assert 120 * max(figure.get_size_inches()) <= MOST_PIXELS, name
-        bars = [ax for ax in figure.axes if ax.get_label() == "<colorbar>"]
+        drawn = [d for ax in figure.axes for d in (*ax.get_images(), *ax.collections)]
+        bars = [d.colorbar.ax for d in drawn if d.colorbar]
         assert all(bar.get_ylabel() or bar.get_xlabel() for bar in bars), name
         for ax in figure.axes:
             if ax not in bars:

@@ -26,6 +26,7 @@ from tests.biohsic_small import (
     same,
     weights,
 )
+from tests.contract import check_figures
 from tests.test_kernels import reference_kernel
 
 MNIST = biohsic.Bottleneck()
@@ -265,13 +266,15 @@ def test_figures_are_drawn_from_the_readout():
     _, _, readout = trained()
     drawn = biohsic.draw(jax.tree.map(np.asarray, readout))
     assert set(drawn) == {"information_plane", "confusion"}
+    check_figures(drawn)
+    num_classes = len(readout["confusion"])
+    assert list(drawn["confusion"].axes[0].get_xticks()) == list(range(num_classes))
     lines = drawn["information_plane"].axes[0].lines
     assert len(lines[0].get_xdata()) == 3  # epochs done
     assert readout["epochs_done"].dtype == np.int32  # 65 steps of 1/65 are not 1 in float32
     drawn = biohsic.draw(jax.tree.map(np.asarray, evaluated()[-1]))
     assert "decision_boundary" in drawn
-    for figure in drawn.values():
-        assert any(axes.has_data() for axes in figure.axes)
+    check_figures(drawn)
 
 
 def test_the_decision_map_is_the_networks_answer_at_its_place():

@@ -9,6 +9,7 @@ import pytest
 
 from hfjax.data import transitions
 from hfjax.models import dsm
+from tests.contract import check_figures
 
 AXIS = (np.arange(20) + 0.5) / 20
 LATTICE = jnp.asarray(np.stack(np.meshgrid(AXIS, AXIS, indexing="ij"), -1).reshape(-1, 2))
@@ -151,3 +152,16 @@ def test_figures_are_drawn_of_an_untrained_model():
     assert readout["hidden_maps_2"].shape == (5, 20, 20)
     drawn = task.figures(readout)
     assert set(drawn) == {"rate_maps", "hidden_maps", "predictions", "samples", "similarity"}
+    check_figures(drawn)
+    rows = [ax.get_ylabel() for ax in drawn["rate_maps"].axes if ax.get_images()]
+    assert "model, mean of\n3 atoms" in rows
+    # A model of one atom is drawn once; walls and goals stand in every panel over the box.
+    single = {**readout, "atom_maps": readout["atom_maps"][:1]}
+    single |= {"walls": np.array([[[0.4, 0.0], [0.4, 0.9]]]), "goals": np.array([[0.5, 0.5]])}
+    drawn = task.figures(single)
+    check_figures(drawn)
+    panels = [ax for ax in drawn["rate_maps"].axes if ax.get_images() and ax.lines]
+    assert len(panels) == 3 * 8
+    for ax in (ax for ax in drawn["samples"].axes if ax.has_data()):
+        assert {"wall", "goal"} <= {line.get_label() for line in ax.lines}
+        assert (ax.get_xlim(), ax.get_ylim()) == ((-0.06, 1.06), (-0.06, 1.06))

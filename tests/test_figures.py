@@ -262,11 +262,14 @@ def test_figures_need_no_jax():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_curves_and_points_show_means_over_seeds():
+def test_curves_show_medians_and_quartiles_and_points_show_means_over_seeds():
     values = np.array([[1.0, 3.0], [2.0, 6.0], [5.0, 5.0]])
     labels = {"x_label": "epoch", "y_label": "accuracy", "title": "title"}
-    ax = figures.curves_with_spread({"rule": values}, **labels).axes[0]
-    np.testing.assert_allclose(ax.lines[0].get_xydata(), [[0, 2], [1, 4], [2, 5]])
+    accuracies = np.array([[100.0, 100.0, 100.0, 40.0], [90.0, 100.0, 100.0, 100.0]])
+    ax = figures.curves_with_spread({"rule": accuracies}, **labels).axes[0]
+    np.testing.assert_allclose(ax.lines[0].get_xydata(), [[0, 100], [1, 100]])
+    band = ax.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == (85, 100)  # quartiles never lie above 100 %
     assert ax.get_legend_handles_labels()[1] == ["rule"]
     ax = figures.points_with_spread({2: values[0], 8: values[1]}, **labels).axes[0]
     means = next(line for line in ax.lines if line.get_label() == "mean over seeds")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hfjax.models import grid_module
+from tests.contract import check_figures
 from tests.test_figures import drawn, texts
 
 
@@ -92,6 +93,7 @@ def test_low_dimensional_structure_of_a_module(tmp_path):
     figure = drawn(grid_module.draw(structure(12)), tmp_path)
     assert "its module: 12 of 30 units" in texts(figure)
     assert "six circled modes: 60 %" in texts(figure)
+    check_figures({"low_dimensional_structure": figure})
 
 
 def test_low_dimensional_structure_without_a_module_says_so(tmp_path):

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from hfjax import theta
 from hfjax.models import helmholtz as model
 from hfjax.models.helmholtz import Modes, Source
+from tests.contract import check_figures
 from tests.helmholtz_reference import DT_S, small_autoencoder
 
 
@@ -79,7 +79,18 @@ def test_thirty_minutes_of_learning_match_the_published_losses():
     )
     figures = model.draw(jax.tree.map(lambda x: np.asarray(x[0]), readout))
     assert set(figures) == {*(f"rates_{mode}" for mode in model.MODES), "autocorrelation"}
-    assert all(isinstance(figure, Figure) for figure in figures.values())
+    check_figures(figures)
+    # The control has not learned: what it generates has no memory.
+    at_1s = round(1.0 / DT_S)
+    untrained, trained = (
+        np.median(readout[f"autocorrelation/{name}"][:, at_1s]) for name in ("EC_untrained", "EC")
+    )
+    assert untrained < trained - 0.2
+    # Two seconds of alternating theta are drawn, with theta itself: ten cycles of 5 Hz.
+    top, *_ = figures["rates_alternating"].axes
+    assert top.get_ylabel() == "theta"
+    assert len(top.lines[0].get_xdata()) == round(2 / DT_S)
+    assert np.sum(np.abs(np.diff(top.lines[0].get_ydata()))) == pytest.approx(20, abs=1)
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,13 @@ import functools
 import jax
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from hfjax import decoders, theta
 from hfjax.models import helmholtz
 from hfjax.models.helmholtz import path_integration as model
 from hfjax.models.helmholtz import remapping
 from hfjax.models.helmholtz.track import Track
+from tests.contract import check_figures
 
 QUICK = model.Protocol(
     decoders=(decoders.ridge_decoder,), decoder_s=200.0, num_tests=20, spin_up_s=5.0
@@ -57,7 +57,7 @@ def test_half_an_hour_makes_an_attractor_that_integrates_paths():
     assert readout["decoded_m"].shape == readout["positions_m"].shape == (20, 100, 1)
     figures = model.draw(jax.tree.map(np.asarray, readout))
     assert {"error", "path_integration", "rate_maps", "weights"} < set(figures)
-    assert all(isinstance(figure, Figure) for figure in figures.values())
+    check_figures(figures)
 
 
 @pytest.mark.slow
@@ -76,7 +76,8 @@ def test_two_dimensions_run_and_are_drawn():
     assert all(np.isfinite(value) for value in scalars.values())
     assert readout["example/positions_m"].shape == (120, 2)
     figures = model.draw(jax.tree.map(np.asarray, readout))
-    assert {"error", "rate_maps", "weights"} < set(figures)
+    assert {"error", "rate_maps", "weights", "all_maps"} < set(figures)
+    check_figures(figures)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hfjax.models.helmholtz import remapping
 from hfjax.models.helmholtz.path_integration import Protocol
 from hfjax.training import run as train
 from tests import small
-from tests.contract import tiny
+from tests.contract import check_figures, tiny
 
 QUICK = Protocol(
     decoders=(decoders.ridge_decoder,), decoder_s=200.0, num_tests=20, spin_up_s=5.0, test_s=2.0
@@ -62,6 +62,7 @@ def test_the_three_conditions_are_measured_and_drawn(relearned):
     assert scalars["relearned_perfect_error_m"] < scalars["after_perfect_error_m"] / 2
     figures = remapping.draw(jax.tree.map(np.asarray, readout))
     assert set(figures) == {"errors", "error_over_time", "rate_maps"}
+    check_figures(figures)
 
 
 @pytest.mark.slow

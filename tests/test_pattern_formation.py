@@ -11,6 +11,7 @@ import pytest
 from hfjax import cells
 from hfjax.models import pattern_formation as pf
 from hfjax.networks import relu, tanh
+from tests.contract import check_figures
 
 BINS, WIDTH = 15, 2.2
 
@@ -252,7 +253,6 @@ def test_figures_are_drawn_from_the_readout(evaluations):
     before = {name: value.copy() for name, value in readout.items()}
     figures = pf.draw(readout)
     assert set(figures) == {"maps", "spectra", "covariance", "grid_scores", "scales"}
-    for figure in figures.values():
-        assert any(axes.has_data() for axes in figure.axes)
+    check_figures(figures)
     for name, value in before.items():
         np.testing.assert_array_equal(readout[name], value)

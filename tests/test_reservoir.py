@@ -9,6 +9,7 @@ import pytest
 
 from hfjax.models import biohsic, reservoir
 from tests import small
+from tests.contract import check_figures
 from tests.test_kernels import reference_kernel, reference_signal
 
 # Tests wait for the compiler, not for what it makes.
@@ -208,7 +209,10 @@ def test_figures_are_drawn_from_the_readout():
     _, readout = jit(task.evaluate)(state, DATA, jax.random.key(0))
     drawn = reservoir.draw(jax.tree.map(np.asarray, readout))
     assert set(drawn) == {"traces", "error"}
+    check_figures(drawn)
     assert len(drawn["error"].axes[0].lines[0].get_xdata()) == 24
+    limits = {ax.get_ylim() for ax in drawn["traces"].axes}
+    assert len(limits) == 1  # outputs can be compared
     late = drawn["traces"].axes[1].lines
     np.testing.assert_allclose(
         late[1].get_ydata(), 1e4 * np.asarray(state.late.outputs)[..., 0].ravel(), rtol=1e-5

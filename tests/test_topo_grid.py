@@ -12,6 +12,7 @@ import scipy.stats
 import fdl_configs
 from hfjax import arena, cells, networks
 from hfjax.models import path_integration, topo_grid
+from tests.contract import check_figures
 
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
@@ -431,9 +432,13 @@ def test_figures_of_the_sheet_are_drawn_from_the_readout():
         state = jit(task.init)(jax.random.key(0), ())
         scalars, readout = jit(task.evaluate)(state, (), jax.random.key(1))
         drawn = topo_grid.draw(jax.tree.map(np.asarray, readout))
+        check_figures(drawn)
         panels = [ax.get_title() for ax in drawn["sheet"].axes if ax.get_images()]
         leaky = units.tau is not None
         assert ("tau_and_scale" in drawn) == leaky == ("moran_tau" in scalars)
+        if leaky:
+            written = drawn["tau_and_scale"].axes[0].get_title()
+            assert f"rho {scalars['tau_scale_correlation']:.2f}, z" in written
         assert len(panels) - leaky == 4
         assert panels[0] == "grid score"
         image = drawn["sheet"].axes[0].get_images()[0].get_array()

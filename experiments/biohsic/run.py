@@ -146,7 +146,7 @@ def accuracies(study: Study) -> dict[str, str]:
             curves,
             x_label="epoch",
             y_label="test accuracy (%)",
-            title=f"{study.section}: mean of {study.seeds} models, band of one deviation",
+            title=f"{study.section}: median of {study.seeds} models, band 25 to 75 %",
         )
     study.save(study.section, figure, dpi=110)
     compared = COMPARED.get(study.section, {})

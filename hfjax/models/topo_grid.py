@@ -778,7 +778,7 @@ def draw_tau_and_spacing(readout: HostReadout, *, ax: Axes | None = None) -> Fig
         label = f"{label} ({shown.sum()})"
         ax.plot(tau[shown], spacing_m[shown], ".", color=colour, markersize=5, label=label)
     ax.set_xlabel("time constant tau (steps)")
-    ax.set_ylabel("spacing, by the strongest plane wave of the map (m)")
+    ax.set_ylabel("grid spacing of the map (m)")
     ax.set_ylim(0, None)
     num_grid = int(np.sum((score > GRID_SCORE) & np.isfinite(spacing_m)))
     ax.set_title(

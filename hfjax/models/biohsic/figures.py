@@ -74,12 +74,12 @@ def draw_confusion(readout: HostReadout, *, ax: Axes | None = None) -> Figure:
 
 def draw_decision(readout: HostReadout, *, ax: Axes | None = None) -> Figure:
     """Probability of class 1 over the plane of inputs, with the test samples."""
-    ax = figures.axes_or_new(ax, (6.2, 5.2))
+    ax = figures.axes_or_new(ax, (6.4, 6.0))
     low, high = readout["decision_extent"]
     figures.spatial_map(
         readout["decision_map"],
         extent_m=readout["decision_extent"].T,
-        title="Output of the network over the plane of inputs, and test samples",
+        title="Output of the network, and test samples",
         limits=(0, 1),
         colour_map="RdBu_r",
         colour_label="probability of class 1",

@@ -155,7 +155,7 @@ def futures(
 
     def ahead(now: tuple[jax.Array, jax.Array]) -> jax.Array:
         source, key = now
-        away = jnp.sum(((states[::10] - source) / (high - low)) ** 2, axis=1)
+        away = jnp.sum(((states[::10] - source[None]) / (high - low)[None]) ** 2, axis=1)
         _, nearest = jax.lax.top_k(-away, min(NUM_FUTURES // 10, len(away)))
         nearest *= 10
         shape = (len(nearest), 10)

@@ -38,8 +38,8 @@ def draw_plane(readout: HostReadout, *, ax: Axes | None = None) -> Figure:
         ax.plot(*readout["test_plane"][layer], "s", color=colour, mfc="none")
     ax.plot([], [], "s", color="black", mfc="none", label="test samples, at the end")
     ax.axhline(0, color=figures.GREY, lw=0.8, ls="--", label="independent of the class")
-    ax.set_xlabel("HSIC(x, z): dependence of a layer's activity on the input")
-    ax.set_ylabel("HSIC(y, z): dependence on the class")
+    ax.set_xlabel("HSIC(x, z): dependence of the layer on the input")
+    ax.set_ylabel("HSIC(y, z): dependence of the layer on the class")
     ax.set_title(
         "Information plane: dots, training samples after each epoch "
         f"(numbers: the first and the last, {num_epochs})",

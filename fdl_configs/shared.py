@@ -13,10 +13,11 @@ def tanni(cfg: fdl.Config) -> None:
 
 
 def recorded(cfg: fdl.Config) -> None:
-    """Evaluate along your own path, an npz with t and pos: --fdl_set=data.path=FILE.
+    """Evaluate along your own path (npz, csv or mat): --fdl_set=data.path=FILE.
 
-    See `hfjax.data.recordings.trajectory`. A file with missing samples or gaps also needs
-    --fdl_set=data.max_gap_s=SECONDS: the path is cut at gaps longer than that.
+    Other columns, units and lost tracking: data.time, data.columns, data.time_unit_s,
+    data.position_unit_m, data.lost; see `hfjax.data.recordings.trajectory`. A file with missing
+    samples or gaps also needs --fdl_set=data.max_gap_s=SECONDS: the path is cut at longer gaps.
     """
     cfg.data = fdl.Config(
         recordings.trajectory, path=None, num_steps=500, dt_s=0.02, max_gap_s=None

@@ -5,7 +5,8 @@ import math
 import os
 import pathlib
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
@@ -39,11 +40,17 @@ def npz_names(path: pathlib.Path) -> list[str]:
     return [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
 
 
-def read_npz(path: pathlib.Path, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+def read_npz(
+    path: pathlib.Path,
+    names: Iterable[str] | None = None,
+    *,
+    objects: Callable[[bytes], Any] | None = None,
+) -> dict[str, np.ndarray]:
     """The arrays of these names in an npz, by default all of them; nothing is unpickled.
 
     Arrays that are not named are not read, so they may hold Python objects. Memory is taken for
-    what is in the file, never for what a header claims.
+    what is in the file, never for what a header claims. objects: a reader of pickles that is safe,
+    for an array of Python objects; it raises ValueError for what it does not admit.
     Raises OSError where the file cannot be opened. Raises ValueError, whose message is the reason,
     where it is not an npz, lacks an array, is damaged, or an array holds Python objects.
     """
@@ -52,7 +59,7 @@ def read_npz(path: pathlib.Path, names: Iterable[str] | None = None) -> dict[str
     try:
         with zipfile.ZipFile(path) as archive:
             for name in wanted:
-                arrays[name] = _member(archive, name)
+                arrays[name] = _member(archive, name, objects)
     except OSError:
         raise
     except Exception as error:  # damage makes zipfile, zlib and numpy raise nearly anything
@@ -60,7 +67,9 @@ def read_npz(path: pathlib.Path, names: Iterable[str] | None = None) -> dict[str
     return arrays
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+def _member(
+    archive: zipfile.ZipFile, name: str, objects: Callable[[bytes], Any] | None
+) -> np.ndarray:
     """One array of an open npz."""
     if f"{name}.npy" not in archive.namelist():
         raise ValueError(f"it has no array {name!r}")
@@ -74,6 +83,8 @@ def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     if version not in _NPY_HEADERS:
         raise ValueError(f"its array {name!r} is in version {version} of the npy format")
     shape, fortran_order, dtype = _NPY_HEADERS[version](content)
+    if dtype.hasobject and objects is not None:
+        return np.asarray(objects(content.read()))
     if dtype.hasobject:
         raise ValueError(f"its array {name!r} holds Python objects, which are not unpickled")
     values = content.getbuffer()[content.tell() :]

@@ -1,7 +1,8 @@
-import re
+import pathlib
 
 import numpy as np
 import pytest
+import scipy.io
 
 from hfjax import arena
 from hfjax.data import recordings
@@ -121,7 +122,7 @@ def test_a_file_that_is_not_a_trajectory_raises_one_sentence(tmp_path):
         (tmp_path / "none.npz", "there is no file"),
         (tmp_path / "text.npz", "is not an npz of arrays"),
         (tmp_path / "bare.npy", "is not an npz of arrays"),
-        (other, re.escape('must contain "t" and "pos" (or "d"), but contains t, position')),
+        (other, "no positions under the name pos; give .* two of 't', 'position'"),
     ):
         with pytest.raises(DataFileError, match=message):
             recordings.trajectory(path=str(path))
@@ -157,18 +158,198 @@ def test_an_empty_or_cut_trajectory_raises_one_sentence(content, tmp_path):
         recordings.trajectory(path=str(tmp_path / "rat.npz"))
 
 
-def test_a_frame_of_pynapple_is_read_although_it_holds_python_objects(tmp_path):
+def trajectory(path, **settings):
+    """Twenty steps of a tenth of a second, in one piece."""
+    settings = {"num_steps": 20, "dt_s": 0.1, **settings}
+    (piece,) = recordings.trajectory(path=str(path), **settings)["rat_positions"]
+    return piece
+
+
+EXPECTED = (POSITIONS - (1, 7)) / 4
+COLUMNS = {"t": TIMES_S, "x": POSITIONS[:, 0], "y": POSITIONS[:, 1], "head": np.cos(TIMES_S)}
+
+
+def write_pynapple(path, columns=("x", "y"), values=POSITIONS):
     # The arrays of a TsdFrame that pynapple 0.11.4 saved, listed with np.load(allow_pickle=True):
     # "columns" and "_metadata" are arrays of Python objects.
     np.savez(
-        tmp_path / "frame.npz",
+        path,
         t=TIMES_S,
-        d=POSITIONS,
+        d=values,
         start=TIMES_S[:1],
         end=TIMES_S[-1:],
-        columns=np.array(["x", "y"], object),
+        columns=np.array(columns, object),
         type=np.array(["TsdFrame"]),
         _metadata=np.array({"unit": ["m", "m"]}, object),
     )
-    paths = recordings.trajectory(path=str(tmp_path / "frame.npz"), num_steps=20, dt_s=0.1)
-    np.testing.assert_allclose(paths["rat_positions"][0], (POSITIONS - (1, 7)) / 4, atol=1e-6)
+
+
+def test_a_frame_of_pynapple_is_read_although_it_holds_python_objects(tmp_path):
+    write_pynapple(tmp_path / "frame.npz")
+    np.testing.assert_allclose(trajectory(tmp_path / "frame.npz"), EXPECTED, atol=1e-6)
+
+
+def write_text(path, names, *, header=True, mark=","):
+    rows = np.stack([COLUMNS[name] for name in names], axis=1)
+    lines = [mark.join(map(repr, row)) for row in rows.tolist()]
+    path.write_text("\n".join([*([mark.join(names)] if header else []), *lines]) + "\n")
+
+
+@pytest.mark.parametrize("columns", [("x", "y"), (2, 0)])
+def test_columns_of_a_wider_frame_are_chosen_by_name_or_number(tmp_path, columns):
+    write_pynapple(
+        tmp_path / "frame.npz",
+        ("y", "z", "x"),
+        np.stack([COLUMNS["y"], COLUMNS["head"], COLUMNS["x"]], axis=1),
+    )
+    got = trajectory(tmp_path / "frame.npz", columns=columns)
+    np.testing.assert_allclose(got, EXPECTED, atol=1e-6)
+    write_text(tmp_path / "frame.csv", ("y", "t", "x", "head"))
+    got = trajectory(tmp_path / "frame.csv", columns=columns, time="t")
+    np.testing.assert_allclose(got, EXPECTED, atol=1e-6)
+    with pytest.raises(DataFileError, match=r"must contain times .*; choose columns by time= and"):
+        trajectory(tmp_path / "frame.npz")
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t", " "])
+def test_a_text_is_read_with_and_without_a_header(tmp_path, mark):
+    for name, header in (("with.csv", True), ("without.txt", False)):
+        write_text(tmp_path / name, ("t", "x", "y"), header=header, mark=mark)
+        np.testing.assert_allclose(trajectory(tmp_path / name), EXPECTED, atol=1e-6)
+    lines = (tmp_path / "without.txt").read_text().splitlines()
+    # DeepLabCut's three rows of header, and its numbers of frames as times.
+    above = [
+        mark.join(("scorer", *"ss")),
+        mark.join(("bodyparts", *"nn")),
+        mark.join(("coords", *"xy")),
+    ]
+    frames = [mark.join([str(i), *line.split(mark)[1:]]) for i, line in enumerate(lines)]
+    (tmp_path / "frames.csv").write_text("\n".join([*above, *frames]))
+    got = trajectory(tmp_path / "frames.csv", time=0, time_unit_s=0.1)
+    np.testing.assert_allclose(got, EXPECTED, atol=1e-6)
+
+
+def test_arrays_of_a_mat_file_are_chosen_by_name(tmp_path):
+    # As MATLAB does, SciPy stores vectors as rows or columns.
+    scipy.io.savemat(
+        tmp_path / "rat.mat",
+        {
+            "post": TIMES_S[:, None],
+            "posx": POSITIONS[:, 0],
+            "posy": POSITIONS[:, 1],
+            "both": np.column_stack([TIMES_S, POSITIONS]),
+        },
+    )
+    for columns in (("posx", "posy"), ("both.1", "both.2")):
+        got = trajectory(tmp_path / "rat.mat", time="post", columns=columns)
+        np.testing.assert_allclose(got, EXPECTED, atol=1e-6)
+    with pytest.raises(DataFileError, match="no times under the name t; give time=NAME, one of"):
+        trajectory(tmp_path / "rat.mat")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "", "is empty"),
+        ("a.csv", "t,x,y\n0,1,2\n1,2\n", "row 2 has 2 cells, not 3"),
+        ("a.csv", "t,x,y\n0,1,2\n1,2,three\n", "numbers only, but has 'three' in row 1"),
+        ("a.csv", "t,x,x,y\n0,1,2,3\n1,2,3,4\n", "several columns 'x'; give the number of one"),
+        ("a.csv", "\x00\xff", "is not a text"),
+        ("a.mat", "MATLAB", "is not a mat file, or damaged"),
+        ("a.mat", f"{'MATLAB 7.3 MAT-file':124}\x00\x02IM", "is of MATLAB 7.3 .HDF5.: save it"),
+        ("a.h5", "\x89HDF", "recordings are read from npz, csv, tsv, txt and mat files"),
+    ],
+)
+def test_a_bad_table_raises_one_sentence(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content.encode("latin-1"))
+    settings = {"columns": ("x", "y")} if "three" in content else {}
+    with pytest.raises(DataFileError, match=message) as caught:
+        trajectory(tmp_path / name, **settings)
+    assert "\n" not in str(caught.value)
+    assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("unit_s", "message"),
+    [
+        (1e-3, "in milliseconds: give time_unit_s=0.001 "),
+        (1e-6, "in microseconds: give time_unit_s=1e-06 "),
+        (1e-9, "in nanoseconds: give time_unit_s=1e-09 "),
+        (0.1, "the numbers of frames: give time_unit_s=1/FRAMES_PER_SECOND "),
+        (3600, "in hours: give time_unit_s=3600 "),
+    ],
+)
+def test_times_that_are_not_seconds_are_refused_until_their_unit_is_given(
+    tmp_path, unit_s, message
+):
+    times = np.round(TIMES_S / unit_s, 9) if unit_s <= 1 else TIMES_S / unit_s
+    path = write(tmp_path / "rat.npz", times, POSITIONS)
+    with pytest.raises(ValueError, match=message):
+        trajectory(path)
+    np.testing.assert_allclose(trajectory(path, time_unit_s=unit_s), EXPECTED, atol=1e-6)
+    with pytest.raises(ValueError, match="time_unit_s must be positive"):
+        trajectory(path, time_unit_s=0)
+
+
+def test_a_unit_of_time_that_asks_for_too_many_positions_is_refused(tmp_path):
+    path = write(tmp_path / "rat.npz", TIMES_S, POSITIONS)
+    with pytest.raises(ValueError, match=r"would make 2e\+10 positions of 21 samples; check dt_s"):
+        trajectory(path, time_unit_s=1e9)
+
+
+def test_centimetres_in_an_arena_of_metres_are_refused_until_their_unit_is_given(tmp_path):
+    path = write(tmp_path / "rat.npz", TIMES_S, 100 * POSITIONS)
+    with pytest.raises(
+        ValueError, match=r"over 400 m, but width_m is 4; are they in centimetres\?"
+    ):
+        trajectory(path, width_m=4)
+    got = trajectory(path, width_m=5, position_unit_m=0.01)
+    np.testing.assert_allclose(got, 0.8 * EXPECTED, atol=1e-6)
+    with pytest.raises(ValueError, match="over 4 m, but width_m is 100; check width_m and"):
+        trajectory(write(tmp_path / "m.npz", TIMES_S, POSITIONS), width_m=100)
+    assert np.abs(trajectory(tmp_path / "m.npz", width_m=100, position_unit_m=1)).max() < 0.021
+    with pytest.raises(ValueError, match="over 4 m, but width_m is 2; check width_m and"):
+        trajectory(tmp_path / "m.npz", width_m=2, position_unit_m=1)
+
+
+@pytest.mark.parametrize("mark", [0.0, -1.0, 1023.0])
+@pytest.mark.parametrize("axes", [(0, 1), (1,)])
+def test_a_value_that_marks_lost_tracking_is_refused_until_it_is_named(tmp_path, mark, axes):
+    lost = 100 + POSITIONS
+    for row in (4, 5, 9):
+        lost[row, list(axes)] = mark
+    path = write(tmp_path / "rat.npz", TIMES_S, lost)
+    with pytest.raises(
+        ValueError, match=f"3 of 21 positions in .* the [xy] {mark:g}, .*lost={mark} "
+    ):
+        trajectory(path)
+    with pytest.raises(
+        ValueError, match=r"3 of 21 positions .* the first in row 4; give max_gap_s"
+    ):
+        trajectory(path, lost=mark)
+    rows = [0, 1, 2, 3, 6, 7, 8, *range(10, 21)]
+    got = trajectory(path, lost=[mark], max_gap_s=0.5)
+    np.testing.assert_allclose(got[rows], EXPECTED[rows], atol=1e-6)
+    assert np.ptp(trajectory(path, lost=[])[:, 1]) > 0.99
+    with pytest.raises(ValueError, match="lost must be a number or a list of numbers, but is 'x'"):
+        trajectory(path, lost="x")
+
+
+def test_repeated_times_are_dropped_on_request(tmp_path):
+    rows = np.sort([*range(21), 3, 3, 20])
+    path = write(tmp_path / "rat.npz", TIMES_S[rows], POSITIONS[rows])
+    with pytest.raises(
+        ValueError, match="do not at row 4; drop_repeated_times=True keeps the first"
+    ):
+        trajectory(path)
+    got = trajectory(path, drop_repeated_times=True)
+    np.testing.assert_allclose(got, EXPECTED, atol=1e-6)
+
+
+REAL = pathlib.Path(__file__).parents[2] / "shared" / "data" / "recordings"
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="real recordings lie beside the repository or not")
+def test_real_recordings_are_not_suspected():
+    for path in REAL.glob("*/*.npz"):
+        assert len(recordings.trajectory(path=str(path), max_gap_s=1.0)["rat_positions"]) > 100

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from hfjax import arena, check
-from hfjax.errors import DataFileError, one_line
-from hfjax.files import npz_names, read_npz
+from hfjax.data import suspects, tables
+from hfjax.errors import DataFileError
 
 
 def sargolini(
@@ -54,53 +54,106 @@ def trajectory(
     num_steps: int = 500,
     dt_s: float = 0.02,
     max_gap_s: float | None = None,
+    time: tables.Column | None = None,
+    columns: Sequence[tables.Column] | None = None,
+    time_unit_s: float | None = None,
+    position_unit_m: float | None = None,
+    lost: float | Sequence[float] | None = None,
+    drop_repeated_times: bool = False,
 ) -> dict[str, np.ndarray]:
     """A recorded trajectory from a file, cut into pieces of equal length.
 
-    The file is an npz with times "t" [sample] (s) and positions "pos" [sample, 2] (m), as in
-    RatInABox, or "d", as pynapple saves a TsdFrame. Samples with a NaN are left out, and positions
-    are interpolated to one every dt_s. The trajectory is cut where two remaining samples are more
-    than max_gap_s apart. Without max_gap_s there must be no NaN, and no interval above five times
-    the median interval. Each stretch between cuts is divided into pieces of num_steps steps; the
-    remainder is dropped.
+    The file: an npz with times "t" [sample] (s) and positions "pos" [sample, 2] (m), as in
+    RatInABox, or "d", as pynapple saves a TsdFrame; or a csv, tsv, txt or mat.
 
-    path       the file.
-    width_m    width of the arena (m); None for the larger extent of the trajectory.
-    num_steps  time steps of a piece.
-    dt_s       duration of a time step (s).
-    max_gap_s  interval between samples at which the trajectory is cut (s).
+    Samples without a position (NaN) are left out, and positions are interpolated to one every dt_s.
+    The trajectory is cut where two remaining samples are more than max_gap_s apart. Without
+    max_gap_s there must be no NaN, and no interval above five times the median interval. Each
+    stretch between cuts is divided into pieces of num_steps steps; the remainder is dropped.
+    Times and sizes that are implausible in s and m are refused where no unit is given.
+
+    path                 the file.
+    width_m              width of the arena (m); None for the larger extent of the trajectory.
+    num_steps            time steps of a piece.
+    dt_s                 duration of a time step (s).
+    max_gap_s            interval between samples at which the trajectory is cut (s).
+    time                 column of the times, a name or number, as in `tables.times_and_positions`.
+    columns              the two columns of the positions, names or numbers, as there.
+    time_unit_s          unit of the file's times (s): 0.001 for ms; None for seconds.
+    position_unit_m      unit of the file's positions (m): 0.01 for cm; None for metres.
+    lost                 values of a coordinate that mark lost tracking, such as -1; [] for none,
+                         None to have them looked for, and refused.
+    drop_repeated_times  whether to keep only the first of samples with the same time.
 
     -> {"rat_positions": [piece, num_steps + 1, 2]}, float32, in widths of the arena and centred on
-    the extent of the trajectory: in [-1/2, 1/2]. A model scales them to its box. The first position
-    of a piece is its start.
+    the extent of the trajectory: in [-1/2, 1/2], or up to .55 where width_m is given and the
+    animal leaned over the walls. A model scales them to its box. The first position of a piece is
+    its start.
     Raises ValueError where times are not finite or do not increase; a position is NaN or an
     interval too long, and max_gap_s is not given; the animal never moves, and width_m is not given;
-    a number is not positive; or no stretch is long enough for one piece. Raises DataFileError where
-    the file is not such an npz.
+    the extent is above 1.1 width_m; a unit is implausible, or a value seems to mark lost tracking;
+    dt_s gives more than a thousand positions for each sample; a number is not positive; or no
+    stretch is long enough for one piece. Raises DataFileError where the file is not as described.
     """
     if path is None:
         raise ValueError("give the file of the trajectory: --fdl_set=\"data.path='FILE'\"")
-    times_s, positions = _recording(pathlib.Path(path).expanduser())
+    units = {"time_unit_s": time_unit_s, "position_unit_m": position_unit_m}
+    check.positive(**{name: unit for name, unit in units.items() if unit is not None})
+    times_s, positions = _recording(
+        pathlib.Path(path).expanduser(),
+        time=time,
+        columns=columns,
+        time_unit_s=time_unit_s,
+        drop_repeated_times=drop_repeated_times,
+    )
     missing = ~np.isfinite(positions).all(axis=1)
+    if lost is None and not missing.all():
+        suspects.lost_tracking(path, positions[~missing])
+    elif lost is not None:
+        missing |= np.isin(positions, _marks(lost)).any(axis=1)
     if max_gap_s is None:
         max_gap_s = _usual_gap_s(path, times_s, missing)
+    positions = _in_widths(path, positions, missing, width_m, position_unit_m)
+    return _pieces(times_s, positions, num_steps, dt_s, max_gap_s)
+
+
+def _in_widths(
+    path: str,
+    positions: np.ndarray,
+    missing: np.ndarray,
+    width_m: float | None,
+    unit_m: float | None,
+) -> np.ndarray:
+    """Positions in widths of the arena, centred on their extent; NaN where missing."""
     tracked = positions[~missing]
     if not len(tracked):
-        raise ValueError(f"all positions in {path} are NaN")
+        raise ValueError(f"{path} has no positions: all of them are NaN or mark lost tracking")
     low, high = tracked.min(axis=0), tracked.max(axis=0)
-    if width_m is None and np.array_equal(low, high):
+    half = float((high / 2 - low / 2).max())  # halves, so that no difference overflows
+    if width_m is None and half == 0:
         raise ValueError(f"the animal in {path} never moves; give width_m, the width of its arena")
-    width_m = float((high - low).max()) if width_m is None else width_m
-    check.positive(width_m=width_m)
-    return _pieces(times_s, (positions - (low + high) / 2) / width_m, num_steps, dt_s, max_gap_s)
+    if width_m is not None:
+        check.positive(width_m=width_m)
+        suspects.width(path, 2 * half, width_m, unit_m)
+        half = width_m / (1.0 if unit_m is None else unit_m) / 2
+    return (np.where(missing[:, None], np.nan, positions) / 2 - (low / 4 + high / 4)) / half
+
+
+def _marks(lost: float | Sequence[float]) -> np.ndarray:
+    """The values that mark lost tracking."""
+    try:
+        return np.asarray(lost, float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"lost must be a number or a list of numbers, but is {lost!r}") from error
 
 
 def _usual_gap_s(path: str, times_s: np.ndarray, missing: np.ndarray) -> float:
     """Five times the median interval; ValueError for a longer interval or a missing position."""
     if missing.any():
         raise ValueError(
-            f"{missing.sum()} of {len(missing)} positions in {path} are NaN, the first in row "
-            f"{np.flatnonzero(missing)[0]}; give max_gap_s to cut the trajectory there"
+            f"{missing.sum()} of {len(missing)} positions in {path} are NaN or mark lost tracking, "
+            f"the first in row {np.flatnonzero(missing)[0]}; give max_gap_s to cut the trajectory "
+            "there"
         )
     intervals = np.diff(times_s)
     longest = np.argmax(intervals)
@@ -123,39 +176,35 @@ def _shipped(name: str) -> pathlib.Path:
     return pathlib.Path(package.origin).parent / "data" / f"{name}.npz"
 
 
-def _recording(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
-    """Times [sample] (s), finite and increasing, and positions [sample, 2] of an npz."""
-    try:
-        names = npz_names(path)
-        place = "pos" if "pos" in names else "d"
-        if "t" not in names or place not in names:
-            raise DataFileError(
-                f'{path} must contain "t" and "pos" (or "d"), but contains {", ".join(names)}'
-            )
-        arrays = read_npz(path, ("t", place))  # pynapple stores pickled objects beside them
-    except FileNotFoundError as error:
-        raise DataFileError(f"there is no file {path}") from error
-    except ValueError as error:
-        raise DataFileError(f"{path} is not an npz of arrays ({one_line(error)})") from error
-    times_s, positions = arrays["t"], arrays[place]
-    if times_s.ndim != 1 or positions.shape != (len(times_s), 2):
-        raise DataFileError(
-            f"{path} must contain t [sample] and positions [sample, 2], but their shapes are "
-            f"{times_s.shape} and {positions.shape}"
-        )
-    if len(times_s) < 2:
-        raise DataFileError(f"{path} must contain at least two samples, not {len(times_s)}")
-    try:
-        times_s, positions = times_s.astype(float), positions.astype(float)
-    except (TypeError, ValueError) as error:
-        raise DataFileError(f"{path} must contain numbers only") from error
-    fine = np.isfinite(times_s) & np.append(True, np.diff(times_s) > 0)  # later than before
+def _recording(
+    path: pathlib.Path,
+    *,
+    time: tables.Column | None = None,
+    columns: Sequence[tables.Column] | None = None,
+    time_unit_s: float | None = None,
+    drop_repeated_times: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Times [sample] (s), finite and increasing, and positions [sample, 2] of a file."""
+    times, positions = tables.times_and_positions(path, time=time, columns=columns)
+    with np.errstate(over="ignore"):
+        times = times * (1.0 if time_unit_s is None else time_unit_s)
+    if drop_repeated_times:
+        first = np.append(True, times[1:] != times[:-1])[: len(times)]
+        times, positions = times[first], positions[first]
+    if len(times) < 2:
+        raise DataFileError(f"{path} must contain at least two samples, not {len(times)}")
+    # Above 1e300, an interval could overflow.
+    fine = (np.abs(times) < 1e300) & np.append(True, times[1:] > times[:-1])
     if not fine.all():
+        row = np.flatnonzero(~fine)[0]
+        same = row > 0 and times[row] == times[row - 1]
         raise ValueError(
-            f"times in {path} must be finite and increase, but do not at row "
-            f"{np.flatnonzero(~fine)[0]}"
+            f"times in {path} must be finite and increase, but do not at row {row}"
+            + ("; drop_repeated_times=True keeps the first of equal times" if same else "")
         )
-    return times_s, positions
+    if time_unit_s is None:
+        suspects.time_unit(path, times)
+    return times, positions
 
 
 def _pieces(
@@ -163,6 +212,8 @@ def _pieces(
 ) -> dict[str, np.ndarray]:
     """A trajectory, in widths of the arena, cut into pieces; see `trajectory`."""
     check.at_least(1, num_steps=num_steps)
+    check.positive(dt_s=dt_s, max_gap_s=max_gap_s)
+    suspects.interpolation(times_s, dt_s, max_gap_s)
     stretches = arena.resample_trajectory(times_s, positions, dt_s=dt_s, max_gap_s=max_gap_s)
     pieces = [
         stretch[first : first + num_steps + 1]

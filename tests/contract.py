@@ -171,14 +171,19 @@ def check_panel(ax: Axes, figure: Figure, name: str) -> None:
 
 
 def shared_label(ax: Axes, figure: Figure, axis: str) -> str:
-    """The label of an axis, or that of a panel in the same column (x) or row (y) of panels."""
+    """The label of an axis, or of the outer panel: the lowest in its column (x), the first in its
+    row (y)."""
 
     def label(ax: Axes) -> str:
         return ax.get_xlabel() if axis == "x" else ax.get_ylabel()
 
-    def span(ax: Axes) -> tuple[int, ...]:
+    def line(ax: Axes) -> set[int]:
         place = ax.get_subplotspec()
-        return tuple(place.colspan if axis == "x" else place.rowspan) if place else ()
+        return set(place.colspan if axis == "x" else place.rowspan) if place else set()
 
-    others = (o for o in figure.axes if span(ax) and set(span(o)) & set(span(ax)))
-    return label(ax) or next(filter(None, map(label, others)), "")
+    def outwards(ax: Axes) -> int:
+        place = ax.get_subplotspec()
+        return -place.rowspan.stop if axis == "x" else place.colspan.start
+
+    others = [other for other in figure.axes if other.axison and line(other) & line(ax)]
+    return label(ax) or label(min(others, key=outwards, default=ax))

@@ -164,4 +164,4 @@ def test_figures_are_drawn_of_an_untrained_model():
     assert len(panels) == 3 * 8
     for ax in (ax for ax in drawn["samples"].axes if ax.has_data()):
         assert {"wall", "goal"} <= {line.get_label() for line in ax.lines}
-        assert (ax.get_xlim(), ax.get_ylim()) == ((-0.06, 1.06), (-0.06, 1.06))
+        np.testing.assert_allclose([ax.get_xlim(), ax.get_ylim()], [[-0.06, 1.06]] * 2, rtol=1e-6)

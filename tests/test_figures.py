@@ -6,15 +6,19 @@ import pytest
 from matplotlib.figure import Figure
 
 from hfjax import arena, figures
+from hfjax.models import pattern_formation, reservoir, topo_grid
+from hfjax.models.biohsic import figures as biohsic
+from hfjax.models.dsm import place_maps, returns
 from hfjax.models.helmholtz import figures as helmholtz
+from tests.contract import check_figures
 
 BOX = ((-1.1, 1.1), (-1.1, 1.1))
 
 
-def drawn(figure, tmp_path):
-    """The figure itself, once it has been drawn without a warning."""
+def drawn(figure):
+    """The figure itself, once it has been laid out without a warning."""
     assert isinstance(figure, Figure)
-    figure.savefig(tmp_path / "figure.png", dpi=40)
+    figure.draw_without_rendering()
     return figure
 
 
@@ -22,12 +26,12 @@ def texts(figure):
     return " ".join(text.get_text() for text in figure.findobj(lambda o: hasattr(o, "get_text")))
 
 
-def test_rate_maps_run_from_each_units_lowest_to_its_highest(tmp_path):
+def test_rate_maps_run_from_each_units_lowest_to_its_highest():
     maps = np.random.default_rng(0).normal(size=(10, 6, 6))
     maps[0] = 5.0  # a unit that never changes
     maps[1, 2, 3] = np.nan  # a bin that was never visited
     labels = [f"unit {i}" for i in range(10)]
-    figure = drawn(figures.rate_maps(maps, labels, extent_m=BOX, title="Maps"), tmp_path)
+    figure = drawn(figures.rate_maps(maps, labels, extent_m=BOX, title="Maps"))
     axes = [ax for ax in figure.axes if ax.get_images()]
     assert [ax.get_title() for ax in axes] == labels
     shown = axes[2].get_images()[0].get_array()
@@ -44,11 +48,11 @@ def test_rate_maps_run_from_each_units_lowest_to_its_highest(tmp_path):
     assert "grey" not in texts(figures.rate_maps(maps[2:], labels[2:], extent_m=BOX, title="Maps"))
 
 
-def test_a_sheet_of_maps_shows_every_unit_at_its_place_with_x_to_the_right_and_y_up(tmp_path):
+def test_a_sheet_of_maps_shows_every_unit_at_its_place_with_x_to_the_right_and_y_up():
     maps = np.zeros((5, 3, 4))
     maps[4, 2, 3] = 7.0  # the last unit, in the second row and column, is active top right
     maps[0, 0, 0] = np.nan
-    figure = drawn(figures.map_sheet(maps, columns=3, title="All units"), tmp_path)
+    figure = drawn(figures.map_sheet(maps, columns=3, title="All units"))
     (ax,) = figure.axes
     picture = ax.get_images()[0].get_array()
     assert picture.shape[:2] == (2 * 5, 3 * 4)  # 4 bins of y and 3 of x, and a gap
@@ -59,12 +63,11 @@ def test_a_sheet_of_maps_shows_every_unit_at_its_place_with_x_to_the_right_and_y
     assert np.all(picture[5:, 8:] == 1)  # there is no sixth unit
 
 
-def test_an_ecdf_steps_after_its_samples(tmp_path):
+def test_an_ecdf_steps_after_its_samples():
     figure = drawn(
         figures.ecdf(
             {"atoms": np.array([3.0, 1.0, 2.0])}, limits=(0.0, 4.0), x_label="return", title="t"
-        ),
-        tmp_path,
+        )
     )
     (line,) = figure.axes[0].lines
     assert line.get_drawstyle() == "steps-post"
@@ -72,44 +75,35 @@ def test_an_ecdf_steps_after_its_samples(tmp_path):
     np.testing.assert_allclose(line.get_ydata(), [0, 1 / 3, 2 / 3, 1, 1])
 
 
-def test_autocorrelograms(tmp_path):
+def test_autocorrelograms():
     correlograms = np.linspace(-1, 1, 2 * 11 * 11).reshape(2, 11, 11)
-    figure = drawn(
-        figures.autocorrelograms(correlograms, ["0.1", "0.2"], extent_m=BOX, title="C"), tmp_path
-    )
+    figure = drawn(figures.autocorrelograms(correlograms, ["0.1", "0.2"], extent_m=BOX, title="C"))
     image = figure.axes[0].get_images()[0]
     assert image.get_clim() == (-1, 1)
     assert image.get_extent() == [-2.2, 2.2, -2.2, 2.2]
 
 
-def test_histogram_shows_both_shares_at_each_threshold(tmp_path):
+def test_histogram_shows_both_shares_at_each_threshold():
     scores, noise = np.array([-0.2, 0.1, 0.5, 0.9]), np.array([-0.3, 0.0, 0.1, 0.2, 0.9])
-    figure = drawn(
-        figures.score_histogram(scores, noise, thresholds=(0.3, 0.8), what="units"), tmp_path
-    )
+    figure = drawn(figures.score_histogram(scores, noise, thresholds=(0.3, 0.8), what="units"))
     written = texts(figure)
     assert "above 0.3:\nunits 50.0 %\nnoise 20.0 %" in written
     assert "above 0.8:\nunits 25.0 %\nnoise 20.0 %" in written
 
 
-def test_trajectories_break_at_the_seam(tmp_path):
+def test_trajectories_break_at_the_seam():
     path = np.array([[[0.9, 0.0], [1.0, 0.0], [-1.0, 0.1], [-0.9, 0.1]]])
-    figure = drawn(
-        figures.trajectories({"simulated": (path, path)}, extent_m=BOX, dt_s=0.5), tmp_path
-    )
+    figure = drawn(figures.trajectories({"simulated": (path, path)}, extent_m=BOX, dt_s=0.5))
     np.testing.assert_array_equal(
         figure.axes[0].lines[1].get_xdata(), [0.9, 1.0, np.nan, -1.0, -0.9]
     )
     assert "in 2 s" in texts(figure)
 
 
-def test_error_over_time(tmp_path):
+def test_error_over_time():
     error = np.array([[1.0, 2.0], [2.0, 4.0], [3.0, 6.0]])
     figure = drawn(
-        figures.error_over_time(
-            {"real rat": (error, error / 2)}, dt_s=0.1, levels={"chance": 80.0}
-        ),
-        tmp_path,
+        figures.error_over_time({"real rat": (error, error / 2)}, dt_s=0.1, levels={"chance": 80.0})
     )
     (ax,) = figure.axes
     np.testing.assert_allclose(ax.lines[0].get_xdata(), [0.1, 0.2])
@@ -121,7 +115,7 @@ def test_error_over_time(tmp_path):
     assert "(cm)" in ax.get_ylabel()
 
 
-def test_arenas_show_paths_walls_and_how_long_the_animal_was_where(tmp_path):
+def test_arenas_show_paths_walls_and_how_long_the_animal_was_where():
     wide = arena.box(2.0, 1.0, inner_walls=[[[1.0, 0.0], [1.0, 0.5]]])
     # Nine samples in one corner, one far away, after a cut, and a jump through the seam.
     positions = np.array([[0.1, 0.1]] * 9 + [[np.nan, np.nan], [1.9, 0.9]])
@@ -132,8 +126,7 @@ def test_arenas_show_paths_walls_and_how_long_the_animal_was_where(tmp_path):
             centres=np.array([[0.5, 0.5]]),
             num_bins=10,
             title="Paths",
-        ),
-        tmp_path,
+        )
     )
     above, torus, below = figure.axes[:3]
     assert above.get_title() == "walled\n1 min"
@@ -152,6 +145,25 @@ def test_arenas_show_paths_walls_and_how_long_the_animal_was_where(tmp_path):
 ONE_TO_SIX = np.arange(1.0, 7.0).reshape(3, 2)
 LABELS = {"x_label": "x", "y_label": "y", "title": "t"}
 PATH = np.linspace(0.1, 0.9, 12).reshape(6, 2)
+SHEET = {
+    "grid_score_60": np.array([0.1, 0.5, 0.6, 0.2]),
+    "tau": np.arange(1.0, 5.0),
+    "scale_m": np.arange(4.0) / 4 + 0.5,
+    "tau_scale_correlation": np.array(0.5),
+    "tau_scale_z": np.array(0.7),
+}
+SPECTRUM = {
+    "spectrum": np.arange(9.0).reshape(3, 3),
+    "wave_vectors": np.linspace(0, 2, 18).reshape(3, 3, 2),
+    "spacing_m": np.array([0.8, 0.8, np.nan]),
+    "extent_m": np.array(BOX),
+}
+LAYERS = {
+    "plane": np.arange(12.0).reshape(3, 2, 2),
+    "epochs_done": np.array(2),
+    "test_plane": ONE_TO_SIX[:2],
+    "confusion": np.array([[3.0, 1.0], [0.0, 2.0]]),
+}
 PANELS = {
     "spatial_map": lambda ax: figures.spatial_map(ONE_TO_SIX, extent_m=BOX, title="t", ax=ax),
     "rate_map": lambda ax: figures.rate_map(
@@ -169,6 +181,38 @@ PANELS = {
     "occupancy_map": lambda ax: figures.occupancy_map(
         arena.box(1.0), PATH, title="t", colour_label=None, ax=ax
     ),
+    "dsm sample_points": lambda ax: returns.sample_points(
+        ONE_TO_SIX[None],
+        ONE_TO_SIX,
+        ONE_TO_SIX[0],
+        names=("x", "y"),
+        extent=np.array(BOX),
+        title="t",
+        ax=ax,
+    ),
+    "dsm draw_cdf": lambda ax: returns.draw_cdf(
+        ONE_TO_SIX[0], ONE_TO_SIX[:, 0], limits=(0, 7), title="t", ax=ax
+    ),
+    "dsm draw_histogram": lambda ax: returns.draw_histogram(
+        ONE_TO_SIX[0], ONE_TO_SIX[:, 0], limits=(0, 7), title="t", ax=ax
+    ),
+    "dsm draw_arrows": lambda ax: place_maps.draw_arrows(
+        PATH[::-1], {"lattice": PATH}, title="t", ax=ax
+    ),
+    "dsm draw_similarity": lambda ax: place_maps.draw_similarity(
+        {"maps": (np.ones(11), np.zeros(11), np.ones(11))}, spread="quartiles", ax=ax
+    ),
+    "topo_grid draw_tau_and_spacing": lambda ax: topo_grid.draw_tau_and_spacing(SHEET, ax=ax),
+    "pattern_formation draw_eigenvalues": lambda ax: pattern_formation.draw_eigenvalues(
+        SPECTRUM, ax=ax
+    ),
+    "reservoir draw_trace": lambda ax: reservoir.draw_trace(
+        ONE_TO_SIX, ONE_TO_SIX[:, 0], times_ms=np.arange(6.0), title="t", ax=ax
+    ),
+    "reservoir draw_error": lambda ax: reservoir.draw_error(
+        {"epochs_done": np.array(2), "errors": ONE_TO_SIX}, ax=ax
+    ),
+    "biohsic draw_plane": lambda ax: biohsic.draw_plane(LAYERS, ax=ax),
     "helmholtz traces": lambda ax: helmholtz.traces(
         ONE_TO_SIX, dt_s=0.1, distance=2.0, title="t", ax=ax
     ),
@@ -200,8 +244,8 @@ PANELS = {
 
 
 @pytest.mark.parametrize("name", PANELS)
-def test_a_panel_draws_into_the_given_axes_and_leaves_the_others_alone(name, tmp_path):
-    figure = Figure(layout="constrained")
+def test_a_panel_draws_into_the_given_axes_and_leaves_the_others_alone(name):
+    figure = Figure(figsize=(12, 6), layout="constrained")
     left, right = figure.subfigures(1, 2)
     given, other = left.subplots(), right.subplots()
     before = len(other.findobj())
@@ -211,13 +255,26 @@ def test_a_panel_draws_into_the_given_axes_and_leaves_the_others_alone(name, tmp
     assert len(other.findobj()) == before
     assert not other.has_data()
     assert not figure.legends
-    assert len(drawn(figure, tmp_path).axes) == 2
+    assert len(drawn(figure).axes) == 2
 
 
 # Panels whose image always has a colour bar, which stands beside the given axes.
 WITH_COLOUR_BAR = {
     "spatial_map": lambda ax: figures.spatial_map(
         ONE_TO_SIX, extent_m=BOX, title="t", colour_label="rate", ax=ax
+    ),
+    "topo_grid sheet_map": lambda ax: topo_grid.sheet_map(
+        SHEET["tau"], title="t", colour_label="tau (steps)", ax=ax
+    ),
+    "biohsic draw_confusion": lambda ax: biohsic.draw_confusion(LAYERS, ax=ax),
+    "biohsic draw_decision": lambda ax: biohsic.draw_decision(
+        {
+            "decision_map": PATH[:, :1] * PATH[:, 1],
+            "decision_extent": np.array([[0.0, 0.0], [1.0, 1.0]]),
+            "test_classes": np.array([0, 0, 0, 1, 1, 1]),
+            "test_inputs": PATH,
+        },
+        ax=ax,
     ),
     "ring_activity": lambda ax: helmholtz.ring_activity(
         ONE_TO_SIX,
@@ -238,23 +295,53 @@ WITH_COLOUR_BAR = {
 
 
 @pytest.mark.parametrize("name", WITH_COLOUR_BAR)
-def test_a_panel_with_a_colour_bar_draws_into_the_given_axes(name, tmp_path):
-    figure = Figure(layout="constrained")
+def test_a_panel_with_a_colour_bar_draws_into_the_given_axes(name):
+    figure = Figure(figsize=(12, 6), layout="constrained")
     left, right = figure.subfigures(1, 2)
     given, other = left.subplots(), right.subplots()
     assert WITH_COLOUR_BAR[name](given) is figure
     assert given.get_images()
     assert given.get_title() or given.get_title(loc="left")
     assert not other.has_data()
-    (bar,) = (ax for ax in drawn(figure, tmp_path).axes if ax not in (given, other))
+    (bar,) = (ax for ax in drawn(figure).axes if ax not in (given, other))
     assert bar.get_ylabel()
     assert bar in left.get_children()
 
 
 @pytest.mark.parametrize("name", PANELS)
-def test_a_panel_without_axes_makes_a_figure_of_its_own(name, tmp_path):
-    (ax,) = drawn(PANELS[name](None), tmp_path).axes
+def test_a_panel_without_axes_makes_a_figure_of_its_own(name):
+    (ax,) = PANELS[name](None).axes
     assert ax.has_data()
+
+
+def good():
+    """A figure that passes: a map of a box with its colour bar, and an ECDF."""
+    figure = Figure(layout="constrained")
+    left, right = figure.subplots(1, 2)
+    figures.rate_map(ONE_TO_SIX, extent_m=BOX, title="t", ax=left)
+    figures.ecdf({"atoms": ONE_TO_SIX[0]}, limits=(0, 7), x_label="return", title="t", ax=right)
+    return figure
+
+
+FAULTS = {
+    "no y label": lambda f: f.axes[0].set_ylabel(""),
+    "no x label": lambda f: f.axes[1].set_xlabel(""),
+    "no title": lambda f: f.axes[0].set_title(""),
+    "unequal aspect": lambda f: f.axes[0].set_aspect("auto"),
+    "steps before": lambda f: f.axes[1].lines[0].set_drawstyle("steps-pre"),
+    "a colour bar without a label": lambda f: f.axes[2].set_ylabel(""),
+    "an image on another scale": lambda f: f.axes[1].imshow(2 * ONE_TO_SIX),
+    "too large": lambda f: f.set_size_inches(14, 4),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_check_of_every_figure_sees_this_fault(fault):
+    figure = good()
+    check_figures({"figure": figure})
+    FAULTS[fault](figure)
+    with pytest.raises(AssertionError):
+        check_figures({"figure": figure})
 
 
 def test_figures_need_no_jax():

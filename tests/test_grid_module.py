@@ -89,20 +89,20 @@ def structure(module_size):
     }
 
 
-def test_low_dimensional_structure_of_a_module(tmp_path):
-    figure = drawn(grid_module.draw(structure(12)), tmp_path)
+def test_low_dimensional_structure_of_a_module():
+    figure = drawn(grid_module.draw(structure(12)))
     assert "its module: 12 of 30 units" in texts(figure)
     assert "six circled modes: 60 %" in texts(figure)
     check_figures({"low_dimensional_structure": figure})
 
 
-def test_low_dimensional_structure_without_a_module_says_so(tmp_path):
-    figure = drawn(grid_module.draw(structure(9)), tmp_path)
+def test_low_dimensional_structure_without_a_module_says_so():
+    figure = drawn(grid_module.draw(structure(9)))
     assert "only 9 of 30 units" in texts(figure)
     assert len(figure.axes) == 2
 
 
-def test_low_dimensional_structure_without_recurrent_weights(tmp_path):
+def test_low_dimensional_structure_without_recurrent_weights():
     readout = structure(12)
     del readout["module_power"], readout["module_weights"]
-    assert "on the torus" in texts(drawn(grid_module.draw(readout), tmp_path))
+    assert "on the torus" in texts(drawn(grid_module.draw(readout)))

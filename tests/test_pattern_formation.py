@@ -225,7 +225,7 @@ def evaluations():
     results = {}
     for name, task in tasks.items():
         keys = jax.random.split(jax.random.key(0), 100)
-        state, scalars = jax.jit(train_from_start, static_argnums=0)(task, keys)
+        state, scalars = jax.jit(functools.partial(train_from_start, task))(keys)
         results[name] = (scalars, *evaluate(state, (), jax.random.key(1)))
     return results
 

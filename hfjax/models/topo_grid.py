@@ -740,8 +740,14 @@ def _draw_sheet(readout: HostReadout) -> Figure:
     )
     axes = list(figure.subplots(rows, 4 if rows == 1 else 3).flat)
     sheet_map(score, title="grid score", colour_label="grid score", ax=axes[0])
+    spacing_m = of_grid(_spacing_m(readout))
+    shown = spacing_m[np.isfinite(spacing_m)]
     sheet_map(
-        of_grid(_spacing_m(readout)), title="grid spacing", colour_label="spacing (m)", ax=axes[1]
+        spacing_m,
+        title="grid spacing",
+        colour_label="spacing (m), lowest 98 %",
+        limits=tuple(np.quantile(shown, (0, 0.98))) if len(shown) else None,
+        ax=axes[1],
     )
     sheet_map(
         of_grid(np.degrees(readout["wave_direction_rad"]) % 60),

@@ -198,6 +198,7 @@ def evaluate_place_maps(
         "place_maps": as_maps(sources),
         "empirical_maps": as_maps(truth),
         "lattice": lattice,
+        "visited": visited[:, 0],
         "shown_sources": lattice[shown],
         "similarity": similarity,
         "place_similarity": place_similarity,
@@ -319,7 +320,7 @@ def decode_places(
     for name, places_of in decode.items():
         predicted, empirical, repeated = map(places_of, rates[:3])
         readout[f"decoded_{name}"] = predicted
-        readout[f"decoded_{name}_empirical"] = jnp.where(rates.visited, empirical, jnp.nan)
+        readout[f"decoded_{name}_empirical"] = empirical
         for label, places in (("", predicted), ("place_", repeated)):
             apart = jnp.linalg.norm(places - empirical, axis=1, keepdims=True)
             scalars[f"{name}_{label}error_cm"] = 100 * _mean_visited(apart, rates.visited)[0, 0]
@@ -446,19 +447,18 @@ def _draw_predictions(readout: HostReadout) -> Figure:
         "an arrow runs from each place to the place that is decoded there",
         fontsize=11,
     )
-    apart = {
-        name: np.linalg.norm(
-            readout[f"decoded_{name}"] - readout[f"decoded_{name}_empirical"], axis=1
-        )
+    of_data = {
+        name: np.where(readout["visited"][:, None], readout[f"decoded_{name}_empirical"], np.nan)
         for name in names
+    }
+    apart = {
+        name: np.linalg.norm(readout[f"decoded_{name}"] - of_data[name], axis=1) for name in names
     }
     most = max(float(np.max(x, initial=0, where=np.isfinite(x))) for x in apart.values())
     top_cm = float(np.clip(100 * most, 1.0, 50.0))
     for (name, decoder), row in zip(names.items(), figure.subplots(len(names), 4), strict=True):
         arrows, std = readout[f"decoded_{name}"], readout.get(f"std_{name}")
-        draw_arrows(
-            readout[f"decoded_{name}_empirical"], readout, title=f"{decoder}: data", ax=row[0]
-        )
+        draw_arrows(of_data[name], readout, title=f"{decoder}: data", ax=row[0])
         draw_arrows(arrows, readout, title=f"{decoder}: model", ax=row[1])
         _draw_values(
             row[2],

@@ -125,11 +125,12 @@ def evaluate_returns(
         "shown": atoms.samples,
         "shown_sources": coordinates(jnp.asarray(data["sources"])),
         **futures(
-            coordinates(jnp.asarray(data["states"])),
+            jnp.asarray(data["states"]),
             jnp.asarray(data["last"]),
-            coordinates(jnp.asarray(data["sources"])),
+            jnp.asarray(data["sources"]),
             jax.random.fold_in(key, 1),
             gamma=gamma,
+            coordinates=coordinates,
         ),
     }
     return scalars, readout
@@ -139,33 +140,41 @@ NUM_FUTURES = 320  # of the data, drawn from each source
 
 
 def futures(
-    states: jax.Array, last: jax.Array, sources: jax.Array, key: jax.Array, *, gamma: float
+    states: jax.Array,
+    last: jax.Array,
+    sources: jax.Array,
+    key: jax.Array,
+    *,
+    gamma: float,
+    coordinates: Coordinates = first_two,
 ) -> Readout:
     """Where the data went from near each source: the truth beside the samples of the atoms.
 
     From each of the NUM_FUTURES / 10 states that are nearest to a source (of every tenth state of
-    the data, each coordinate in units of its range) ten later ones, Geometric(1 - gamma) steps
-    ahead, at most at the end of the episode. states [time, 2], last [time], sources [source, 2]
-    -> shown_futures [source, future, 2]; shown_extent [2, 2]: lowest and highest of each coordinate
-    in the data.
+    the data, each dimension in units of its range) ten later ones, Geometric(1 - gamma) steps
+    ahead, at most at the end of the episode. states [time, dim], last [time], sources [source, dim]
+    -> shown_futures [source, future, 2]; shown_extent [2, 2]: lowest and highest of each of the two
+    `coordinates` in the data.
     """
-    low, high = jnp.min(states, axis=0), jnp.max(states, axis=0)
+    scale = jnp.maximum(jnp.ptp(states, axis=0, keepdims=True), 1e-9)
     time = jnp.arange(len(states))
     ends = jax.lax.cummin(jnp.where(last, time, len(states) - 1), reverse=True)
 
     def ahead(now: tuple[jax.Array, jax.Array]) -> jax.Array:
         source, key = now
-        away = jnp.sum(((states[::10] - source[None]) / (high - low)[None]) ** 2, axis=1)
+        away = jnp.sum(((states[::10] - source[None]) / scale) ** 2, axis=1)
         _, nearest = jax.lax.top_k(-away, min(NUM_FUTURES // 10, len(away)))
         nearest *= 10
         shape = (len(nearest), 10)
         steps = jax.random.geometric(key, 1 - gamma, shape) if gamma else jnp.ones(shape, int)
-        return states[jnp.minimum(nearest[:, None] + steps, ends[nearest][:, None])].reshape(-1, 2)
+        times = jnp.minimum(nearest[:, None] + steps, ends[nearest][:, None])
+        return coordinates(states[times.reshape(-1)])
 
     keys = jax.random.split(key, len(sources))
+    shown = coordinates(states)
     return {
         "shown_futures": jax.lax.map(ahead, (sources, keys)),
-        "shown_extent": jnp.stack([low, high], axis=1),
+        "shown_extent": jnp.stack([jnp.min(shown, axis=0), jnp.max(shown, axis=0)], axis=1),
     }
 
 

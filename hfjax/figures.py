@@ -580,7 +580,7 @@ def occupancy(
 ) -> np.ndarray:
     """Time in each bin over the mean of all bins inside: positions [time, 2] (m) -> [x, y].
 
-    The longer side is num_bins wide. Bins outside the boundary are NaN.
+    The longer side is num_bins wide. Bins outside the boundary and in holes are NaN.
     """
     seen = positions[np.isfinite(positions).all(axis=1)]
     side = max(high - low for low, high in environment.extent) / num_bins
@@ -591,8 +591,11 @@ def occupancy(
     counts, *_ = np.histogram2d(seen[:, 0], seen[:, 1], bins=edges)
     middles = np.meshgrid(*[(e[1:] + e[:-1]) / 2 for e in edges], indexing="ij")
     points = np.stack([m.ravel() for m in middles], axis=1)
-    inside = matplotlib.path.Path(environment.boundary).contains_points(points)
-    inside = inside.reshape(counts.shape) | (counts > 0)
+    outline, *holes = (
+        matplotlib.path.Path(corners).contains_points(points).reshape(counts.shape)
+        for corners in (environment.boundary, *environment.holes)
+    )
+    inside = (outline & ~np.any(holes, axis=0)) | (counts > 0)
     return np.where(inside, counts / max(counts[inside].mean(), 1e-30), np.nan)
 
 
@@ -654,7 +657,8 @@ def arenas(
     walks {label: (environment, positions [time, 2] (m))}, dt_s between positions.
     Raises ValueError where an environment is a track.
     """
-    figure = Figure(figsize=(1.3 + 3.0 * len(walks), 6.4), layout="constrained")
+    width = min(3.0, 12 / len(walks))
+    figure = Figure(figsize=(1.3 + width * len(walks), 6.4), layout="constrained")
     figure.suptitle(title, fontsize=11)
     axes = figure.subplots(2, len(walks), squeeze=False)
     for (label, (environment, positions)), ax in zip(walks.items(), axes[0], strict=True):
@@ -662,7 +666,11 @@ def arenas(
         text = f"{label}\n{minutes:.3g} min"
         walked_path(environment, positions, title=text, centres=centres, ax=ax)
     shares = [occupancy(*walk, num_bins=num_bins) for walk in walks.values()]
-    limits = 0.0, max(2.0, *(float(np.nanquantile(share, 0.99)) for share in shares))
+    most = max(float(np.nanquantile(share, 0.99)) for share in shares)
+    limits = (
+        0.0,
+        float(np.clip(most, 2, 5)),
+    )  # an animal that stays at one place makes all others dark
     for (label, walk), ax in zip(walks.items(), axes[1], strict=True):
         occupancy_map(
             *walk, title=label, num_bins=num_bins, limits=limits, colour_label=None, ax=ax
@@ -670,5 +678,5 @@ def arenas(
     bar = figure.colorbar(axes[1, -1].get_images()[0], ax=axes[1], shrink=0.75, extend="max")
     bar.set_label("time in a bin / mean of all", fontsize=8)
     bar.ax.tick_params(labelsize=7)
-    axes[0, 0].legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=2)
+    axes[0, 0].legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, -0.22), ncols=2)
     return figure

@@ -142,6 +142,17 @@ def test_arenas_show_paths_walls_and_how_long_the_animal_was_where():
     assert "centres of fields" in texts(figure)
 
 
+def test_bins_outside_the_boundary_and_in_holes_have_no_occupancy():
+    room = arena.polygon(
+        [[0, 0], [1, 0], [1, 1], [0, 0.98]],
+        holes=[[[0.4, 0.4], [0.6, 0.4], [0.6, 0.6], [0.4, 0.6]]],
+    )
+    share = figures.occupancy(room, np.array([[0.05, 0.05]] * 3), num_bins=10)
+    assert np.isnan(share[4:6, 4:6]).all()
+    assert np.isfinite(share).sum() == 96
+    np.testing.assert_allclose(share[0, 0], 96)  # all of the time, of 96 bins
+
+
 ONE_TO_SIX = np.arange(1.0, 7.0).reshape(3, 2)
 LABELS = {"x_label": "x", "y_label": "y", "title": "t"}
 PATH = np.linspace(0.1, 0.9, 12).reshape(6, 2)

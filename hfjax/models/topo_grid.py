@@ -749,22 +749,11 @@ def _draw_sheet(readout: HostReadout) -> Figure:
         limits=tuple(np.quantile(shown, (0, 0.98))) if len(shown) else None,
         ax=axes[1],
     )
-    sheet_map(
-        of_grid(np.degrees(readout["wave_direction_rad"]) % 60),
-        title="orientation, modulo 60 degrees",
-        colour_label="degrees",
-        colour_map="hsv",
-        limits=(0, 60),
-        ax=axes[2],
-    )
-    sheet_map(
-        of_grid(np.degrees(readout["wave_phase_rad"])),
-        title="phase of the strongest wave",
-        colour_label="degrees",
-        colour_map="hsv",
-        limits=(-180, 180),
-        ax=axes[3],
-    )
+    cyclic = partial(sheet_map, colour_label="degrees", colour_map="hsv")
+    orientation = of_grid(np.degrees(readout["wave_direction_rad"]) % 60)
+    cyclic(orientation, title="orientation, modulo 60 degrees", limits=(0, 60), ax=axes[2])
+    phase = of_grid(np.degrees(readout["wave_phase_rad"]))
+    cyclic(phase, title="phase of the strongest wave", limits=(-180, 180), ax=axes[3])
     if "tau" in readout:
         sheet_map(readout["tau"], title="time constant", colour_label="tau (steps)", ax=axes[4])
         axes[5].set_axis_off()

@@ -20,6 +20,7 @@ from hfjax.models.dsm.task import Predictor
 from hfjax.task import HostReadout, Readout, Scalars
 
 MOVED = (0, 1, 2, 5, 10, 15, 20, 25, 30, 40, 50)  # place cells moved in the perturbation test
+BOX_M = ((0.0, 1.0), (0.0, 1.0))
 WALL_M = 0.2  # a field is at a wall if its centre is nearer to the wall than this
 
 
@@ -203,21 +204,23 @@ def evaluate_place_maps(
         "similarity": similarity,
         "place_similarity": place_similarity,
         **decoded,
-        **futures(
-            jnp.asarray(data["positions"]),
-            jnp.asarray(data["last"]),
-            lattice[shown],
-            jax.random.fold_in(key, 1),
-            gamma=gamma,
-        ),
-        "shown_extent": jnp.array([[0.0, 1.0], [0.0, 1.0]]),
-        # Data sets of older versions have neither.
-        "walls": jnp.asarray(data.get("walls", np.zeros((0, 2, 2)))),
-        "goals": jnp.asarray(data.get("goals", np.zeros((0, 2)))),
+        **surroundings(data, lattice[shown], jax.random.fold_in(key, 1), gamma=gamma),
     }
     for number, hidden in enumerate(model.hidden(sources, hidden_key, num_inner)):
         readout[f"hidden_maps_{number + 1}"] = as_maps(hidden[:, 0])  # of the first atom
     return scalars, readout
+
+
+def surroundings(data: Any, places: jax.Array, key: jax.Array, *, gamma: float) -> Readout:
+    """Where the animal went from near places [source, 2] (`futures`), its walls and goals."""
+    positions, last = jnp.asarray(data["positions"]), jnp.asarray(data["last"])
+    return {
+        **futures(positions, last, places, key, gamma=gamma),
+        "shown_extent": jnp.array(BOX_M),
+        # Data sets of older versions have neither.
+        "walls": jnp.asarray(data.get("walls", np.zeros((0, 2, 2)))),
+        "goals": jnp.asarray(data.get("goals", np.zeros((0, 2)))),
+    }
 
 
 def scalars_of_maps(rates: Rates, truth: jax.Array, lattice: jax.Array) -> Scalars:
@@ -335,8 +338,6 @@ def decode_places(
 
 # --- Figures ---
 
-BOX_M = ((0.0, 1.0), (0.0, 1.0))
-
 
 def draw_place_maps(readout: HostReadout) -> dict[str, Figure]:
     """Predicted maps, maps of hidden units, decoded predictions, samples, and similarity."""
@@ -451,9 +452,7 @@ def _draw_predictions(readout: HostReadout) -> Figure:
         name: np.where(readout["visited"][:, None], readout[f"decoded_{name}_empirical"], np.nan)
         for name in names
     }
-    apart = {
-        name: np.linalg.norm(readout[f"decoded_{name}"] - of_data[name], axis=1) for name in names
-    }
+    apart = {n: np.linalg.norm(readout[f"decoded_{n}"] - of_data[n], axis=1) for n in names}
     most = max(float(np.max(x, initial=0, where=np.isfinite(x))) for x in apart.values())
     top_cm = float(np.clip(100 * most, 1.0, 50.0))
     for (name, decoder), row in zip(names.items(), figure.subplots(len(names), 4), strict=True):

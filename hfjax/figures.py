@@ -667,10 +667,8 @@ def arenas(
         walked_path(environment, positions, title=text, centres=centres, ax=ax)
     shares = [occupancy(*walk, num_bins=num_bins) for walk in walks.values()]
     most = max(float(np.nanquantile(share, 0.99)) for share in shares)
-    limits = (
-        0.0,
-        float(np.clip(most, 2, 5)),
-    )  # an animal that stays at one place makes all others dark
+    # At most 5: an animal that stays at one place would make all other panels dark.
+    limits = 0.0, float(np.clip(most, 2, 5))
     for (label, walk), ax in zip(walks.items(), axes[1], strict=True):
         occupancy_map(
             *walk, title=label, num_bins=num_bins, limits=limits, colour_label=None, ax=ax

@@ -12,7 +12,16 @@ import optax
 
 from hfjax.data import labelled
 from hfjax.models import biohsic as model
+from hfjax.training.experiment import Headline
 from hfjax.training.run import Experiment
+
+# Published test accuracy of a data set and learner, with hidden layers.
+PUBLISHED = {
+    ("mnist", "biological_rule"): 0.917,
+    ("mnist", "back_propagation"): 0.975,
+    ("cifar10", "biological_rule"): 0.599,
+    ("cifar10", "back_propagation"): 0.791,
+}
 
 
 def biohsic() -> fdl.Config:
@@ -50,6 +59,10 @@ def biohsic() -> fdl.Config:
         eval_every=65,
         save_every=65,
         show=("loss", "test_accuracy"),
+        headline=(
+            _test_accuracy(PUBLISHED["mnist", "biological_rule"], "mnist", "biological_rule"),
+            fdl.Config(Headline, name="eval/train_accuracy"),
+        ),
     )
 
 
@@ -139,6 +152,23 @@ def online(cfg: fdl.Config) -> None:
     fdl.update_callable(cfg.task.memory, model.ring_buffer)
 
 
+def _published(cfg: fdl.Config) -> fdl.Config:
+    """The test accuracy, and what is published for this data set and learner."""
+    data = "cifar10" if fdl.get_callable(cfg.data) is labelled.cifar10 else "mnist"
+    learner = cfg.task.learner.__name__
+    return _test_accuracy(PUBLISHED.get((data, learner)), data, learner)
+
+
+def _test_accuracy(published: float | None, data: str, learner: str) -> fdl.Config:
+    return fdl.Config(
+        Headline,
+        name="eval/test_accuracy",
+        published=published,
+        source="Daruwalla & Lipasti 2024",
+        at={"data": data, "task.learner": learner},
+    )
+
+
 def _settle(cfg: fdl.Config) -> None:
     """Set what depends on both data set and learner: learning rate, windows, length of the run.
 
@@ -152,6 +182,7 @@ def _settle(cfg: fdl.Config) -> None:
         rate, window = (5e-4, 16) if cifar else (1e-3, 6)
     task.optimizer.learning_rate = rate
     task.memory.window, task.memory.stride = window, 1 if rule else window
+    cfg.headline = (_published(cfg), *cfg.headline[1:])
     steps = 495 if cifar else 5 if data in (labelled.digits, labelled.mnist_10k) else 65
     steps = steps if rule else min(steps, 45)
     task.steps_per_epoch = cfg.eval_every = cfg.save_every = steps

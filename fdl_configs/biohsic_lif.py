@@ -10,6 +10,7 @@ import optax
 from hfjax import networks
 from hfjax.data import labelled
 from hfjax.models import biohsic as model
+from hfjax.training.experiment import Headline
 from hfjax.training.run import Experiment
 
 
@@ -47,6 +48,10 @@ def biohsic_lif() -> fdl.Config:
         eval_every=1,
         save_every=5,
         show=("loss", "test_accuracy"),
+        headline=(
+            _test_accuracy(0.96, "xor"),
+            fdl.Config(Headline, name="eval/train_accuracy"),
+        ),
     )
 
 
@@ -59,6 +64,7 @@ def xor(cfg: fdl.Config) -> None:
     """biohsic_lif on XOR: the corners of a square with noise (the default)."""
     cfg.data = fdl.Config(labelled.xor, num_samples=1000, num_train=900)
     _sizes(cfg, hidden=(10, 4), sigmas=(0.3, 0.25, 2.0))
+    cfg.headline = (_test_accuracy(0.96, "xor"), *cfg.headline[1:])
 
 
 def linear(cfg: fdl.Config) -> None:
@@ -68,6 +74,7 @@ def linear(cfg: fdl.Config) -> None:
     """
     cfg.data = fdl.Config(labelled.linear, num_samples=1000, num_train=900)
     _sizes(cfg, hidden=(4,), sigmas=(0.5, 0.25, 1.0))
+    cfg.headline = (_test_accuracy(0.932, "linear"), *cfg.headline[1:])
 
 
 def unscaled(cfg: fdl.Config) -> None:
@@ -96,6 +103,17 @@ def single_layer(cfg: fdl.Config) -> None:
     """biohsic_lif as a single linear layer, learning as in back_propagation."""
     cfg.task.network.hidden = ()
     back_propagation(cfg)
+
+
+def _test_accuracy(published: float, data: str) -> fdl.Config:
+    """The test accuracy, with the value published for the rule on a data set."""
+    return fdl.Config(
+        Headline,
+        name="eval/test_accuracy",
+        published=published,
+        source="Daruwalla & Lipasti 2024",
+        at={"data": data, "task.learner": "biological_rule"},
+    )
 
 
 def _sizes(cfg: fdl.Config, *, hidden: tuple[int, ...], sigmas: tuple[float, float, float]) -> None:

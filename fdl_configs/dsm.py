@@ -12,6 +12,7 @@ from hfjax.data import policies, transitions
 from hfjax.models import dsm as model
 from hfjax.training import schedules
 from hfjax.training.config import NumSteps
+from hfjax.training.experiment import Headline
 from hfjax.training.run import Experiment
 
 
@@ -63,6 +64,7 @@ def dsm() -> fdl.Config:
         eval_every=100_000,
         save_every=10_000,
         show=("objective", "wasserstein_mean"),
+        headline=(fdl.Config(Headline, name="eval/wasserstein_mean"),),
     )
 
 

@@ -20,6 +20,7 @@ from fdl_configs.dsm import (
 from hfjax import arena, visibility
 from hfjax.data import transitions
 from hfjax.models import dsm as model
+from hfjax.training.experiment import Headline
 
 
 def dsm_place_cells() -> fdl.Config:
@@ -43,7 +44,20 @@ def dsm_place_cells() -> fdl.Config:
     )
     cfg.num_steps, cfg.chunk, cfg.eval_every, cfg.save_every = 5_000, 10, 500, 100
     cfg.show = ("objective", "map_correlation")
+    cfg.headline = (
+        fdl.Config(Headline, name="eval/map_correlation"),
+        fdl.Config(Headline, name="eval/map_error"),
+        _when_moved(0.91),
+    )
     return cfg
+
+
+def _when_moved(published: float) -> fdl.Config:
+    """The similarity of maps after 20 cells moved, with the value of the thesis."""
+    at = {"num_steps": 5_000}  # of 100 updates
+    return fdl.Config(
+        Headline, name="eval/similarity_20", published=published, source="the thesis", at=at
+    )
 
 
 def laptop(cfg: fdl.Config) -> None:

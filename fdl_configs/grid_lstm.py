@@ -11,6 +11,7 @@ from fdl_configs.shared import recorded, tanni
 from hfjax.data import recordings
 from hfjax.models import grid_lstm as model
 from hfjax.models import path_integration
+from hfjax.training.experiment import Headline
 from hfjax.training.run import Experiment
 
 
@@ -59,6 +60,16 @@ def grid_lstm() -> fdl.Config:
         eval_every=5_000,
         save_every=1_000,
         show=("loss", "error_cm", "head_direction_accuracy"),
+        headline=(
+            fdl.Config(Headline, name="eval/error_cm"),
+            fdl.Config(Headline, name="train/head_direction_accuracy"),
+            fdl.Config(
+                Headline,
+                name="eval/grid_share_above_0.37",
+                published=129 / 512,
+                source="Banino et al. 2018",
+            ),
+        ),
     )
 
 

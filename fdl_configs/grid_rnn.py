@@ -14,6 +14,7 @@ from hfjax.models import grid_rnn as model
 from hfjax.models import path_integration
 from hfjax.training import schedules
 from hfjax.training.config import NumSteps
+from hfjax.training.experiment import Headline
 from hfjax.training.run import Experiment
 
 
@@ -64,6 +65,23 @@ def grid_rnn() -> fdl.Config:
         eval_every=10_000,
         save_every=2_000,
         show=("loss", "error_cm"),
+        headline=(
+            fdl.Config(
+                Headline,
+                name="eval/error_cm",
+                published=4.42,
+                source="Schaeffer et al. 2022",  # median of 16 such networks
+                at={"task.num_grid": 4096},
+            ),
+            fdl.Config(Headline, name="eval/rollout_error_cm"),
+            fdl.Config(
+                Headline,
+                name="eval/grid_share_above_0.8",
+                published=0.05,
+                source="Sorscher et al. 2023",
+                at={"task.num_grid": 1024},
+            ),
+        ),
     )
 
 

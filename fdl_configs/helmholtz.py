@@ -9,6 +9,7 @@ import fiddle as fdl
 from hfjax import plasticity, theta
 from hfjax.models.helmholtz import autoencoder as model
 from hfjax.models.helmholtz.machine import Modes
+from hfjax.training.experiment import Headline
 from hfjax.training.run import Experiment
 
 
@@ -51,6 +52,15 @@ def helmholtz() -> fdl.Config:
         eval_every=90,
         save_every=60,
         show=("HPC_loss", "EC_loss", "inference_HPC_loss"),
+        headline=(
+            fdl.Config(Headline, name="eval/autocorrelation_distance"),
+            fdl.Config(
+                Headline, name="train/HPC_loss", published=0.217, source="George et al. 2023"
+            ),
+            fdl.Config(
+                Headline, name="train/EC_loss", published=0.067, source="George et al. 2023"
+            ),
+        ),
     )
 
 

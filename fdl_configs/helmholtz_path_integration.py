@@ -12,6 +12,7 @@ from hfjax.models.helmholtz import path_integration as model
 from hfjax.models.helmholtz import remapping
 from hfjax.models.helmholtz.machine import Modes
 from hfjax.models.helmholtz.track import Track
+from hfjax.training.experiment import Headline
 from hfjax.training.run import Experiment
 
 
@@ -73,6 +74,11 @@ def helmholtz_path_integration() -> fdl.Config:
         eval_every=180,
         save_every=60,
         show=("HPC_loss", "EC_loss", "error_1s_m"),
+        headline=(
+            _published("eval/error_1s_m", 0.068, num_dims=1),
+            _published("train/HPC_loss", 0.048, num_dims=1),
+            _published("train/EC_loss", 0.024, num_dims=1),
+        ),
     )
 
 
@@ -94,7 +100,18 @@ def helmholtz_remapping() -> fdl.Config:
     cfg.task.pretraining_s = 1800.0
     cfg.task.relearning_speed_mean_mps = 0.2
     cfg.show = ("HPC_loss", "EC_loss", "relearned_error_1s_m")
+    cfg.headline = (
+        _published("eval/relearned_error_1s_m", 0.18, num_dims=1),
+        _published("eval/after_error_1s_m", 0.24, num_dims=1),
+        _published("eval/before_error_1s_m", 0.068, num_dims=1),
+    )
     return cfg
+
+
+def _published(name: str, value: float, *, num_dims: int) -> fdl.Config:
+    """A number of the paper, which has num_dims dimensions."""
+    at = {"task.track.num_dims": num_dims}
+    return fdl.Config(Headline, name=name, published=value, source="George et al. 2023", at=at)
 
 
 def ridge_only(cfg: fdl.Config) -> None:

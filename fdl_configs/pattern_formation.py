@@ -10,6 +10,7 @@ import optax
 from hfjax import cells
 from hfjax.models import pattern_formation as model
 from hfjax.networks import relu, tanh
+from hfjax.training.experiment import Headline
 from hfjax.training.run import Experiment
 
 
@@ -47,6 +48,16 @@ def pattern_formation() -> fdl.Config:
         eval_every=50,
         save_every=50,
         show=("objective", "grid_share_above_0.37", "noise_share_above_0.37"),
+        headline=(
+            fdl.Config(
+                Headline,
+                name="eval/grid_share_above_0.37",
+                published=0.94,
+                source="the paper's notebook, run in NumPy",
+                at={"task.update": "independent_unit_maps"},
+            ),
+            fdl.Config(Headline, name="eval/grid_share_above_0.8"),
+        ),
     )
 
 
@@ -59,6 +70,7 @@ def tanh_maps(cfg: fdl.Config) -> None:
     task = cfg.task
     task.update, task.nonlinearity = model.independent_maps, tanh
     task.optimizer.learning_rate = 1e-4
+    cfg.headline[0].published, cfg.headline[0].at = 0.16, None
 
 
 def saturated_maps(cfg: fdl.Config) -> None:
@@ -80,6 +92,7 @@ def hierarchy(cfg: fdl.Config) -> None:
     task.covariance = fdl.Partial(model.gaussian_spectrum, sigma_m=0.12)
     task.update, task.nonlinearity = model.competing_maps, model.steep_relu
     task.optimizer.learning_rate = 8e-3
+    cfg.headline[0].published, cfg.headline[0].at = 0.48, {"task.nonlinearity": "steep_relu"}
     cfg.num_steps, cfg.chunk, cfg.eval_every, cfg.save_every = 500, 20, 100, 100
 
 
@@ -87,6 +100,7 @@ def hierarchy_tanh(cfg: fdl.Config) -> None:
     """The hierarchy with tanh, almost linear here: mixed Fourier modes, 4 % above score 0.37."""
     hierarchy(cfg)
     cfg.task.nonlinearity = tanh
+    cfg.headline[0].published, cfg.headline[0].at = 0.08, None
 
 
 def laptop(cfg: fdl.Config) -> None:

@@ -8,6 +8,7 @@ import fiddle as fdl
 
 from hfjax.data import labelled
 from hfjax.models import reservoir as model
+from hfjax.training.experiment import Headline
 from hfjax.training.run import Experiment
 
 
@@ -50,6 +51,17 @@ def reservoir() -> fdl.Config:
         eval_every=1,
         save_every=5,
         show=("error", "replay_error"),
+        headline=(
+            fdl.Config(
+                Headline,
+                name="eval/replay_error",
+                published=2e-2,
+                source="the paper's code (7e-4 at first)",
+                at={"data": "mnist_10k"},
+            ),
+            fdl.Config(Headline, name="eval/frozen_error"),
+            fdl.Config(Headline, name="train/error"),
+        ),
     )
 
 

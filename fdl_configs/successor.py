@@ -8,6 +8,7 @@ import fiddle as fdl
 
 from fdl_configs.dsm import energy, hard_target, no_adversary
 from fdl_configs.dsm_place_cells import (
+    _when_moved,
     dsm_place_cells,
     goal,
     high_thigmotaxis,
@@ -33,4 +34,5 @@ def successor() -> fdl.Config:
     cfg.task.objective = fdl.Partial(model.each_atom, inner=kernels.rational_quadratic)
     cfg.task.adversary.separate = True
     cfg.task.num_outer = 1
+    cfg.headline = (*cfg.headline[:2], _when_moved(0.85))
     return cfg

@@ -10,6 +10,7 @@ from fdl_configs.shared import gaussian, periodic, recorded, tanni
 from fdl_configs.topo_grid_plain import laptop, sheet_grids, sorscher, tanh, topo_grid_plain
 from hfjax import networks
 from hfjax.models import topo_grid as model
+from hfjax.training.experiment import Headline
 
 
 def topo_grid() -> fdl.Config:
@@ -33,6 +34,9 @@ def topo_grid() -> fdl.Config:
     cfg.task.penalty = fdl.Partial(
         model.unlike_tau, smoothness=1.0, spread=0.1, spread_term=model.less_than_variance
     )
+    error, _, share = cfg.headline
+    error.published = share.published = None
+    cfg.headline = (error, share, fdl.Config(Headline, name="eval/tau_scale_correlation"))
     return cfg
 
 

@@ -14,6 +14,7 @@ from hfjax.models import path_integration
 from hfjax.models import topo_grid as model
 from hfjax.training import schedules
 from hfjax.training.config import NumSteps
+from hfjax.training.experiment import Headline
 from hfjax.training.run import Experiment
 
 # Encoder gains of `laptop`. Codes then drive units about equally: a softmax sums to 1 over the
@@ -71,6 +72,7 @@ def topo_grid_plain() -> fdl.Config:
         eval_every=10_000,
         save_every=2_000,
         show=("loss", "error_cm"),
+        headline=_headline(error_cm=4.51, share=0.455, rollout_error_cm=28.5),
     )
 
 
@@ -83,6 +85,7 @@ def topo_grid_topoloss() -> fdl.Config:
     """
     cfg = topo_grid_plain()
     cfg.task.penalty = fdl.Partial(model.unlike_weights, weight=1.0)
+    cfg.headline = _headline(error_cm=4.85, share=0.537, rollout_error_cm=92.3)
     return cfg
 
 
@@ -147,6 +150,26 @@ def sheet_grids(cfg: fdl.Config) -> None:
     cfg.num_steps, cfg.chunk, cfg.eval_every, cfg.save_every = 4_000, 100, 2_000, 1_000
     rate = fdl.Config(schedules.cosine, init_value=2e-3, num_steps=NumSteps.new(), alpha=0.05)
     task.optimizer = fdl.Config(optax.adam, learning_rate=rate)
+
+
+def _headline(
+    *, error_cm: float | None, share: float | None, rollout_error_cm: float | None
+) -> tuple[fdl.Config, ...]:
+    """Errors and share of grid cells, with what is published for 4096 units (None: nothing)."""
+    return tuple(
+        fdl.Config(
+            Headline,
+            name=f"eval/{name}",
+            published=value,
+            source="TopographicGridCells",
+            at={"task.num_units": 4096},
+        )
+        for name, value in (
+            ("error_cm", error_cm),
+            ("rollout_error_cm", rollout_error_cm),
+            ("grid_share_above_0.3", share),
+        )
+    )
 
 
 def _clipped_adam(learning_rate: float | fdl.Config) -> fdl.Config:

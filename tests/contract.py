@@ -4,6 +4,7 @@
 a config of a task has it. A model that needs none of these names is tested at its own size.
 """
 
+import fnmatch
 import inspect
 from collections.abc import Mapping
 
@@ -16,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hfjax.data import recordings
+from hfjax.task import Metrics, meaning
 from hfjax.training import run as train
 from hfjax.training import schedules
 from tests import small
@@ -105,6 +107,23 @@ def check_shapes(config: fdl.Config) -> None:
         assert jnp.issubdtype(value.dtype, jnp.floating), name
     assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in readout.values())
     assert set(experiment.show) <= {*scalars, *evaluated}
+    logged = [*(f"train/{name}" for name in scalars), *(f"eval/{name}" for name in evaluated)]
+    check_metrics(task.metrics, logged)
+    assert {h.name for h in experiment.headline} <= set(logged)
+
+
+def check_metrics(metrics: Metrics, logged: list[str]) -> None:
+    """Where a task declares its scalars, it declares all of them and no others."""
+    if not metrics:
+        return
+    assert [name for name in logged if meaning(name, metrics) is None] == []
+    for name, metric in metrics.items():
+        matched = fnmatch.filter(logged, name)
+        # Those of hidden layers, of which a network may have none.
+        assert matched or "*" in name, f"{name} is declared, but is no scalar"
+        for scalar in matched:
+            assert not metric.of or metric.of in logged, f"{scalar} is compared with no scalar"
+            assert bool(metric.of) == bool(metric.role), scalar
 
 
 def check_population(config: fdl.Config) -> None:

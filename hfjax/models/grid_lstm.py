@@ -18,7 +18,7 @@ import optax
 from hfjax import arena, cells, check, networks
 from hfjax.models import path_integration
 from hfjax.models.path_integration import EvaluationSettings, Integrator, World
-from hfjax.task import Scalars, Task
+from hfjax.task import Metric, Scalars, Task, logged
 
 OUTPUT_LAYERS = ("place", "head_direction")
 
@@ -263,7 +263,33 @@ def assemble(
         step=partial(step, loss=loss, optimizer=optimizer),
         evaluate=partial(path_integration.evaluate, integrator=integrator, settings=evaluation),
         figures=path_integration.draw,
+        metrics=logged(
+            step=step_metrics(num_steps, num_head_direction=network.num_head_direction),
+            evaluation=path_integration.metrics(world, evaluation),
+        ),
     )
+
+
+def step_metrics(num_steps: int, *, num_head_direction: int) -> dict[str, Metric]:
+    """What the scalars of `step` mean."""
+    losses = {
+        "loss": "loss",
+        "place_loss": "loss of place cells",
+        "head_direction_loss": "loss of head-direction cells",
+    }
+    right = Metric(
+        "right head-direction cell",
+        "% of time steps",
+        "training",
+        "higher",
+        level=("chance", 1 / num_head_direction),
+        panel="The most active head-direction cell is the right one",
+    )
+    return {
+        **path_integration.loss_metrics(losses),
+        "error_cm": path_integration.training_error(num_steps),
+        "head_direction_accuracy": right,
+    }
 
 
 def init(

@@ -17,7 +17,7 @@ import optax
 from hfjax import arena, cells, check, networks
 from hfjax.models import path_integration
 from hfjax.models.path_integration import EvaluationSettings, Integrator, World
-from hfjax.task import Scalars, Task
+from hfjax.task import Metric, Scalars, Task, logged
 
 # --- Recurrent networks ---
 
@@ -295,7 +295,20 @@ def assemble(
         step=partial(step, network=network, world=world, loss=loss, optimizer=optimizer),
         evaluate=partial(path_integration.evaluate, integrator=integrator, settings=evaluation),
         figures=path_integration.draw,
+        metrics=logged(
+            step=step_metrics(num_steps),
+            evaluation=path_integration.metrics(world, evaluation),
+        ),
     )
+
+
+def step_metrics(num_steps: int) -> dict[str, Metric]:
+    """What the scalars of `step` mean, but for those of a penalty."""
+    losses = {"loss": "loss", "code_loss": "loss without decays and penalties"}
+    return {
+        **path_integration.loss_metrics(losses),
+        "error_cm": path_integration.training_error(num_steps),
+    }
 
 
 def init(

@@ -9,6 +9,7 @@ repository grid-pattern-formation.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import chex
@@ -19,7 +20,7 @@ from matplotlib.figure import Figure
 
 from hfjax import arena, cells, check, decoders, figures, ratemaps
 from hfjax.models import grid_module
-from hfjax.task import HostReadout, Readout, Scalars
+from hfjax.task import HostReadout, Metric, Readout, Scalars
 
 # Walks are evaluated in groups of about this many positions, to bound memory: 4096 units take
 # 0.25 GiB for each array of [group, time, unit].
@@ -290,6 +291,58 @@ class EvaluationSettings(NamedTuple):
 def check_settings(settings: EvaluationSettings) -> None:
     """Raise ValueError where a number is below 1."""
     check.at_least(1, **settings._asdict())
+
+
+def error_panel(num_steps: int) -> str:
+    """The panel of training.png for walks of this length."""
+    return f"Distance to the true position, walks of {num_steps} steps"
+
+
+def mean_distance_cm(box: Box) -> float:
+    """Mean distance (cm) of two independent positions: .521 widths, .383 in a periodic box."""
+    return 100 * box.width_m * (0.38260 if box.boundary is arena.wrap_around else 0.52141)
+
+
+def metrics(world: World, settings: EvaluationSettings) -> dict[str, Metric]:
+    """What the scalars of `evaluate` mean."""
+    chance = "chance", mean_distance_cm(world.box)
+    declared = {}
+    for prefix, num_steps, where in (
+        ("", settings.num_steps, ""),
+        ("rollout_", settings.rollout_steps, ""),
+        ("rat_", settings.num_steps, ", rat's path"),
+        ("rat_rollout_", settings.rollout_steps, ", rat's path"),
+    ):
+        length = f"{num_steps} steps ({world.dt_s * num_steps:.3g} s)"
+        error = Metric(f"error, {length}{where}", "cm", "held out", "lower")
+        declared[f"{prefix}error_cm"] = error._replace(
+            panel=error_panel(num_steps), level=chance if prefix == "rollout_" else None
+        )
+        declared[f"{prefix}floor_cm"] = Metric("floor", "cm", role="floor", of=f"{prefix}error_cm")
+        declared[f"{prefix}error_above_floor_cm"] = error._replace(
+            label=f"error above the floor, {length}{where}"
+        )
+    score = Metric("median grid score", better="higher", panel="Grid scores")
+    return declared | {
+        **ratemaps.share_metrics("units"),
+        "max_grid_score": score._replace(label="highest grid score"),
+        "median_grid_score": score,
+    }
+
+
+def loss_metrics(names: Mapping[str, str]) -> dict[str, Metric]:
+    """Losses {name: label} of training walks, in one panel."""
+    return {
+        name: Metric(label, split="training", better="lower", panel="Loss")
+        for name, label in names.items()
+    }
+
+
+def training_error(num_steps: int) -> Metric:
+    """The error of training walks, which may be shorter than those of the evaluation."""
+    return Metric(
+        f"error, {num_steps} steps", "cm", "training", "lower", panel=error_panel(num_steps)
+    )
 
 
 def evaluate(

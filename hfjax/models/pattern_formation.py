@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from hfjax import cells, check, figures, ratemaps
 from hfjax.networks import Nonlinearity, relu
-from hfjax.task import HostReadout, Readout, Scalars, Task, no_batch
+from hfjax.task import Axis, HostReadout, Metric, Readout, Scalars, Task, logged, no_batch
 
 
 class PatternState(NamedTuple):
@@ -287,6 +287,23 @@ def scale_and_orientation(maps: jax.Array, *, width_m: float) -> tuple[jax.Array
 
 # --- The task ---
 
+METRICS = logged(
+    step={
+        "objective": Metric(
+            "objective",
+            better="higher",
+            level=("of a linear map, at most", 1.0),
+            panel="Objective: variance under the covariance",
+        ),
+        "change": Metric("change in a step", panel="Change of the maps in a step", log=True),
+    },
+    evaluation={
+        **ratemaps.share_metrics("maps"),
+        "median_grid_score": Metric("median grid score", better="higher", panel="Grid score"),
+        "median_spacing_m": Metric("median spacing", "m", panel="Spacing of the maps"),
+    },
+)
+
 
 def task(
     *,
@@ -345,6 +362,8 @@ def task(
         step=partial(step, iterate=iterate, num_iterations=iterations_per_step),
         evaluate=partial(evaluate, width_m=width_m, num_noise_maps=num_noise_maps),
         figures=draw,
+        metrics=METRICS,
+        axis=Axis("iterations", iterations_per_step),
     )
 
 

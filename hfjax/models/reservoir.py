@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from hfjax import check, figures, kernels, networks
 from hfjax.models import biohsic
-from hfjax.task import HostReadout, Readout, Scalars, Task, Whole
+from hfjax.task import Axis, HostReadout, Metric, Readout, Scalars, Task, Whole, logged
 
 NUM_TRACED = 10  # windows whose outputs are kept for the figure
 Noise = tuple[jax.Array | float, jax.Array | float]  # of r [unit] and of o [out]; 0.0 for none
@@ -83,6 +83,32 @@ class State(NamedTuple):
     errors: jax.Array
     early: Trace
     late: Trace
+
+
+ERROR = Metric(
+    "error while learning",
+    split="training",
+    better="lower",
+    level=("outputs that stay 0", 1.0),
+    panel="Squared error / power of the signal",
+    log=True,
+)
+METRICS = logged(
+    step={
+        "error": ERROR,
+        "last_step_error": ERROR._replace(label="error, last step of a window", level=None),
+        "signal_rms": Metric("root mean square of the signal", split="training"),
+    },
+    evaluation={
+        "frozen_error": ERROR._replace(label="error without learning", split="frozen"),
+        "replay_error": ERROR._replace(
+            label="error, window replayed",
+            split="replay",
+            note="The outputs follow the signal of the window at hand and forget it again: without "
+            "learning they are worse than outputs of 0.",
+        ),
+    },
+)
 
 
 class Settings(NamedTuple):
@@ -181,6 +207,8 @@ def task(
         step=partial(step, settings),
         evaluate=partial(evaluate, settings),
         figures=draw,
+        metrics=METRICS,
+        axis=Axis("epochs"),
     )
 
 

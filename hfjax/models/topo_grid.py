@@ -26,7 +26,17 @@ from hfjax import arena, cells, check, figures, networks, ratemaps
 from hfjax.models import grid_rnn, path_integration
 from hfjax.models.grid_rnn import Layers, Loss
 from hfjax.models.path_integration import EvaluationSettings, World
-from hfjax.task import Evaluate, HostReadout, Readout, Scalars, Task
+from hfjax.task import (
+    Evaluate,
+    HostReadout,
+    Metric,
+    Readout,
+    Scalars,
+    Task,
+    declares,
+    logged,
+    metrics_of,
+)
 
 NUM_SHUFFLES = 200  # of the units on the sheet, beside which Moran's I is reported
 GRID_SCORE = 0.3  # units above it count as grid cells in the statistics of the sheet
@@ -365,6 +375,13 @@ def no_penalty(params: Any, tau: jax.Array | None, *, side: int) -> tuple[jax.Ar
     return jnp.zeros(()), {}
 
 
+@declares(
+    {
+        "topographic_loss": Metric(
+            "unlike weights of neighbours", "", "training", "lower", panel="Penalty"
+        )
+    }
+)
 def unlike_weights(
     params: Any, tau: jax.Array | None, *, side: int, weight: float = 1.0
 ) -> tuple[jax.Array, Scalars]:
@@ -398,6 +415,16 @@ def off_the_ramp(tau: jax.Array) -> jax.Array:
     return jnp.mean((jnp.sort(tau) - jnp.linspace(*ends, tau.shape[0])) ** 2)
 
 
+TAU = Metric("mean tau", "steps", panel="Time constants")
+
+
+@declares(
+    {
+        "tau_roughness": Metric("roughness of tau", "steps^2", panel="Penalty on time constants"),
+        "tau_mean": TAU,
+        "tau_std": TAU._replace(label="standard deviation of tau"),
+    }
+)
 def unlike_tau(
     params: Any,
     tau: jax.Array | None,
@@ -554,7 +581,12 @@ def task(
     evaluate_sheet = partial(
         evaluate, network=integrates.evaluate, tau=units.tau, side=side, width_m=box.width_m
     )
-    return integrates._replace(evaluate=evaluate_sheet, figures=draw)
+    declared = logged(
+        step=metrics_of(penalty), evaluation=sheet_metrics(has_tau=units.tau is not None)
+    )
+    return integrates._replace(
+        evaluate=evaluate_sheet, figures=draw, metrics={**integrates.metrics, **declared}
+    )
 
 
 def published_optimizer() -> optax.GradientTransformation:
@@ -599,6 +631,35 @@ def evaluate(
     steps = None if tau is None else tau(state.params.network)
     order, places = measure_sheet(maps, grid_score, steps, sheet_key, side=side, width_m=width_m)
     return scalars | {"mean_grid_score": jnp.mean(grid_score)} | order, readout | places
+
+
+def sheet_metrics(*, has_tau: bool) -> dict[str, Metric]:
+    """What the scalars of `evaluate` mean, but for those of the network."""
+    layers = ["scale", "orientation", "phase", *["tau"] * has_tau]
+    metrics = {
+        "mean_grid_score": Metric("mean grid score", better="higher", panel="Grid scores"),
+        "grid_units": Metric("units with a grid score above 0.3", "units"),
+    }
+    for layer in layers:
+        index = Metric(f"Moran's I of {layer}")
+        metrics[f"moran_{layer}"] = index
+        metrics[f"moran_{layer}_z"] = index._replace(
+            label=f"order of {layer}",
+            unit="sd above shuffles",
+            level=("shuffled units", 0.0),
+            panel="Order on the sheet: Moran's I",
+        )
+    if has_tau:
+        correlation = Metric(
+            "rank correlation of tau and scale",
+            level=("none", 0.0),
+            panel="Does tau set the scale?",
+        )
+        metrics["tau_scale_correlation"] = correlation
+        metrics["tau_scale_z"] = correlation._replace(
+            label="the same, over its standard deviation by chance", level=None, panel=""
+        )
+    return metrics
 
 
 def measure_sheet(

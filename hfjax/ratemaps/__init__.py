@@ -31,7 +31,12 @@ from hfjax.ratemaps.ring_score import (
     GridScores,
     grid_scores,
 )
-from hfjax.ratemaps.shuffles import NoiseControl, low_pass_noise_maps, noise_control
+from hfjax.ratemaps.shuffles import (
+    NoiseControl,
+    low_pass_noise_maps,
+    noise_control,
+    share_metrics,
+)
 from hfjax.ratemaps.tuning import (
     BorderScores,
     DirectionTuning,
@@ -71,6 +76,7 @@ __all__ = [
     "plane_waves",
     "rate_map_sums",
     "rate_maps",
+    "share_metrics",
     "smooth",
     "spacing_orientation",
     "spatial_information",

@@ -10,6 +10,7 @@ import numpy as np
 from hfjax import check
 from hfjax.ratemaps.arrays import both_axes
 from hfjax.ratemaps.ring_score import GRID_SCORE_THRESHOLDS, GridScores, grid_scores
+from hfjax.task import Metric
 
 
 def low_pass_noise_maps(
@@ -34,6 +35,23 @@ def low_pass_noise_maps(
     kernel /= np.sqrt(np.sum(kernel**2, axis=1, keepdims=True))
     k = jnp.asarray(kernel, noise.dtype)
     return both_axes(k, noise, k)
+
+
+def share_metrics(what: str) -> dict[str, Metric]:
+    """What the `shares` of `noise_control` mean, of `what`: units or maps."""
+    metrics = {}
+    for threshold in GRID_SCORE_THRESHOLDS:
+        name = f"grid_share_above_{threshold}"
+        metrics[name] = Metric(
+            f"grid score above {threshold}",
+            f"% of {what}",
+            better="higher",
+            panel=f"Share of {what} above a grid score",
+        )
+        metrics[f"noise_share_above_{threshold}"] = Metric(
+            "smooth noise", f"% of {what}", role="control", of=name
+        )
+    return metrics
 
 
 class NoiseControl(NamedTuple):

@@ -29,7 +29,7 @@ from hfjax.models.biohsic.networks import (
     init_params,
     mlp,
 )
-from hfjax.task import Readout, Scalars, Task, Whole
+from hfjax.task import Axis, Metric, Readout, Scalars, Task, Whole, logged, metrics_of
 
 EVALUATED_AT_ONCE = 256  # samples; bounds the memory of a convolutional network
 MAP_POINTS = 101  # points of a decision map in each direction
@@ -145,6 +145,38 @@ def task(
         step=partial(step, settings),
         evaluate=partial(evaluate, settings),
         figures=draw,
+        metrics=metrics(learner),
+        axis=Axis("epochs", 1 / steps_per_epoch),
+    )
+
+
+def metrics(learner: Learner) -> dict[str, Metric]:
+    """What the scalars mean: those of the steps, of the learner, and of the evaluation."""
+    accuracy = Metric("accuracy", "% of samples", "training", "higher", panel="Accuracy")
+    loss = Metric("loss", "nats", "training", "lower", panel="Cross-entropy")
+    hsic = {
+        "hsic_xz_*": Metric("layer {}", panel="HSIC of input and layer"),
+        "hsic_yz_*": Metric("layer {}", panel="HSIC of class and layer"),
+    }
+    held_out = {name: metric._replace(split="held out") for name, metric in hsic.items()}
+    seen = {name: metric._replace(split="training") for name, metric in hsic.items()}
+    return logged(
+        step={
+            "accuracy": accuracy._replace(label="accuracy while learning"),
+            "loss": loss._replace(label="loss while learning"),
+            **metrics_of(learner),
+            **seen,
+        },
+        evaluation={
+            "test_accuracy": accuracy._replace(label="test accuracy", split="held out"),
+            "train_accuracy": accuracy._replace(label="training accuracy"),
+            "chance_accuracy": Metric(
+                "largest class", "% of samples", role="chance", of="test_accuracy"
+            ),
+            "test_loss": loss._replace(label="test loss", split="held out"),
+            "train_loss": loss._replace(label="training loss"),
+            **held_out,
+        },
     )
 
 
@@ -343,6 +375,7 @@ def evaluate(
         inputs, y = jax.tree.map(lambda a: a[: settings.num_eval], samples)
         outputs = outputs_of(settings, state.params, inputs, num_classes)
         scalars |= {prefix + name: value for name, value in _scores(outputs, y).items()}
+    scalars["chance_accuracy"] = jnp.max(jnp.mean(y, axis=0))
     point = information(settings, state.params, test)
     confusion = jax.nn.one_hot(jnp.argmax(outputs, axis=1), num_classes, axis=0) @ y
     readout = {

@@ -12,6 +12,7 @@ import optax
 
 from hfjax import check, kernels
 from hfjax.models.biohsic.networks import Layer, LayerState, Params, forward
+from hfjax.task import Metric, declares
 
 
 class Bottleneck(NamedTuple):
@@ -132,6 +133,13 @@ def push_back(
     return gradient
 
 
+@declares(
+    {
+        "signal_norm_*": Metric(
+            "hidden layer {}", "", "training", panel="Length of the global signal"
+        )
+    }
+)
 def biological_rule(
     layers: tuple[Layer, ...],
     params: tuple,
@@ -168,6 +176,13 @@ def biological_rule(
     return Update((*gradients, gradient), outputs, (*states, new_u), norms)
 
 
+@declares(
+    {
+        "objective_*": Metric(
+            "hidden layer {}", "", "training", "lower", panel="HSIC objective of each layer"
+        )
+    }
+)
 def hsic_gradient(
     layers: tuple[Layer, ...],
     params: tuple,

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from hfjax import arena, cells, decoders, figures, ratemaps
 from hfjax.models.dsm.returns import draw_room, draw_samples, futures
 from hfjax.models.dsm.task import Predictor
-from hfjax.task import HostReadout, Readout, Scalars
+from hfjax.task import HostReadout, Metric, Readout, Role, Scalars, declares
 
 MOVED = (0, 1, 2, 5, 10, 15, 20, 25, 30, 40, 50)  # place cells moved in the perturbation test
 BOX_M = ((0.0, 1.0), (0.0, 1.0))
@@ -148,6 +148,49 @@ class Rates(NamedTuple):
     visited: jax.Array
 
 
+def _compared(
+    name: str, control: str, metric: Metric, label: str, role: Role = "control"
+) -> dict[str, Metric]:
+    """A scalar and its control, by their names."""
+    return {name: metric, control: Metric(label, metric.unit, role=role, of=name)}
+
+
+def _map_metrics() -> dict[str, Metric]:
+    """What the scalars of `evaluate_place_maps` mean."""
+    repeated = "the state repeated"
+    correlation = Metric(
+        "correlation with what follows", "", "held out", "higher", panel="Predicted maps"
+    )
+    error = Metric(
+        "rms error of maps", "", "held out", "lower", panel="Error of the predicted rates", log=True
+    )
+    metrics = _compared("map_correlation", "place_correlation", correlation, repeated)
+    metrics |= _compared("map_error", "place_error", error, repeated)
+    metrics["atom_spread"] = Metric("between atoms (sd)", panel="Spread of the atoms", log=True)
+    information = Metric("predicted maps", "bits", panel="Spatial information")
+    metrics |= _compared("information", "place_information", information, "the place cells")
+    for name, label, unit in (
+        ("field_size", "size of fields, own = 1", ""),
+        ("shift_cm", "shift of fields", "cm"),
+        ("shift_to_centre_cm", "shift of fields to the centre", "cm"),
+        ("wall_elongation", "elongation of fields at walls", ""),
+    ):
+        metrics |= _compared(name, f"empirical_{name}", Metric(label, unit), "in the data")
+    for count in (0, 20, 50):
+        similar = Metric(f"cosine, {count} cells moved", panel="Maps after place cells moved")
+        metrics |= _compared(
+            f"similarity_{count}", f"place_similarity_{count}", similar, "the place cells"
+        )
+    for decoder in ("ridge", "gp", "ensemble"):
+        places = Metric(f"by {decoder}", "cm", better="lower", panel="Decoded places", log=True)
+        names = f"{decoder}_error_cm", f"{decoder}_place_error_cm"
+        metrics |= _compared(*names, places, repeated)
+    for decoder in ("gp", "ensemble"):
+        metrics[f"{decoder}_std_cm"] = Metric(f"uncertainty of {decoder}", "cm")
+    return metrics
+
+
+@declares(_map_metrics())
 def evaluate_place_maps(
     model: Predictor,
     data: Any,

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from hfjax import envs, figures
 from hfjax.models.dsm.task import Predictor
-from hfjax.task import HostReadout, Readout, Scalars
+from hfjax.task import HostReadout, Metric, Readout, Role, Scalars, declares
 
 # --- Distances between two samples of a number ---
 
@@ -281,6 +281,29 @@ def scalars_of_control(
     }
 
 
+def return_metrics(rewards: Mapping[str, envs.Reward]) -> dict[str, Metric]:
+    """What the scalars of `evaluate_returns` mean."""
+    metrics = {"sampling_noise": Metric("sampling noise of an atom's return", "sd of returns")}
+    for name, words, unit in (
+        ("wasserstein", "Wasserstein", "sd of returns"),
+        ("cramer_von_mises", "Cramer-von Mises", ""),
+        ("kolmogorov_smirnov", "Kolmogorov-Smirnov", ""),
+    ):
+        distance = Metric(words, unit, "held out", "lower", panel=f"{words} distance of returns")
+        metrics[f"{name}_mean"] = distance._replace(label=f"{words} distance, mean")
+        metrics[f"{name}_median"] = distance._replace(label="median of sources and rewards")
+        metrics |= {f"{name}_{end}": distance._replace(panel="") for end in ("min", "max")}
+        for control, label in (("gaussian", "Gaussian fit"), ("floor", "random true returns")):
+            role: Role = "floor" if control == "floor" else "control"
+            metrics[f"{control}_{name}_mean"] = Metric(label, unit, role=role, of=f"{name}_mean")
+    for reward in rewards:
+        metrics[f"wasserstein_{reward.replace(' ', '_')}"] = Metric(
+            reward, "return", "held out", "lower", panel="Wasserstein distance by reward", log=True
+        )
+    return metrics
+
+
+@declares(return_metrics(envs.PENDULUM_REWARDS))
 def pendulum_returns(
     model: Predictor,
     data: Any,
@@ -306,6 +329,7 @@ def pendulum_returns(
     )
 
 
+@declares(return_metrics(envs.WINDY_REWARDS))
 def windy_returns(
     model: Predictor,
     data: Any,

@@ -20,7 +20,17 @@ from flax import linen as nn
 from hfjax import check, networks
 from hfjax.models.dsm.adversaries import Adversary, residual_adversary
 from hfjax.models.dsm.objectives import Objective, between_atoms
-from hfjax.task import Figures, HostReadout, Readout, Scalars, Task
+from hfjax.task import (
+    Axis,
+    Figures,
+    HostReadout,
+    Metric,
+    Readout,
+    Scalars,
+    Task,
+    logged,
+    metrics_of,
+)
 
 PAIRS_AT_ONCE = 2**23  # pairs of samples; bounds the memory of the kernels
 
@@ -346,7 +356,29 @@ def task(
         step=partial(take_step, update=partial(update_both, settings=settings, training=training)),
         evaluate=partial(evaluate, settings=settings, evaluation=evaluation),
         figures=draw or no_figures,
+        metrics=logged(
+            step=step_metrics(training.adversary),
+            evaluation=metrics_of(evaluation) if evaluation else {"updates": UPDATES},
+        ),
+        axis=Axis("updates", updates_per_step),
     )
+
+
+UPDATES = Metric("updates of both networks")
+
+
+def step_metrics(adversary: Adversary) -> dict[str, Metric]:
+    """What the scalars of a step mean. An adversary raises the objective, so that its value is no
+    measure of progress."""
+    objective = Metric("objective of the atoms", "", "training", panel="Objective")
+    if not adversary.learns:
+        return {"objective": objective._replace(better="lower")}
+    title = "Objective: the adversary raises it, the atoms lower it"
+    return {
+        "objective": objective._replace(panel=title),
+        "adversary_objective": objective._replace(label="objective of the adversary", panel=title),
+        "embedding_norm": Metric("mean length", split="training", panel="Embedded samples"),
+    }
 
 
 def check_settings(settings: Settings) -> None:

@@ -35,13 +35,16 @@ from hfjax.models.helmholtz.machine import (
     check_modes,
     init_machine,
     learn_block,
+    loss_metrics,
     make_machine,
+    mode_metrics,
     modes_readout,
     run_modes,
     shown,
     simulate,
+    simulated_minutes,
 )
-from hfjax.task import HostReadout, Readout, Scalars, Task, no_batch
+from hfjax.task import HostReadout, Metric, Readout, Scalars, Task, logged, no_batch
 
 # --- The latents ---
 
@@ -211,6 +214,11 @@ def task(
         step=partial(learn_block, machine=machine, num_steps=machine.steps(block_s)),
         evaluate=partial(evaluate, machine=machine, modes=modes, lags=lags),
         figures=draw,
+        metrics=logged(
+            step=loss_metrics(layers),
+            evaluation={"autocorrelation_distance": DISTANCE, **mode_metrics(layers)},
+        ),
+        axis=simulated_minutes(block_s),
     )
 
 
@@ -225,6 +233,14 @@ def _check_sources(circuit: Circuit, num_latents: int) -> None:
 
 
 # --- Evaluation ---
+
+
+DISTANCE = Metric(
+    "autocorrelation distance",
+    split="frozen",
+    better="lower",
+    panel="Autocorrelations: distance of generated EC from the latents",
+)
 
 
 class Lags(NamedTuple):

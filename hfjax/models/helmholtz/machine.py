@@ -18,7 +18,7 @@ from hfjax.models.helmholtz.circuit import (
     init_circuit,
     pyramidal,
 )
-from hfjax.task import Readout, Scalars
+from hfjax.task import Axis, Metric, Readout, Scalars
 
 BLOCK_STEPS = 400  # noise is drawn for at most this many steps at a time, so that it fits the cache
 
@@ -270,6 +270,39 @@ def run_modes(
         scalars |= {f"{mode}_{name}_loss_60s": loss[i] for name, loss in low_passed.items()}
     by_mode = {mode: jax.tree.map(lambda x, i=i: x[i], recorded) for i, mode in enumerate(MODES)}
     return scalars, by_mode
+
+
+def loss_metrics(circuit: Circuit) -> dict[str, Metric]:
+    """What the scalars of `learn_block` mean: losses of pyramidal layers."""
+    return {
+        f"{layer.name}_loss": Metric(
+            f"loss of {layer.name}",
+            split="training",
+            better="lower",
+            panel="Loss: mean |basal - apical rate|, low-passed over 60 s",
+        )
+        for layer in pyramidal(circuit)
+    }
+
+
+def mode_metrics(circuit: Circuit) -> dict[str, Metric]:
+    """What the scalars of `run_modes` mean."""
+    metrics = {}
+    for layer in pyramidal(circuit):
+        for mode in MODES:
+            loss = Metric(f"loss of {layer.name}, {mode}", split="frozen")
+            metrics[f"{mode}_{layer.name}_loss"] = loss._replace(
+                panel=f"Mean loss of {layer.name} in a mode"
+            )
+            metrics[f"{mode}_{layer.name}_loss_60s"] = loss._replace(
+                label=f"{loss.label}, low-passed"
+            )
+    return metrics
+
+
+def simulated_minutes(block_s: float) -> Axis:
+    """Training in minutes of simulated time, by steps of block_s."""
+    return Axis("minutes simulated", block_s / 60)
 
 
 def shown(activity: Activity, *, num_shown: int) -> Arrays:

@@ -52,11 +52,14 @@ from hfjax.models.helmholtz.machine import (
     check_modes,
     init_machine,
     learn_block,
+    loss_metrics,
     make_machine,
+    mode_metrics,
     modes_readout,
     run_modes,
     shown,
     simulate,
+    simulated_minutes,
     steps_in,
 )
 from hfjax.models.helmholtz.track import (
@@ -72,7 +75,7 @@ from hfjax.models.helmholtz.track import (
     place_world,
 )
 from hfjax.networks import retanh, threshold_relu
-from hfjax.task import HostReadout, Readout, Scalars, Task, no_batch
+from hfjax.task import HostReadout, Metric, Readout, Scalars, Task, logged, no_batch
 
 # --- The circuit ---
 
@@ -336,6 +339,50 @@ def measure_path_integration(
     return scalars, readout
 
 
+def test_metrics(protocol: Protocol) -> dict[str, Metric]:
+    """What the scalars of `measure_path_integration` mean."""
+    ends = {"1s": "1 s after the cut", "end": f"{protocol.test_s:g} s after the cut"}
+    metrics = {}
+    for end, when in ends.items():
+        error = Metric(f"error {when}", "m", "frozen", "lower", panel="Error without the senses")
+        for number, decoder in enumerate(protocol.decoders):
+            name = f"{_name(decoder)}_error" if number else "error"
+            by = f", {_name(decoder)} decoder" if number else ""
+            metrics[f"{name}_{end}_m"] = error._replace(label=error.label + by)
+            metrics[f"{name}_{end}_sem_m"] = Metric(f"standard error of {error.label}{by}", "m")
+        metrics[f"stays_error_{end}_m"] = Metric(
+            "a bump that stays", "m", role="control", of=f"error_{end}_m"
+        )
+        metrics[f"stays_error_{end}_sem_m"] = Metric("standard error of a bump that stays", "m")
+    return metrics | {
+        "perfect_error_m": Metric("perfect integrator", "m", role="floor", of="error_1s_m"),
+        "chance_error_m": Metric("chance", "m", role="chance", of="error_1s_m"),
+        "speed_gain": Metric(
+            "gain of speed",
+            split="frozen",
+            level=("perfect integrator", 1.0),
+            panel="Speed of the bump / speed of the animal",
+        ),
+    }
+
+
+def attractor_metrics(track: Track) -> dict[str, Metric]:
+    """What the scalars of `describe_attractor` mean."""
+    weight = Metric("weight between near fields", panel="Mean recurrent weights of EC")
+    asymmetry = Metric("asymmetry", panel="Asymmetry of the velocity blocks")
+    return {
+        "recurrent_near": weight,
+        "recurrent_far": weight._replace(label="weight between far fields"),
+        **{
+            f"asymmetry_{i}": asymmetry._replace(label=f"asymmetry of block {i}")
+            for i in range(2 * track.num_dims)
+        },
+        "EC_share_with_field": Metric(
+            "EC units with a field", "% of EC units", panel="EC's fields"
+        ),
+    }
+
+
 def decode_all(
     samples: Samples, queries: jax.Array, *, decoders: tuple[Decoder, ...], track: Track
 ) -> dict[str, jax.Array]:
@@ -437,6 +484,15 @@ def task(
         step=partial(learn_block, machine=machine, num_steps=machine.steps(block_s)),
         evaluate=partial(evaluate, machine=machine, track=track, modes=modes, protocol=protocol),
         figures=draw,
+        metrics=logged(
+            step=loss_metrics(layers),
+            evaluation={
+                **test_metrics(protocol),
+                **attractor_metrics(track),
+                **mode_metrics(layers),
+            },
+        ),
+        axis=simulated_minutes(block_s),
     )
 
 

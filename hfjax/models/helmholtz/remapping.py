@@ -23,6 +23,7 @@ from hfjax.models.helmholtz.machine import (
     check_duration,
     init_machine,
     learn_block,
+    loss_metrics,
     make_machine,
 )
 from hfjax.models.helmholtz.path_integration import (
@@ -32,9 +33,10 @@ from hfjax.models.helmholtz.path_integration import (
     circuit_for,
     maps_readout,
     measure_path_integration,
+    test_metrics,
 )
 from hfjax.models.helmholtz.track import RING, PlaceWorld, Track, place_world
-from hfjax.task import HostReadout, Readout, Scalars, Task, no_batch
+from hfjax.task import Axis, HostReadout, Metric, Readout, Scalars, Task, logged, no_batch
 
 CONDITIONS = {"before": "before", "after": "right after", "relearned": "relearned"}  # and labels
 
@@ -133,7 +135,26 @@ def task(
             protocol=protocol,
         ),
         figures=draw,
+        metrics=metrics(layers, protocol),
+        axis=Axis("minutes of relearning", block_s / 60),
     )
+
+
+def metrics(circuit: Circuit, protocol: Protocol) -> dict[str, Metric]:
+    """What the scalars mean: those of `test_metrics`, in each of the `conditions`."""
+    evaluation = {}
+    for name, label in CONDITIONS.items():
+        for scalar, metric in test_metrics(protocol).items():
+            shown = scalar in ("error_1s_m", "chance_error_m", "stays_error_1s_m")
+            panel = f"Error 1 s after the senses are cut, {label}" if shown else ""
+            of = f"{name}_{metric.of}" if metric.of else ""
+            evaluation[f"{name}_{scalar}"] = metric._replace(
+                label=metric.label if metric.role else f"{metric.label}, {label}",
+                of=of if shown else "",
+                role=metric.role if shown else "",
+                panel=panel,
+            )
+    return logged(step=loss_metrics(circuit), evaluation=evaluation)
 
 
 def _init(

@@ -3,13 +3,15 @@
 import gzip
 import hashlib
 import pathlib
+import pickle
+import struct
 import tarfile
 
 import numpy as np
 import pytest
 
 import fdl_configs
-from hfjax.data import labelled
+from hfjax.data import image_files, labelled
 from hfjax.errors import DataFileError, InputError
 from hfjax.training import run as train
 
@@ -28,8 +30,8 @@ def offline(monkeypatch, tmp_path):
     def refuse(url, **_):
         raise ConnectionError(f"no network for {url}")
 
-    monkeypatch.setattr(labelled.pooch, "retrieve", refuse)
-    monkeypatch.setattr(labelled.pooch, "os_cache", lambda name: tmp_path / "cache" / name)
+    monkeypatch.setattr(image_files.pooch, "retrieve", refuse)
+    monkeypatch.setattr(image_files.pooch, "os_cache", lambda name: tmp_path / "cache" / name)
     (tmp_path / "cache" / "hfjax").mkdir(parents=True)
 
 
@@ -68,6 +70,64 @@ def test_idx_files_are_read_as_they_were_written(tmp_path, packed, loader):
         np.testing.assert_array_equal(got[f"{which}_targets"], np.eye(10)[labels])
 
 
+PLACES = {
+    "dotted": lambda name: name.replace("-idx", ".idx"),
+    "dotted_packed": lambda name: name.replace("-idx", ".idx") + ".gz",
+    "kaggle": lambda name: f"{name}/{name}",
+    "kaggle_dotted": lambda name: f"{name}/{name.replace('-idx', '.idx')}",
+    "torchvision": lambda name: f"MNIST/raw/{name}",
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("packed", [True, False])
+def test_files_are_read_where_and_as_people_have_them(tmp_path, place, packed):
+    """Also a file that is packed without the ending, or has the ending without being packed."""
+    sets = {"train": made(30, 0), "test": made(20, 1)}
+    for which, arrays in sets.items():
+        for kind, array in zip(("images", "labels"), arrays, strict=True):
+            path = tmp_path / "files" / PLACES[place](NAMES[f"{which}_{kind}"])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(gzip.compress(idx(array)) if packed else idx(array))
+    got = labelled.mnist(data_dir=str(tmp_path / "files"))
+    np.testing.assert_array_equal(got["train_inputs"][..., 0], sets["train"][0])
+    np.testing.assert_array_equal(got["test_targets"], np.eye(10)[sets["test"][1]])
+
+
+def test_the_npz_of_keras_is_read(tmp_path):
+    (images, labels), (more, their_labels) = made(30, 0), made(20, 1)
+    write_mnist(tmp_path / "cache" / "hfjax" / "mnist")
+    folder = tmp_path / "files"
+    folder.mkdir()
+
+    def write(**changes):
+        # As https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz: all uint8.
+        arrays = {"x_train": images, "y_train": labels, "x_test": more, "y_test": their_labels}
+        arrays = {name: array.astype(np.uint8) for name, array in arrays.items()}
+        np.savez(folder / "mnist.npz", **{**arrays, **changes})
+
+    write(x_train=255 - images.astype(np.uint8))  # unlike the files in the cache
+    got = labelled.mnist(data_dir=str(folder))
+    np.testing.assert_array_equal(got["train_inputs"][..., 0], 255 - images)
+    np.testing.assert_array_equal(got["test_targets"], np.eye(10)[their_labels])
+    for changes, message in (
+        ({"x_train": images / 255}, r"contains images float64 .*, not bytes of 28 x 28"),
+        ({"y_train": np.eye(10)[labels]}, r"contains labels float64 \(30, 10\), not one for"),
+        ({"y_train": labels[:5]}, "contains 5 labels for 30 images"),
+        ({"x_train": np.array([None])}, "is not the mnist.npz of Keras .*Python objects"),
+    ):
+        write(**changes)
+        with pytest.raises(DataFileError, match=message):
+            labelled.mnist(data_dir=str(folder))
+
+
+def test_a_gzip_that_unpacks_without_end_is_refused(tmp_path, monkeypatch):
+    write_mnist(tmp_path / "files")
+    monkeypatch.setattr(image_files, "_MOST_BYTES", 20_000)
+    with pytest.raises(DataFileError, match="it unpacks to more than 20000 bytes"):
+        labelled.mnist(data_dir=str(tmp_path / "files"))
+
+
 def test_the_cache_is_looked_into_after_the_folder_given(tmp_path):
     sets = write_mnist(tmp_path / "cache" / "hfjax" / "mnist")
     (tmp_path / "elsewhere").mkdir()
@@ -92,7 +152,7 @@ def test_a_missing_file_is_fetched_by_its_hash_into_the_cache(tmp_path, monkeypa
         target.write_bytes(gzip.compress(idx(made(20)["images" not in fname])))
         return str(target)
 
-    monkeypatch.setattr(labelled.pooch, "retrieve", retrieve)
+    monkeypatch.setattr(image_files.pooch, "retrieve", retrieve)
     assert len(labelled.mnist()["train_inputs"]) == 20
     assert len(labelled.mnist()["train_inputs"]) == 20  # from the cache, this time
     assert len(asked) == 4
@@ -119,7 +179,7 @@ def test_ten_thousand_digits_are_cut_into_two_sets(tmp_path):
 def test_files_of_the_other_data_set_are_recognised_by_their_labels(tmp_path, packed):
     write_mnist(tmp_path / "files", packed=packed)
     path = tmp_path / "files" / (NAMES["test_labels"] + (".gz" if packed else ""))
-    theirs = np.resize(labelled._FIRST_LABELS["mnist"]["t10k"], 20)
+    theirs = np.resize(image_files._FIRST_LABELS["mnist"]["t10k"], 20)
     path.write_bytes(gzip.compress(idx(theirs)) if packed else idx(theirs))
     labelled.mnist(data_dir=str(tmp_path / "files"))
     with pytest.raises(DataFileError, match=r"belongs to mnist, which has .* as fashion_mnist"):
@@ -133,14 +193,14 @@ REAL = pathlib.Path(__file__).parents[2] / "shared" / "data" / "mnist"
 def test_the_real_test_digits_of_mnist():
     got = labelled.mnist_10k(data_dir=str(REAL))
     with pytest.raises(DataFileError, match=r"belongs to mnist, which has .* as fashion"):
-        labelled._idx_pair("t10k", str(REAL), "fashion_mnist", "", labelled._FASHION_MD5)
+        image_files.mnist_like(str(REAL), "fashion_mnist", "t10k")
     counts = got["train_targets"].sum(axis=0) + got["test_targets"].sum(axis=0)
     # As published with the data set.
     np.testing.assert_array_equal(counts, [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009])
     assert got["train_inputs"].shape == (8500, 28, 28, 1)
     mean = np.concatenate([got["train_inputs"], got["test_inputs"]]).mean() / 255
     np.testing.assert_allclose(mean, 0.1325, atol=1e-4)
-    for name, md5 in labelled._MNIST_MD5.items():
+    for name, md5 in image_files._MNIST_MD5.items():
         if name.startswith("t10k"):  # the training files there were packed anew
             assert hashlib.md5((REAL / name).read_bytes()).hexdigest() == md5
 
@@ -198,7 +258,10 @@ def repacked(change):
             spoil(NAMES["train_labels"], repacked(lambda c: c[:-2] + bytes((10, 9)))),
             r"train-labels.*gz contains 10 as label 28, where 0 to 9 are allowed; replace it",
         ),
-        (spoil(NAMES["test_labels"], lambda c: b"<html>"), "t10k-labels.* is cut short or damaged"),
+        (
+            spoil(NAMES["test_labels"], lambda c: b"<html>"),
+            "t10k-labels.* is not an IDX file of labels",
+        ),
     ],
 )
 def test_a_bad_file_raises_one_sentence(tmp_path, act, message):
@@ -221,7 +284,7 @@ def test_a_download_with_another_hash_is_refused(monkeypatch):
     def retrieve(url, **_):
         raise ValueError(f"MD5 hash of downloaded file ({url}) does not match the known hash")
 
-    monkeypatch.setattr(labelled.pooch, "retrieve", retrieve)
+    monkeypatch.setattr(image_files.pooch, "retrieve", retrieve)
     with pytest.raises(DataFileError, match=r"\(MD5 hash .* does not match the known hash\);"):
         labelled.mnist()
 
@@ -263,9 +326,97 @@ def write_cifar(folder, num=7):
     return sets
 
 
+def python2_pickle(images, labels):
+    """A batch of the version for Python, opcode by opcode as Python 2 wrote it.
+
+    The opcodes are those of protocol 2 of cPickle: byte strings, and an array by _reconstruct.
+    """
+
+    def text(value):
+        return b"U" + bytes([len(value)]) + value
+
+    def of_array(array):
+        values = array.tobytes()
+        shape = b"".join(b"J" + struct.pack("<i", size) for size in array.shape)
+        dtype = b"cnumpy\ndtype\n" + text(b"u1") + b"K\x00K\x01\x87R"
+        dtype += b"(K\x03" + text(b"|") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        made = (
+            b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85"
+            + text(b"b")
+            + b"\x87R"
+        )
+        state = b"(K\x01" + shape + b"\x86" + dtype + b"\x89"
+        return made + state + b"T" + struct.pack("<i", len(values)) + values + b"tb"
+
+    rows = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+    listed = b"](" + b"".join(b"K" + bytes([label]) for label in labels) + b"e"
+    names = b"](" + b"".join(text(b"leptodactylus_%d.png" % i) for i in labels) + b"e"
+    entries = text(b"data") + of_array(rows) + text(b"labels") + listed
+    entries += text(b"batch_label") + text(b"training batch 1 of 5") + text(b"filenames") + names
+    return b"\x80\x02}(" + entries + b"u."
+
+
+def write_python_cifar(folder, sets, dump=python2_pickle):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (images, labels) in sets.items():
+        (folder / name.removesuffix(".bin")).write_bytes(dump(images, labels))
+
+
+def python3_pickle(images, labels):
+    rows = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+    return pickle.dumps({b"data": rows, b"labels": labels.tolist()}, protocol=2)
+
+
+@pytest.mark.parametrize("dump", [python2_pickle, python3_pickle])
+def test_the_cifar_of_python_is_read(tmp_path, seven_records, dump):
+    sets = write_cifar(tmp_path / "binary")
+    expected = labelled.cifar10(data_dir=str(tmp_path / "binary"))
+    write_python_cifar(tmp_path / "files" / "cifar-10-batches-py", sets, dump)
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    with tarfile.open(packed / "cifar-10-python.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "files" / "cifar-10-batches-py", "cifar-10-batches-py")
+    for folder in (tmp_path / "files", tmp_path / "files" / "cifar-10-batches-py", packed):
+        got = labelled.cifar10(data_dir=str(folder))
+        for name, array in expected.items():
+            np.testing.assert_array_equal(got[name], array)
+    first = pickle.loads(python2_pickle(*sets["data_batch_1.bin"]), encoding="bytes")
+    assert first[b"labels"] == sets["data_batch_1.bin"][1].tolist()  # it is a pickle
+
+
+def test_data_dir_may_be_the_folder_of_the_batches(tmp_path, seven_records):
+    write_cifar(tmp_path)
+    expected = labelled.cifar10(data_dir=str(tmp_path))
+    got = labelled.cifar10(data_dir=str(tmp_path / "cifar-10-batches-bin"))
+    np.testing.assert_array_equal(got["train_inputs"], expected["train_inputs"])
+
+
+class Trap:
+    def __reduce__(self):
+        return (exec, ("raise AssertionError('unpickled')",))
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (Trap(), r"asks for (__builtin__|builtins)\.exec"),
+        ([1, 2], "no data of 7 images"),
+        ({"data": np.zeros((7, 3072)), "labels": [0] * 7}, "no data of 7 images"),
+        ({"data": np.zeros((7, 3072), np.uint8), "labels": [0] * 6}, "no list of 7 labels"),
+        ({"data": np.zeros((7, 3072), np.uint8), "labels": [0.5] * 7}, "no list of 7 labels"),
+        ({"data": np.zeros((7, 3072), np.uint8), "labels": [0, 12] + [0] * 5}, "12 as label 1"),
+    ],
+)
+def test_a_pickle_of_something_else_is_refused(tmp_path, seven_records, batch, message):
+    write_python_cifar(tmp_path, write_cifar(tmp_path / "binary"))
+    (tmp_path / "data_batch_2").write_bytes(pickle.dumps(batch, protocol=2))
+    with pytest.raises(DataFileError, match=rf"data_batch_2 .*{message}"):
+        labelled.cifar10(data_dir=str(tmp_path))
+
+
 @pytest.fixture
 def seven_records(monkeypatch):
-    monkeypatch.setattr(labelled, "_CIFAR_RECORDS", 7)
+    monkeypatch.setattr(image_files, "_CIFAR_RECORDS", 7)
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -295,8 +446,8 @@ def test_bad_cifar_files_raise_one_sentence(tmp_path, seven_records):
     batch.write_bytes(batch.read_bytes()[:-5])
     with pytest.raises(DataFileError, match=r"data_batch_2.bin is cut short or another file"):
         labelled.cifar10(data_dir=str(tmp_path))
-    content = bytearray(7 * labelled._CIFAR_BYTES)
-    content[3 * labelled._CIFAR_BYTES] = 12
+    content = bytearray(7 * image_files._CIFAR_BYTES)
+    content[3 * image_files._CIFAR_BYTES] = 12
     batch.write_bytes(content)
     with pytest.raises(DataFileError, match=r"data_batch_2.bin contains 12 as label 3, where"):
         labelled.cifar10(data_dir=str(tmp_path))

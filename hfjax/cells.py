@@ -3,7 +3,8 @@
 import functools
 import math
 import operator
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 import chex
 import jax
@@ -77,13 +78,33 @@ def jittered_centres(
     return centres * (width_m / per_side) - width_m / 2
 
 
-def as_row(x: jax.Array, ndim: int) -> jax.Array:
+def as_row(x: Any, ndim: int) -> jax.Array:
     """A vector x [cell] with leading axes of length 1: [1, ..., 1, cell] of ndim dimensions."""
-    return x.reshape((1,) * (ndim - 1) + (-1,))
+    return check.floats(x).reshape((1,) * (ndim - 1) + (-1,))
+
+
+Sigma = float | Sequence[float] | np.ndarray | jax.Array  # of all cells, or [place] of each
+
+
+def _sigma(sigma_m: Sigma, centres: jax.Array, ndim: int) -> float | jax.Array:
+    """sigma_m of all cells, or a row [1, ..., place] of ndim dimensions; checked unless traced."""
+    shape = np.shape(sigma_m)
+    if shape not in ((), (len(centres),)):
+        raise ValueError(
+            f"sigma_m must be one number, or one for each of the {len(centres)} cells, but has the "
+            f"shape {shape}"
+        )
+    if not isinstance(sigma_m, jax.core.Tracer):
+        values = np.ravel(np.asarray(sigma_m, float)).tolist()
+        for value in values:
+            check.positive(sigma_m=value)
+    checked: Any = sigma_m
+    return as_row(checked, ndim) if shape else checked
 
 
 def _offsets(positions: jax.Array, centres: jax.Array) -> list[jax.Array]:
     """positions [..., dim] minus centres [place, dim], for each dimension: list of [..., place]."""
+    positions, centres = check.floats(positions), check.floats(centres)
     chex.assert_equal_shape_suffix([positions, centres], 1)
     chex.assert_rank(centres, 2)
     return [
@@ -101,19 +122,30 @@ def euclidean_sq(positions: jax.Array, centres: jax.Array) -> jax.Array:
     return functools.reduce(operator.add, [dx**2 for dx in _offsets(positions, centres)])
 
 
-def periodic_sq(width_m: float) -> DistanceSq:
-    """Squared distances to the nearest image, on a ring or a square torus of this width.
+def periodic_sq(width_m: float | Sequence[float]) -> DistanceSq:
+    """Squared distances to the nearest image, on a ring or a torus.
 
-    d^2 = sum over axes of min(|dx|, width - |dx|)^2. Returns a function of the form of
-    `euclidean_sq`; both arguments must lie in the box.
-    Raises ValueError where width_m is not positive.
+    d^2 = sum over axes of min(|dx|, width - |dx|)^2. width_m: the width of a ring or of a square
+    torus, or one for each dimension, as in `periodic_sq((1.0, 0.5))` for
+    `arena.box(1.0, 0.5, periodic=True)`. Returns a function of the form of `euclidean_sq`; both
+    arguments must lie in the box.
+    Raises ValueError where a width is not positive; the function, where their number is not that
+    of the dimensions.
     """
-    check.positive(width_m=width_m)
+    widths = np.ravel(width_m).tolist()
+    for width in widths:
+        check.positive(width_m=width)
     # Not `arena.wrap`: this form is 30 times as fast on a CPU, and exact near 0.
 
     def distance_sq(positions: jax.Array, centres: jax.Array) -> jax.Array:
         apart = [jnp.abs(dx) for dx in _offsets(positions, centres)]
-        return functools.reduce(operator.add, [jnp.minimum(dx, width_m - dx) ** 2 for dx in apart])
+        periods = widths if np.ndim(width_m) else widths * len(apart)
+        if len(periods) != len(apart):
+            raise ValueError(f"width_m {width_m} does not fit positions of {len(apart)} dimensions")
+        squares = [
+            jnp.minimum(dx, width - dx) ** 2 for dx, width in zip(apart, periods, strict=True)
+        ]
+        return functools.reduce(operator.add, squares)
 
     return distance_sq
 
@@ -122,24 +154,26 @@ def softmax_gaussian(
     positions: jax.Array,
     centres: jax.Array,
     *,
-    sigma_m: float,
+    sigma_m: Sigma,
     distance_sq: DistanceSq = euclidean_sq,
 ) -> jax.Array:
     """Gaussian place fields, normalised over cells: p = softmax(-d^2 / 2 sigma^2).
 
     positions [..., 2], centres [place, 2] (m) -> [..., place], a distribution over cells.
+    sigma_m: one number, or one for each cell [place].
     Raises ValueError where sigma_m is not positive.
     Source: Sorscher et al. 2019; Banino et al. 2018, eq. 1.
     """
-    check.positive(sigma_m=sigma_m)
-    return jax.nn.softmax(distance_sq(positions, centres) / (-2 * sigma_m**2), axis=-1)
+    d_sq = distance_sq(positions, centres)
+    sigma = _sigma(sigma_m, centres, d_sq.ndim)
+    return jax.nn.softmax(d_sq / (-2 * sigma**2), axis=-1)
 
 
 def softmax_surround(
     positions: jax.Array,
     centres: jax.Array,
     *,
-    sigma_m: float,
+    sigma_m: Sigma,
     distance_sq: DistanceSq = euclidean_sq,
 ) -> jax.Array:
     """Place fields with an inhibitory surround, the targets of the published networks.
@@ -148,6 +182,7 @@ def softmax_surround(
     with minimum and sum over cells.
 
     positions [..., 2], centres [place, 2] (m) -> [..., place], a distribution over cells.
+    sigma_m: one number, or one for each cell [place].
     Raises ValueError where sigma_m is not positive.
     Source: Sorscher et al. 2019; grid-pattern-formation `get_activation`. The paper describes a
     difference of Gaussians (`difference_of_gaussians`); its code, followed here, takes this
@@ -156,11 +191,13 @@ def softmax_surround(
     not 0 / 0, where one cell is much nearer than all others. Where all others are so far that their
     activity underflows, p is uniform.
     """
-    check.positive(sigma_m=sigma_m)
-    # With r = exp((min d^2 - d^2) / 4 sigma^2): q_i = r_i^2 / sum r^2 - r_i / sum r. Multiplied by
+    # With u = d^2 / 4 sigma^2, r = exp(min u - u): q_i = r_i^2 / sum r^2 - r_i / sum r. Times
     # (sum r)(sum r^2), which cancels in p: r_i (sum_j r_j (1 - r_j) - (1 - r_i) sum r).
     d_sq = distance_sq(positions, centres)
-    x = (jnp.min(d_sq, axis=-1, keepdims=True) - d_sq) / (4 * sigma_m**2)
+    sigma = _sigma(sigma_m, centres, d_sq.ndim)
+    if np.ndim(sigma):
+        d_sq, sigma = d_sq / sigma**2, 1
+    x = (jnp.min(d_sq, axis=-1, keepdims=True) - d_sq) / (4 * sigma**2)
     r, one_minus_r = jnp.exp(x), -jnp.expm1(x)
     q = r * (
         jnp.sum(r * one_minus_r, axis=-1, keepdims=True)
@@ -168,30 +205,32 @@ def softmax_surround(
     )
     q -= jnp.min(q, axis=-1, keepdims=True)  # the minimum is never positive
     total = jnp.sum(q, axis=-1, keepdims=True)
-    return jnp.where(total > 0, q / jnp.where(total > 0, total, 1), 1 / centres.shape[0])
+    # Not `total > 0`: NaN stays NaN.
+    return jnp.where(total == 0, 1 / len(centres), q / jnp.where(total == 0, 1, total))
 
 
 def gaussian(
     positions: jax.Array,
     centres: jax.Array,
     *,
-    sigma_m: float,
+    sigma_m: Sigma,
     distance_sq: DistanceSq = euclidean_sq,
 ) -> jax.Array:
     """Gaussian place fields of peak 1: p = exp(-d^2 / 2 sigma^2).
 
     positions [..., dim], centres [place, dim] (m) -> [..., place], not normalised over cells.
+    sigma_m: one number, or one for each cell [place].
     Raises ValueError where sigma_m is not positive.
     """
-    check.positive(sigma_m=sigma_m)
-    return jnp.exp(distance_sq(positions, centres) / (-2 * sigma_m**2))
+    d_sq = distance_sq(positions, centres)
+    return jnp.exp(d_sq / (-2 * _sigma(sigma_m, centres, d_sq.ndim) ** 2))
 
 
 def difference_of_gaussians(
     positions: jax.Array,
     centres: jax.Array,
     *,
-    sigma_m: float,
+    sigma_m: Sigma,
     ratio: float = math.sqrt(2),
     peak: float = 0.5,
     distance_sq: DistanceSq = euclidean_sq,
@@ -203,28 +242,31 @@ def difference_of_gaussians(
 
     positions [..., 2], centres [place, 2] (m) -> [..., place], negative in the surround and not
     normalised over cells.
+    sigma_m: one number, or one for each cell [place].
     Raises ValueError where sigma_m or peak is not positive, or ratio is not above 1.
     Source: Sorscher et al. 2019, the difference of Gaussians of the text, times 2 pi sigma^2: ratio
     sqrt(2), peak 1/2. RatInABox `PlaceCells`, "diff_of_gaussians": ratio 1.5, peak 1.
     """
-    check.positive(sigma_m=sigma_m, peak=peak)
+    check.positive(peak=peak)
     if not ratio > 1:
         raise ValueError(f"ratio must be above 1, but is {ratio}")
     d_sq = distance_sq(positions, centres)
-    surround = jnp.exp(d_sq / (-2 * (ratio * sigma_m) ** 2)) / ratio**2
-    return (jnp.exp(d_sq / (-2 * sigma_m**2)) - surround) * (peak / (1 - 1 / ratio**2))
+    sigma = _sigma(sigma_m, centres, d_sq.ndim)
+    surround = jnp.exp(d_sq / (-2 * (ratio * sigma) ** 2)) / ratio**2
+    return (jnp.exp(d_sq / (-2 * sigma**2)) - surround) * (peak / (1 - 1 / ratio**2))
 
 
 def gaussian_threshold(
     positions: jax.Array,
     centres: jax.Array,
     *,
-    sigma_m: float,
+    sigma_m: Sigma,
     distance_sq: DistanceSq = euclidean_sq,
 ) -> jax.Array:
     """Gaussian place fields that end at one sigma: max(0, g - e^-1/2) / (1 - e^-1/2).
 
     positions [..., dim], centres [place, dim] (m) -> [..., place], peak 1.
+    sigma_m: one number, or one for each cell [place].
     Raises ValueError where sigma_m is not positive.
     Source: RatInABox `PlaceCells`, "gaussian_threshold".
     """
@@ -237,18 +279,19 @@ def top_hat(
     positions: jax.Array,
     centres: jax.Array,
     *,
-    sigma_m: float,
+    sigma_m: Sigma,
     distance_sq: DistanceSq = euclidean_sq,
 ) -> jax.Array:
     """Place cells with rate 1 within sigma_m of the centre, and 0 elsewhere.
 
     positions [..., dim], centres [place, dim] (m) -> [..., place].
+    sigma_m: one number, or one for each cell [place].
     Raises ValueError where sigma_m is not positive.
     Source: RatInABox `PlaceCells`, "top_hat".
     """
-    check.positive(sigma_m=sigma_m)
     d_sq = distance_sq(positions, centres)
-    return (d_sq < sigma_m**2).astype(d_sq.dtype)
+    within = d_sq < _sigma(sigma_m, centres, d_sq.ndim) ** 2
+    return jnp.where(jnp.isnan(d_sq), d_sq, within.astype(d_sq.dtype))
 
 
 def one_hot(
@@ -263,7 +306,8 @@ def one_hot(
     Source: RatInABox `PlaceCells`, "one_hot".
     """
     d_sq = distance_sq(positions, centres)
-    return jax.nn.one_hot(jnp.argmin(d_sq, axis=-1), d_sq.shape[-1], dtype=d_sq.dtype)
+    nearest = jax.nn.one_hot(jnp.argmin(d_sq, axis=-1), d_sq.shape[-1], dtype=d_sq.dtype)
+    return jnp.where(jnp.isnan(d_sq), d_sq, nearest)
 
 
 class Grid(NamedTuple):
@@ -280,6 +324,7 @@ class Grid(NamedTuple):
 
 def _waves(positions: jax.Array, grid: Grid) -> jax.Array:
     """Mean of the plane waves of each cell, 1 at field centres: [..., dim] -> [..., cell]."""
+    grid = Grid(*map(check.floats, grid))
     row = functools.partial(as_row, ndim=positions.ndim)
     k = 2 * jnp.pi / grid.period_m
     if positions.shape[-1] == 1:
@@ -308,6 +353,7 @@ def rectified_cosines(
     """
     if not 0 < width_ratio <= 1:
         raise ValueError(f"width_ratio must be above 0 and at most 1, but is {width_ratio}")
+    positions = check.floats(positions)
     if positions.shape[-1] == 1:
         level = math.cos(math.pi * width_ratio)
     else:
@@ -321,6 +367,7 @@ def shifted_cosines(positions: jax.Array, grid: Grid) -> jax.Array:
     positions [..., dim] (m) -> [..., cell], from 0 to 1.
     Source: Solstad et al. 2006, eq. 2; RatInABox `GridCells`, "shifted_cosines".
     """
+    positions = check.floats(positions)
     c = _waves(positions, grid)
     return (c + 1) / 2 if positions.shape[-1] == 1 else (c + 0.5) * (2 / 3)
 
@@ -341,10 +388,11 @@ def head_direction_cells(
     Source: RatInABox `HeadDirectionCells`, with equally spaced preferred directions and a spread of
     45 degrees. For a distribution over cells see `head_direction_code`.
     """
+    direction = check.floats(direction)
     if direction.shape[-1] == 1:
         sign = jnp.sign(direction)
         return jnp.maximum(jnp.concatenate([sign, -sign], axis=-1), 0)
-    theta = jnp.arctan2(direction[..., 1], direction[..., 0])[..., None]
+    theta = heading_angle(direction)
     ndim = direction.ndim
     return von_mises(theta - as_row(preferred, ndim), as_row(spread, ndim))
 
@@ -370,7 +418,12 @@ def speed_cell(velocity: jax.Array, *, scale_mps: float) -> jax.Array:
     Source: RatInABox `SpeedCell`, whose scale is speed_mean + speed_std.
     """
     check.positive(scale_mps=scale_mps)
-    return jnp.linalg.norm(velocity, axis=-1, keepdims=True) / scale_mps
+    return root(jnp.sum(check.floats(velocity) ** 2, axis=-1, keepdims=True)) / scale_mps
+
+
+def root(x: jax.Array) -> jax.Array:
+    """sqrt(x), with the slope 0 at 0 in place of an infinite one: for distances."""
+    return jnp.where(x == 0, 0, jnp.sqrt(jnp.where(x == 0, 1, x)))
 
 
 class VectorTuning(NamedTuple):
@@ -387,6 +440,7 @@ class VectorTuning(NamedTuple):
 
     def rate(self, distance: jax.Array, angle: jax.Array) -> jax.Array:
         """Rates for an object at each distance (m) and angle (rad), both [...] -> [..., cell]."""
+        distance, angle = check.floats(distance), check.floats(angle)
         tuning = [as_row(x, distance.ndim + 1) for x in self]
         away = (distance[..., None] - tuning[0]) / tuning[1]
         return jnp.exp(-(away**2) / 2) * von_mises(angle[..., None] - tuning[2], tuning[3])
@@ -396,7 +450,14 @@ def heading_angle(head_direction: jax.Array | None) -> jax.Array | float:
     """The angle of a head direction [..., 2] -> [..., 1] (rad); 0 where none is given."""
     if head_direction is None:
         return 0.0
-    return jnp.arctan2(head_direction[..., 1], head_direction[..., 0])[..., None]
+    head_direction = check.floats(head_direction)
+    return _angle(head_direction[..., 0], head_direction[..., 1])[..., None]
+
+
+def _angle(x: jax.Array, y: jax.Array) -> jax.Array:
+    """arctan2(y, x), with the slope 0 at the origin, where the angle is 0."""
+    nowhere = (x == 0) & (y == 0)
+    return jnp.arctan2(jnp.where(nowhere, 0, y), jnp.where(nowhere, 1, x))
 
 
 def object_vector_cells(
@@ -416,20 +477,24 @@ def object_vector_cells(
     Source: Hoydal et al. 2019; RatInABox `ObjectVectorCells`.
     """
     offset = [-dx for dx in _offsets(positions, objects)]
-    angle = jnp.arctan2(offset[1], offset[0]) - heading_angle(head_direction)
-    rates = tuning.rate(jnp.sqrt(distance_sq(positions, objects)), angle)
+    angle = _angle(*offset) - heading_angle(head_direction)
+    rates = tuning.rate(root(distance_sq(positions, objects)), angle)
     if sees is not None:
-        rates *= sees.reshape((1,) * (positions.ndim - 1) + sees.shape)
+        sees = check.floats(sees)
+        rates *= sees.reshape((1,) * (rates.ndim - 2) + sees.shape)
     return jnp.sum(rates, axis=-2)
 
 
-def angles_code(positions: jax.Array, *, width_m: float) -> jax.Array:
+def angles_code(positions: jax.Array, *, width_m: float | Sequence[float]) -> jax.Array:
     """A position on a ring or torus as cosine and sine of its angle along each axis.
 
     positions [..., dim] (m) -> [..., 2 dim]: cosines first, then sines. The code is continuous
-    across the periodic boundary, so that a regression can learn it.
+    across the periodic boundary, so that a regression can learn it. width_m: of every dimension, or
+    one for each.
     """
-    angle = positions * (2 * jnp.pi / width_m)
+    positions = check.floats(positions)
+    per_m = 2 * np.pi / np.asarray(width_m, float)
+    angle = positions * (as_row(per_m, positions.ndim) if per_m.ndim else float(per_m))
     return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
 
 
@@ -441,6 +506,7 @@ def head_direction_code(headings: jax.Array, preferred: jax.Array, *, kappa: flo
     Source: Banino et al. 2018, eq. 2; grid-pattern-formation `square_grid_cells.ipynb`.
     """
     check.not_negative(kappa=kappa)
+    headings, preferred = check.floats(headings), check.floats(preferred)
     chex.assert_rank(preferred, 1)
     mu = as_row(preferred, headings.ndim + 1)
     return jax.nn.softmax(kappa * jnp.cos(headings[..., None] - mu), axis=-1)

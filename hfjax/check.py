@@ -1,10 +1,16 @@
 """Checks of hyperparameters: each raises ValueError with one sentence that names the first culprit.
 
+`floats` reads coordinates.
+
 check.at_least(1, num_grid=num_grid, batch_size=batch_size)
 check.positive(dt_s=dt_s)
 """
 
 import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import jax
 
 
 def at_least(least: int, **values: int) -> None:
@@ -42,3 +48,11 @@ def below_one(**values: float) -> None:
     for name, value in values.items():
         if not 0 <= value < 1:
             raise ValueError(f"{name} must be at least 0 and below 1, but is {value}")
+
+
+def floats(values: Any) -> "jax.Array":
+    """Coordinates as an array of floating-point numbers: lists and whole numbers are accepted."""
+    import jax.numpy as jnp
+
+    array = jnp.asarray(values)
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)

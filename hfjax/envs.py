@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+import shapely
 
 from hfjax import arena, check
 
@@ -79,6 +80,7 @@ def pendulum() -> Env:
         state: Pendulum, action: jax.Array, key: jax.Array
     ) -> tuple[Pendulum, jax.Array, jax.Array]:
         del key
+        state, action = Pendulum(*map(check.floats, state)), check.floats(action)
         u = jnp.clip(action[0], -2, 2)
         reward = pendulum_reward(state.angle, state.velocity, u)
         velocity = state.velocity + (15 * jnp.sin(state.angle) + 3 * u) * 0.05
@@ -94,6 +96,7 @@ def pendulum() -> Env:
 
 def pendulum_reward(angle: jax.Array, velocity: jax.Array, torque: jax.Array) -> jax.Array:
     """-(theta^2 + w^2 / 10 + u^2 / 1000), theta wrapped to [-pi, pi); arguments of one shape."""
+    velocity, torque = check.floats(velocity), check.floats(torque)
     return -(arena.wrap_angle(angle) ** 2 + 0.1 * velocity**2 + 0.001 * torque**2)
 
 
@@ -116,24 +119,28 @@ def windy_grid(*, size: float = 10.0, wind: float = 0.25) -> Env:
     def step(
         state: jax.Array, action: jax.Array, key: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        state = check.floats(state)
         moves = jnp.array([[-1, 0], [1, 0], [0, -1], [0, 1]], state.dtype)
-        move = moves[jnp.clip(action[0].astype(int), 0, 3)]
+        move = moves[jnp.clip(jnp.asarray(action)[0].astype(int), 0, 3)]
         blown = wind * jax.random.uniform(key, (2,), state.dtype) * jnp.sign(state)
         new = jnp.clip(state + move + blown, -size / 2, size / 2)
         return new, quadrant_reward(state), jnp.zeros((), bool)
 
     half = np.full(2, size / 2)
-    return Env(reset, step, lambda state: state, -half, half, np.array([0.0]), np.array([3.0]))
+    return Env(reset, step, check.floats, -half, half, np.array([0.0]), np.array([3.0]))
 
 
 def quadrant_reward(position: jax.Array) -> jax.Array:
     """1 where x, y > 0; 2 where x < 0 < y; -1 where x, y < 0; -2 where y < 0 < x; else 0.
 
-    position [..., 2] -> [...]. Source: distributional-sr `windy_gridworld_quadrants`.
+    position [..., 2] -> [...], NaN where a coordinate is.
+    Source: distributional-sr `windy_gridworld_quadrants`.
     """
+    position = check.floats(position)
     x, y = position[..., 0], position[..., 1]
     above, below = jnp.where(x < 0, 2.0, 1.0), jnp.where(x < 0, -1.0, -2.0)
-    return jnp.where((x == 0) | (y == 0), 0.0, jnp.where(y > 0, above, below))
+    reward = jnp.where((x == 0) | (y == 0), 0.0, jnp.where(y > 0, above, below))
+    return jnp.where(jnp.isnan(x + y), jnp.nan, reward)
 
 
 class Goal(NamedTuple):
@@ -168,8 +175,9 @@ def arena_with_goal(
     the goal. Observations are the position (m), or the rates code(position) of num_cells cells, in
     [0, 1].
 
-    Raises ValueError where the goal is outside the environment or covers it, a number is not
-    positive, or only one of code and num_cells is given.
+    Raises ValueError where the goal is outside the environment or covers all of it but a
+    thousandth, a number is not positive, drift_ratio is so high that `arena.step` refuses it, or
+    only one of code and num_cells is given.
     Source: the goal-directed agent of the thesis on hippocampal maps (dsm-hippocampus), with its
     radius.
     """
@@ -202,19 +210,30 @@ def check_goal(settings: Goal) -> None:
         radius_m=radius_m, speed_mps=settings.speed_mps, drift_ratio=settings.drift_ratio
     )
     check.at_least(1, held_steps=settings.held_steps)
+    arena.check_drift(settings.drift_ratio, settings.motion)
     right_shape = centre.shape == (environment.num_dims,)
     if not right_shape or not bool(arena.contains(environment, jnp.asarray(centre))):
         raise ValueError(
             f"the goal must be a place inside the environment, but is {tuple(centre.tolist())}"
         )
-    ends = np.asarray(environment.extent).T
-    farthest = environment.boundary if environment.num_dims == 2 else ends
-    if np.linalg.norm(farthest - centre, axis=-1).max() <= radius_m:
+    if _free_share(environment, centre, radius_m) < 1e-3:
         raise ValueError(f"a goal with radius_m {radius_m} leaves no place to start from")
+
+
+def _free_share(environment: arena.Environment, centre: np.ndarray, radius_m: float) -> float:
+    """The share of the environment's area (of a track's length) that a goal does not cover."""
+    if environment.num_dims == 1:
+        low, high = environment.extent[0]
+        covered = min(high, centre[0] + radius_m) - max(low, centre[0] - radius_m)
+        return float(1 - covered / (high - low))
+    space = shapely.Polygon(environment.boundary, environment.holes)
+    disc = shapely.Point(centre).buffer(radius_m, quad_segs=256)
+    return float(space.difference(disc).area / space.area)
 
 
 def at_goal(position: jax.Array, settings: Goal) -> jax.Array:
     """Whether a position [dim] (m) is nearer to the goal than its radius."""
+    position = check.floats(position)
     offset = position - jnp.asarray(settings.centre, position.dtype)
     return jnp.linalg.norm(offset) < settings.radius_m
 
@@ -237,7 +256,8 @@ def step_to_goal(
     agent: arena.Agent, action: jax.Array, key: jax.Array, *, settings: Goal
 ) -> tuple[arena.Agent, jax.Array, jax.Array]:
     """One action for held_steps; an animal at the goal stays there."""
-    velocity = settings.speed_mps * jnp.clip(action, -1, 1)
+    agent = arena.as_agent(agent)
+    velocity = settings.speed_mps * jnp.clip(check.floats(action), -1, 1)
 
     def move(agent: arena.Agent, noise: jax.Array) -> tuple[arena.Agent, None]:
         moved = arena.step(
@@ -269,6 +289,7 @@ class Reward(Protocol):
 
 def pendulum_angle(s: jax.Array) -> jax.Array:
     """Angle (rad, 0 upright, in [-pi, pi)) from cos, sin, velocity [..., 3] -> [...]."""
+    s = check.floats(s)
     return arena.wrap_angle(jnp.arctan2(s[..., 1], s[..., 0]))
 
 

@@ -11,7 +11,16 @@ import shapely
 
 from hfjax import check
 from hfjax.arena import Environment, contains
-from hfjax.cells import DistanceSq, VectorTuning, as_row, euclidean_sq, heading_angle, von_mises
+from hfjax.arena.environment import facing_walls, thickness_m
+from hfjax.cells import (
+    DistanceSq,
+    VectorTuning,
+    as_row,
+    euclidean_sq,
+    heading_angle,
+    root,
+    von_mises,
+)
 
 
 def _cross(a: jax.Array, b: jax.Array, wall: np.ndarray) -> jax.Array:
@@ -32,6 +41,7 @@ def _cross(a: jax.Array, b: jax.Array, wall: np.ndarray) -> jax.Array:
 
 def _occluded(positions: jax.Array, centres: jax.Array, walls: np.ndarray) -> jax.Array:
     """Whether a wall stands between: [..., 2], [place, 2], [wall, end, 2] -> [..., place] bool."""
+    positions, centres = check.floats(positions), check.floats(centres)
     a = positions[..., None, :]
     b = centres.reshape((1,) * (positions.ndim - 1) + centres.shape)
     a, b = jnp.broadcast_arrays(a, b)
@@ -144,7 +154,7 @@ def _between_corners(turns: _Corners, walls: np.ndarray) -> np.ndarray:
 
 def _to_visible_corners(x: jax.Array, turns: _Corners, walls: np.ndarray) -> jax.Array:
     """Distances (m) to the corners, 1000 m to those out of sight: [..., 2] -> [..., corner]."""
-    distance = jnp.sqrt(euclidean_sq(x, jnp.asarray(turns.corners, x.dtype)))
+    distance = root(euclidean_sq(x, jnp.asarray(turns.corners, x.dtype)))
     return jnp.where(_visible_corners(x, turns, walls), distance, 1e3)
 
 
@@ -158,12 +168,13 @@ def _shortest_sq(
     between: np.ndarray,
 ) -> jax.Array:
     """Squared lengths of shortest paths; `between` [corner, corner] (m) as `_between_corners`."""
+    positions, centres = check.floats(positions), check.floats(centres)
     steps = jnp.asarray(between, positions.dtype)
     to_centres = _to_visible_corners(centres, turns, walls)
     from_corners = jnp.min(to_centres[:, :, None] + steps[None], axis=1)  # [place, corner]
     to_corners = _to_visible_corners(positions, turns, walls)
     shortest = jnp.where(
-        _occluded(positions, centres, walls), 1e3, jnp.sqrt(euclidean_sq(positions, centres))
+        _occluded(positions, centres, walls), 1e3, root(euclidean_sq(positions, centres))
     )
     for k in range(len(turns.corners)):
         around = to_corners[..., k, None] + as_row(from_corners[:, k], positions.ndim)
@@ -190,29 +201,42 @@ def geodesic_sq(environment: Environment) -> DistanceSq:
     return functools.partial(_shortest_sq, turns=turns, walls=walls, between=between)
 
 
-def _distance_along_rays(
-    positions: jax.Array, walls: np.ndarray, directions: np.ndarray
-) -> jax.Array:
-    """Distance (m) to the first wall along each ray, infinite where there is none.
+NOWHERE_M = 1e18  # of a ray without a wall: in place of infinity, whose gradients are NaN
 
-    positions [..., 2] (m), walls [wall, end, 2] (m), directions [ray] (rad) -> [..., ray].
+
+def _distance_along_rays(
+    positions: jax.Array, environment: Environment, directions: np.ndarray
+) -> jax.Array:
+    """Distance (m) to the first wall along each ray, `NOWHERE_M` where there is none.
+
+    A position on a wall is in front of it, as in `arena.step`: rays that leave the front meet the
+    wall at a distance of 0. The same holds behind a side of a polygon, up to half its thickness.
+    Walls reach beyond their ends by a millionth of their length, so that no ray slips through a
+    corner.
+
+    positions [..., 2] (m), directions [ray] (rad) -> [..., ray].
     """
     dx, dy = np.cos(directions), np.sin(directions)
     x, y = positions[..., 0, None], positions[..., 1, None]
-    ndim = positions.ndim
-    nearest = jnp.full((*positions.shape[:-1], len(directions)), jnp.inf, positions.dtype)
-    for corner, end in walls:
+    nearest = jnp.full((*positions.shape[:-1], len(directions)), NOWHERE_M, positions.dtype)
+    for (corner, end), one_sided in zip(*facing_walls(environment), strict=True):
         side = end - corner
-        denominator = dx * side[1] - dy * side[0]  # [ray]
+        denominator = dx * side[1] - dy * side[0]  # [ray], negative for rays to the back
         parallel = np.abs(denominator) < 1e-12
         inverse = np.where(parallel, 0, 1 / np.where(parallel, 1, denominator))
-        per, ray_x, ray_y = (as_row(jnp.asarray(a, x.dtype), ndim) for a in (inverse, dx, dy))
+        per, ray_x, ray_y, to_front = (
+            as_row(jnp.asarray(a, x.dtype), positions.ndim)
+            for a in (inverse, dx, dy, np.sign(denominator) * ~parallel)
+        )
         ox, oy = corner[0] - x, corner[1] - y
-        reach = (ox * side[1] - oy * side[0]) * per
+        behind = ox * side[1] - oy * side[0]  # [..., 1], the distance times the length
+        slack = thickness_m(environment) * np.linalg.norm(side) if one_sided else 0
+        in_front = behind <= slack
+        reach = jnp.where(in_front, jnp.minimum(behind, 0), behind) * per
         on_wall = (ox * ray_y - oy * ray_x) * per
-        met = (reach > 0) & (on_wall >= 0) & (on_wall <= 1) & ~as_row(jnp.asarray(parallel), ndim)
+        met = (jnp.where(in_front, -1, 1) * to_front > 0) & (jnp.abs(on_wall - 0.5) <= 0.5 + 1e-6)
         nearest = jnp.where(met, jnp.minimum(nearest, reach), nearest)
-    return nearest
+    return nearest + 0 * (x + y)  # NaN stays NaN
 
 
 def boundary_vector_cells(
@@ -226,7 +250,8 @@ def boundary_vector_cells(
     """Cells that fire where a wall is at a preferred distance in a preferred direction.
 
     The sum of the tuning over the first walls along num_angles rays, divided by the same sum for
-    walls at the preferred distance in every direction.
+    walls at the preferred distance in every direction. An animal exactly on a wall is in front of
+    it (`arena.step`) and sees it at a distance of 0; in RatInABox chance decides.
 
     positions [..., 2] (m), head_direction [..., 2] for egocentric cells -> [..., cell].
     Raises ValueError where the environment is periodic or a track, or num_angles is below 2.
@@ -236,11 +261,13 @@ def boundary_vector_cells(
     check.at_least(2, num_angles=num_angles)
     if environment.num_dims != 2 or environment.periodic:
         raise ValueError("boundary vector cells need two dimensions that are not periodic")
+    positions = check.floats(positions)
     rays = 2 * np.pi / num_angles * np.maximum(np.arange(num_angles) - 1, 0)
-    nearest = _distance_along_rays(positions, environment.walls, rays)
+    nearest = _distance_along_rays(positions, environment, rays)
     angles = as_row(jnp.asarray(rays, positions.dtype), positions.ndim)
     angles = angles - heading_angle(head_direction)
     angles = jnp.broadcast_to(angles, nearest.shape)
-    most = jnp.sum(von_mises(jnp.asarray(rays)[:, None], tuning.angle_spread[None]), axis=0)
+    spread = check.floats(tuning.angle_spread)
+    most = jnp.sum(von_mises(jnp.asarray(rays)[:, None], spread[None]), axis=0)
     total = jnp.sum(tuning.rate(nearest, angles), axis=-2)
     return total / as_row(most, positions.ndim)

@@ -12,7 +12,7 @@ import scipy.stats
 import shapely
 
 from hfjax import arena
-from tests.against_ratinabox import CONSTANTS, ENVIRONMENTS, RatInABoxAgent, their_agent
+from tests.against_ratinabox import CONSTANTS, ENVIRONMENTS, HOLE, RatInABoxAgent, their_agent
 
 # These programs take longer to compile than to run.
 quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -96,6 +96,107 @@ def test_a_drift_leads_to_its_goal_and_thigmotaxis_to_the_walls():
         return np.mean(np.minimum(x, 1 - x).min(axis=-1) < 0.1)
 
     assert near(1.0) > 1.5 * near(0.2)
+
+
+ON_WALLS = {
+    "box": (arena.box(1.0), [[1.0, 0.5], [0.0, 0.5], [0.3, 1.0], [1.0, 1.0], [0.0, 0.0]]),
+    "clockwise": (
+        arena.polygon([[0, 0], [0, 1], [1, 1], [1, 0]]),
+        [[1.0, 0.5], [0.0, 0.5], [0.3, 1.0], [1.0, 1.0], [0.0, 0.0]],
+    ),
+    "inner wall and hole": (
+        arena.box(1.0, inner_walls=[[[0.2, 0.1], [0.2, 0.6]]], holes=[HOLE]),
+        [[0.2, 0.3], [0.2, 0.6], [0.5, 0.4], [0.4, 0.4], [0.65, 0.55]],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ON_WALLS)
+def test_an_animal_on_a_wall_or_a_corner_moves_away_and_has_gradients(name):
+    """Exactly there, and 1e-9 and 1e-7 m beside it; compiled as step by step."""
+    environment, places = ON_WALLS[name]
+    beside = np.array([[0, 0], [1e-9, 1e-9], [-1e-9, -1e-9], [1e-7, -1e-7]])
+    positions = (np.array(places)[:, None] + beside).reshape(-1, 1, 2)
+    angles = np.linspace(0, 2 * np.pi, 8)
+    velocities = 0.08 * np.stack([np.cos(angles), np.sin(angles)], axis=-1)[None]
+    pairs = np.broadcast_arrays(positions, velocities)
+    positions, velocities = (jnp.asarray(x.reshape(-1, 2), jnp.float32) for x in pairs)
+    motion = arena.motion()
+
+    def step(position, velocity):
+        agent = arena.Agent(position, velocity, jnp.zeros(()), velocity, velocity)
+        return arena.step(agent, jnp.zeros(2), environment=environment, motion=motion)
+
+    def moved(position, velocity):
+        return jnp.sum(step(position, velocity).position)
+
+    after = quick_jit(jax.vmap(step))(positions, velocities)
+    assert all(np.isfinite(x).all() for x in after)
+    assert arena.contains(environment, after.position).all()
+    with jax.disable_jit():
+        for k in range(0, len(positions), 31):
+            eager = step(positions[k], velocities[k])
+            np.testing.assert_allclose(eager.position, after.position[k], atol=1e-6)
+    for gradient in (jax.grad, jax.jacfwd):
+        slopes = quick_jit(jax.vmap(gradient(moved, (0, 1))))(positions, velocities)
+        assert all(np.isfinite(x).all() for x in slopes)
+        assert np.abs(slopes[0]).max() < 1e3
+
+
+def test_lists_and_whole_numbers_are_positions_too():
+    """The value of an animal on the right side of a box, with its heading of seed 0."""
+    environment, motion = arena.box(1.0), arena.motion()
+    agent = arena.start(jax.random.key(0), environment=environment, motion=motion)
+    step = partial(arena.step, environment=environment, motion=motion)
+    for position in ([1.0, 0.5], (1, 0.5), np.array([1, 0.5])):
+        after = quick_jit(step)(agent._replace(position=position), [0, 0])
+        np.testing.assert_allclose(after.position, [0.996, 0.4998], atol=1e-4)
+        walk = partial(arena.walk, environment=environment, motion=motion, num_steps=2)
+        _, path = walk(agent._replace(position=position), jax.random.key(1))
+        assert path.position.shape == (2, 2)
+
+
+@pytest.mark.parametrize(("position", "angle"), [([0.5, 0.5], 0.3), ([0.999, 0.5], 0.3)])
+def test_gradients_of_a_step_are_differences_also_of_a_bounce(position, angle):
+    """Central differences in float64, off the walls and through one bounce and two."""
+    environment = arena.box(1.0, inner_walls=[[[0.98, 0.52], [0.99, 0.53]]])
+    motion = arena.motion(speed_mean_mps=0.3, speed_std_mps=0.0)
+
+    def step(x):
+        agent = arena.Agent(x[:2], x[2:4], x[4], x[2:4], jnp.array([0.6, 0.8]))
+        after = arena.step(agent, jnp.zeros(2), environment=environment, motion=motion)
+        return jnp.concatenate([after.position, after.velocity, after.head_direction])
+
+    with jax.enable_x64(True):
+        x = jnp.array([*position, 0.3 * np.cos(angle), 0.3 * np.sin(angle), 0.5])
+        differences = [(step(x + h) - step(x - h)) / 2e-6 for h in 1e-6 * jnp.eye(5)]
+        expected = np.stack(differences, axis=1)
+        assert np.abs(expected).max() > 0.5
+        for jacobian in (jax.jacrev, jax.jacfwd):
+            np.testing.assert_allclose(jacobian(step)(x), expected, atol=1e-4)
+
+
+def test_a_drift_that_would_diverge_is_refused():
+    """drift_ratio dt / T = 2 and above: the velocity would overshoot without bound."""
+    environment, motion = arena.box(10.0), arena.motion(dt_s=0.1, speed_coherence_s=0.5)
+    agent = arena.start(jax.random.key(0), environment=environment, motion=motion)
+
+    def speed(drift_ratio):
+        _, path = arena.walk(
+            agent,
+            jax.random.key(1),
+            environment=environment,
+            motion=motion,
+            num_steps=300,
+            drift=lambda agent: jnp.array([0.1, 0.0]),
+            drift_ratio=drift_ratio,
+        )
+        return float(jnp.linalg.norm(path.velocity, axis=-1).max())
+
+    assert speed(9.5) < 1
+    for ratio in (10.0, 40.0, np.inf, np.nan, -1.0):
+        with pytest.raises(ValueError, match="drift_ratio must"):
+            speed(ratio)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import shapely
 
 from hfjax import arena, figures
 from tests.against_ratinabox import RatInABoxEnvironment
@@ -43,6 +44,43 @@ def test_walls_across_a_box_of_any_size_survive_conversion():
         np.testing.assert_allclose(again.walls, ours.walls, rtol=1e-15)
 
 
+def test_closed_outlines_and_repeated_corners_are_the_same_environment():
+    """As shapely's `exterior.coords` and drawings on a screen give them."""
+    corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
+    again = [0, 0, 1, 2, 2, 2, 3, 0]
+    plain = arena.polygon(corners, holes=[SQUARE_HOLE])
+    for periodic in (False, True):
+        repeated = arena.polygon(
+            shapely.Polygon(corners[again]).exterior.coords,
+            holes=[np.array(SQUARE_HOLE)[again]],
+            periodic=periodic,
+        )
+        np.testing.assert_array_equal(repeated.boundary, corners)
+        np.testing.assert_array_equal(repeated.holes[0], SQUARE_HOLE)
+        lengths = np.linalg.norm(repeated.walls[:, 1] - repeated.walls[:, 0], axis=-1)
+        assert len(lengths) == 4 * (2 - periodic)
+        assert lengths.min() > 0.1
+    np.testing.assert_array_equal(plain.walls, arena.polygon(corners, holes=[SQUARE_HOLE]).walls)
+    nearly = arena.polygon([*corners.tolist(), [1e-12, 1e-12]])
+    np.testing.assert_array_equal(nearly.boundary, corners)
+    theirs = RatInABoxEnvironment({"boundary": corners[again].tolist()})
+    np.testing.assert_array_equal(arena.from_ratinabox(theirs).boundary, corners)
+
+
+@pytest.mark.parametrize("turns", [1, -1], ids=["counter-clockwise", "clockwise"])
+def test_positions_on_a_side_are_inside_as_shapely_has_it(turns):
+    corners, hole = np.array([[0, 0], [2, 0], [2, 1], [1, 1], [1, 2], [0, 2]]), SQUARE_HOLE
+    environment = arena.polygon(corners[::turns], holes=[hole[::turns]])
+    space = shapely.Polygon(corners, [hole])
+    side = np.linspace(-0.1, 2.1, 23).round(1)
+    places = np.stack(np.meshgrid(side, side), axis=-1)
+    np.testing.assert_array_equal(
+        arena.contains(environment, places), shapely.covers(space, shapely.points(places))
+    )
+    off = np.array([[-1e-5, 1.0], [0.5, 0.4 + 1e-5], [np.nan, 0.5], [np.inf, 0.5]])
+    assert not arena.contains(environment, off).any()
+
+
 def test_positions_are_uniform_over_the_free_area():
     environment = arena.polygon(
         [[0, 0], [2, 0], [2, 1], [1, 1], [1, 2], [0, 2]], holes=[SQUARE_HOLE]
@@ -69,6 +107,12 @@ def test_positions_are_uniform_over_the_free_area():
         (lambda: arena.box(holes=[SQUARE_HOLE, [[0.5, 0.5], [0.8, 0.5], [0.8, 0.8]]]), "overlap"),
         (lambda: arena.polygon([[0, 0], [1, 1], [1, 0], [0, 1]]), "cross itself"),
         (lambda: arena.polygon([[0, 0], [1, 1]]), "three corners"),
+        (lambda: arena.polygon([[0, 0], [1, 1], [1, 1], [0, 0]]), "three different corners"),
+        (lambda: arena.polygon([[0, 0], [0, 0], [0, 0]]), "three different corners"),
+        (lambda: arena.polygon([[0, 0], [1], [1, 1]]), "three corners"),
+        (lambda: arena.polygon([[0, 0], [1, np.inf], [1, 1]]), "finite"),
+        (lambda: arena.box(1.0, inner_walls=[[0.1, 0.1], [0.2, 0.2], [0.3, 0.3]]), "pairs"),
+        (lambda: arena.box(1.0, inner_walls=[[[0.5, 0.5], [0.5, 0.5 + 1e-12]]]), "has no length"),
         (lambda: arena.box(1.0, holes=[[[0.5, 0.5], [2, 0.5], [1, 1]]]), "inside"),
         (lambda: arena.polygon([[0, 0], [1, 0], [0, 1]], periodic=True), "rectangle"),
         (lambda: arena.box(-1.0), "width_m must be positive"),

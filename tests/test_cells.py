@@ -204,6 +204,93 @@ def test_jittered_centres_keep_to_their_cells():
         cells.jittered_centres(key, num_place=16, width_m=1.0, jitter=0.6)
 
 
+@pytest.mark.parametrize("code", [*CODES, cells.gaussian_threshold, cells.top_hat])
+def test_each_cell_may_have_its_own_sigma(code):
+    positions, centres, sigma = box(5, 20).reshape(4, 5, 2), box(6, 3), [0.1, 0.3, 0.7]
+    mixed = code(positions, centres, sigma_m=sigma)
+    alike = code(positions, centres, sigma_m=[0.3] * 3)
+    np.testing.assert_allclose(alike, code(positions, centres, sigma_m=0.3), atol=1e-6)
+    if code in (cells.softmax_gaussian, cells.softmax_surround):
+        d_sq = cdist(positions.reshape(-1, 2), centres, "sqeuclidean") / np.square(sigma)
+        expected = reference(code, d_sq, 1.0).reshape(4, 5, 3)
+    else:
+        each = [code(positions, centres[[k]], sigma_m=sigma[k]) for k in range(3)]
+        expected = np.concatenate(each, axis=-1)
+    np.testing.assert_allclose(mixed, expected, atol=1e-5)
+    for wrong, sentence in (
+        ([0.1, 0.2], r"each of the 3 cells, but has the shape \(2,\)"),
+        ([0.1, np.nan, 0.2], "must be positive, but is nan"),
+        ([0.1, np.inf, 0.2], "must be finite"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            code(positions, centres, sigma_m=wrong)
+
+
+def test_sigma_can_be_learned():
+    slope = jax.grad(lambda s: jnp.sum(cells.gaussian([[0.1, 0]], [[0, 0], [1, 0]], sigma_m=s)))
+    assert float(slope(0.1)) == pytest.approx(np.exp(-0.5) / 0.1, rel=1e-4)
+
+
+def test_distances_on_a_rectangular_torus_are_those_of_the_nearest_image():
+    distance_sq = cells.periodic_sq((1.0, 0.5))
+    worked = distance_sq([[0.45, 0.2]], [[-0.45, -0.2], [0.0, 0.2]])
+    np.testing.assert_allclose(worked, [[0.02, 0.2025]], atol=1e-6)
+    x, c = np.array([[2.0, 0.5]]) * box(2, 30, 1.0), np.array([[2.0, 0.5]]) * box(3, 20, 1.0)
+    images = [cdist(x, c + np.array([2.0 * i, 0.5 * j])) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+    found = cells.periodic_sq(np.array([2.0, 0.5]))(x, c)
+    np.testing.assert_allclose(found, np.min(images, axis=0) ** 2, atol=1e-5)
+    with pytest.raises(ValueError, match="does not fit positions of 1 dimensions"):
+        distance_sq([[0.1]], [[0.2]])
+    with pytest.raises(ValueError, match="width_m must be positive"):
+        cells.periodic_sq((1.0, 0.0))
+    code = cells.angles_code([[0.5, 0.5]], width_m=(2.0, 1.0))
+    np.testing.assert_allclose(code, [[0, -1, 1, 0]], atol=1e-6)
+
+
+def test_lists_are_accepted_where_arrays_are():
+    head, grid = [[1, 0], [0, 1]], cells.Grid([1.0], [0.0], [[0.0, 0.0]])
+    tuning = cells.VectorTuning([0.1], [0.1], [0.0], [0.5])
+    places, centres = [[0, 0], [1, 1]], [[0.5, 0], [1, 0], [0, 1]]
+    listed = {
+        "one_hot": lambda f: cells.one_hot(f(places), f(centres)),
+        "rectified": lambda f: cells.rectified_cosines(f(places), cells.Grid(*map(f, grid))),
+        "shifted": lambda f: cells.shifted_cosines(f(places), cells.Grid(*map(f, grid))),
+        "heads": lambda f: cells.head_direction_cells(f(head), preferred=f([0]), spread=f([0.5])),
+        "velocity": lambda f: cells.velocity_cells(
+            f(head), preferred=f([0]), spread=f([0.5]), scale_mps=0.1
+        ),
+        "objects": lambda f: cells.object_vector_cells(
+            f(places),
+            f(centres),
+            cells.VectorTuning(*map(f, tuning)),
+            head_direction=f(head),
+            sees=f([[1], [0], [1]]),
+        ),
+        "angles": lambda f: cells.angles_code(f(places), width_m=2.0),
+        "directions": lambda f: cells.head_direction_code(f([0, 1]), f([0, 1, 2]), kappa=1.0),
+        "walls": lambda f: visibility.boundary_vector_cells(
+            f(places), cells.VectorTuning(*map(f, tuning)), environment=ROOM
+        ),
+        "geodesic": lambda f: visibility.geodesic_sq(ROOM)(f(places), f(centres)),
+        "sight": lambda f: visibility.line_of_sight_sq(ROOM)(f(places), f(centres)),
+        "inside": lambda f: arena.contains(ROOM, f(places)),
+        "wrap": lambda f: arena.wrap(f([0, 1, 2]), 0.0, 1.5),
+        "along": lambda f: arena.along(f(places), motion=arena.motion()).velocity,
+    }
+    for name, values in listed.items():
+        expected = values(lambda x: jnp.array(x, jnp.float32))
+        np.testing.assert_array_equal(values(lambda x: x), expected, err_msg=name)
+
+
+def test_an_unknown_position_has_no_rates():
+    lost = jnp.array([jnp.nan, 0.5])
+    for code in (*CODES, cells.gaussian_threshold, cells.top_hat):
+        assert np.isnan(code(lost, jnp.zeros((3, 2)), sigma_m=0.1)).all()
+    assert np.isnan(cells.one_hot(lost, jnp.zeros((3, 2)))).all()
+    tuning = cells.VectorTuning(*(jnp.full(2, x) for x in (0.1, 0.1, 0.5, 0.5)))
+    assert np.isnan(visibility.boundary_vector_cells(lost, tuning, environment=ROOM)).all()
+
+
 def test_periodic_distances_on_a_ring():
     distance_sq = cells.periodic_sq(1.0)
     actual = distance_sq(jnp.array([[0.45]]), jnp.array([[-0.45], [0.0], [0.4]]))

@@ -45,6 +45,20 @@ def rollouts(env, policy, *, count, num_steps):
     return run(jax.random.key(0))
 
 
+def test_goals_that_leave_no_place_and_drifts_that_diverge_are_refused():
+    corner = float(np.sqrt(0.5))
+    for radius_m in (corner + 1e-6, corner - 1e-4):  # no place at all, and almost none
+        with pytest.raises(ValueError, match="leaves no place to start from"):
+            GOAL(radius_m=radius_m)
+    with pytest.raises(ValueError, match="leaves no place to start from"):
+        envs.arena_with_goal(
+            environment=arena.track(1.0), motion=arena.motion(), goal=(0.5,), radius_m=0.4999
+        )
+    with pytest.raises(ValueError, match="drift_ratio must be below twice"):
+        GOAL(drift_ratio=14.0)
+    assert np.isnan(envs.quadrant_reward([[np.nan, 1.0], [0.0, np.nan]])).all()
+
+
 def test_an_animal_that_is_driven_to_the_goal_gets_there_and_stays():
     env = GOAL(held_steps=2)
     start, (state, reward, terminal) = rollouts(

@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse.csgraph
 import shapely
 
-from hfjax import arena, visibility
+from hfjax import arena, cells, visibility
 from tests.test_cells import MAZE, ROOM, places_in
 
 
@@ -125,6 +125,62 @@ def test_shortest_ways_are_those_of_a_visibility_graph(environment):
     assert np.mean(expected > 1e-3 + shapely.length(lines[:50, :50])) > 0.2
     ways = jnp.sqrt(jax.jit(visibility.geodesic_sq(environment))(places, places))
     np.testing.assert_allclose(ways, expected, atol=1e-5)
+
+
+def on_a_wall(position, environment=None):
+    """Rates of cells for a wall at 0 m in the east, north, west and south."""
+    tuning = cells.VectorTuning(
+        np.zeros(4), np.full(4, 0.02), np.arange(4) * np.pi / 2, np.full(4, 0.2)
+    )
+    environment = environment or arena.box(1.0)
+    return visibility.boundary_vector_cells(position, tuning, environment=environment)
+
+
+def test_boundary_vector_cells_see_the_wall_under_the_animal():
+    """On a wall as a hair in front of it, where half of the rays meet it at once."""
+    for turns in (1, -1):  # counter-clockwise and clockwise
+        corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])[::turns]
+        hole = np.array([[0.4, 0.4], [0.6, 0.4], [0.6, 0.6], [0.4, 0.6]])[::turns]
+        room = arena.polygon(corners, holes=[hole])
+        for place, inside in [([1, 0.5], [-1, 0]), ([0.3, 0], [0, 1]), ([0.4, 0.5], [-1, 0])]:
+            beside = on_a_wall(np.array(place) + 1e-6 * np.array(inside), room)
+            np.testing.assert_allclose(on_a_wall(place, room), beside, atol=1e-3)
+            assert beside.max() > 0.95
+            assert beside.min() < 0.05
+        corner = on_a_wall([1.0, 1.0], room)
+        np.testing.assert_allclose(corner, [1, 1, 0.5, 0.5], atol=0.05)
+    # A slanted wall, on which rounding puts a place to either side.
+    triangle = arena.polygon([[0, 0], [1, 0], [0, 0.7]])
+    share = np.linspace(0.1, 0.9, 50)[:, None]
+    rates = on_a_wall(share * [1, 0] + (1 - share) * [0, 0.7], triangle)
+    np.testing.assert_allclose(rates, np.broadcast_to(rates[:1], rates.shape), atol=1e-3)
+    assert rates[:, 1].min() > 0.9
+    # From one side of an inner wall; whichever it is.
+    across = on_a_wall([0.5, 0.5], arena.box(1.0, inner_walls=[[[0.5, 0.2], [0.5, 0.8]]]))
+    assert sorted(np.round([across[0], across[2]])) == [0, 1]
+
+
+def test_no_ray_slips_through_a_corner():
+    """From the middle of a regular polygon of 12 corners, rays at exactly its corners."""
+    angles = np.arange(12) * np.pi / 6
+    ring = arena.polygon(0.5 * np.stack([np.cos(angles), np.sin(angles)], axis=-1))
+    tuning = cells.VectorTuning(*(np.full(1, x) for x in (0.5, 0.1, 0.0, 100.0)))
+    rates = visibility.boundary_vector_cells([0, 0], tuning, environment=ring, num_angles=12)
+    np.testing.assert_allclose(rates, 1, atol=1e-4)
+
+
+@pytest.mark.parametrize("place", [[1.0, 0.5], [1.0, 1.0], [0.4, 0.7], [0.4, 0.3]])
+def test_gradients_on_walls_and_corners_are_finite(place):
+    tuning = cells.VectorTuning(*(np.full(2, x) for x in (0.1, 0.1, 0.5, 0.5)))
+    geodesic = visibility.geodesic_sq(ROOM)
+
+    def total(position):
+        code = cells.gaussian(position, [place, [0.8, 0.2]], sigma_m=0.5, distance_sq=geodesic)
+        seen = cells.object_vector_cells(position, [place], tuning)
+        walls = visibility.boundary_vector_cells(position, tuning, environment=ROOM)
+        return jnp.sum(code) + jnp.sum(seen) + jnp.sum(walls)
+
+    assert np.isfinite(jax.grad(total)(jnp.array(place))).all()
 
 
 @pytest.mark.parametrize("make", [visibility.line_of_sight_sq, visibility.geodesic_sq])

@@ -1,6 +1,6 @@
 """Where animals move, and how: environments, RatInABox's motion, other walks, recorded paths."""
 
-from hfjax.arena.agent import Agent, Motion, motion, start, step
+from hfjax.arena.agent import Agent, Motion, as_agent, check_drift, motion, start, step
 from hfjax.arena.environment import (
     Environment,
     box,
@@ -39,8 +39,10 @@ __all__ = [
     "PeriodicWalk",
     "Walk",
     "along",
+    "as_agent",
     "avoid_walls",
     "box",
+    "check_drift",
     "contains",
     "from_ratinabox",
     "motion",

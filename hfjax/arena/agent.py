@@ -2,14 +2,19 @@
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from hfjax import check
-from hfjax.arena.environment import Environment, uniform_positions
+from hfjax.arena.environment import (
+    Environment,
+    facing_walls,
+    thickness_m,
+    uniform_positions,
+)
 from hfjax.arena.periodic import wrap
 
 
@@ -102,6 +107,27 @@ class Agent(NamedTuple):
     head_direction: jax.Array
 
 
+def as_agent(agent: Agent) -> Agent:
+    """The same animal with arrays of floating-point numbers where it has lists or whole numbers."""
+    return Agent(*map(check.floats, agent))
+
+
+def check_drift(drift_ratio: float, motion: Motion) -> None:
+    """Raise ValueError for a drift that would make the velocity grow without bound, or negative.
+
+    v += dt drift_ratio / T (drift - v) overshoots by more than it corrects where dt drift_ratio is
+    above 2 T. A ratio that is traced by JAX is not checked.
+    """
+    if isinstance(drift_ratio, jax.core.Tracer):
+        return
+    check.not_negative(drift_ratio=drift_ratio)
+    if drift_ratio * motion.dt_s >= 2 * motion.speed_coherence_s:
+        raise ValueError(
+            f"drift_ratio must be below twice speed_coherence_s / dt_s "
+            f"({2 * motion.speed_coherence_s / motion.dt_s:g}), but is {drift_ratio}"
+        )
+
+
 def start(key: jax.Array, *, environment: Environment, motion: Motion) -> Agent:
     """An animal at a uniform position and with a uniform heading, at the mean speed.
 
@@ -138,19 +164,27 @@ def step(
     4. The animal moves. A step that would cross a wall becomes a bounce (`_bounce`). At the end of
        a track the animal is set back to 1 cm from it. Periodic positions are wrapped.
 
+    An animal exactly on a wall is not pushed by that wall, and moves away from it: into the
+    environment, or in front of an inner wall (`facing_walls`). The step is differentiable, bounces
+    included; which wall is met does not depend on the gradient.
+
     noise: standard normal [2] (turn, speed), in one dimension [1]. -> Agent.
-    Raises ValueError where speed_mean_mps is negative in two dimensions.
+    Raises ValueError where speed_mean_mps is negative in two dimensions, drift_ratio is negative,
+    or drift_ratio dt is at least twice the coherence time of speed: the velocity would grow without
+    bound, as it does in RatInABox.
     Source: RatInABox 1.15.3 `Agent.update`. Deviations: those of `_bounce`; and an animal that did
     not move keeps its head direction, where RatInABox draws one at random.
     """
+    agent, noise = as_agent(agent), check.floats(noise)
     rotation = agent.rotational_velocity
     if environment.num_dims == 1:
         velocity = _random_velocity(agent.velocity, noise, motion)
     else:
         velocity, rotation = _turned_velocity(agent.velocity, rotation, noise, motion)
     if drift_velocity is not None:
+        check_drift(drift_ratio, motion)
         rate = drift_ratio * motion.dt_s / motion.speed_coherence_s
-        velocity += rate * (drift_velocity - velocity)
+        velocity += rate * (check.floats(drift_velocity) - velocity)
     position, velocity = _move(agent.position, velocity, environment, motion)
     measured = (position - agent.position) / motion.dt_s
     head = turn_head(agent.head_direction, measured, motion)
@@ -232,7 +266,8 @@ def _move(
     if environment.num_dims == 1 and not environment.periodic:
         low, high = environment.extent[0]
         outside = (position < low) | (position > high)
-        position = jnp.where(outside, jnp.clip(position, low + 0.01, high - 0.01), position)
+        back = min(0.01, (high - low) / 2)
+        position = jnp.where(outside, jnp.clip(position, low + back, high - back), position)
     return position, velocity
 
 
@@ -270,26 +305,34 @@ def _wall_forces(
     acceleration = 3 (1 - t)^2 v^2 / d^2 (d - x) n, a spring that turns the animal back;
     shift = 6 t^2 v (1 - sqrt(1 - (d - x)^2 / d^2)) n, of the position alone,
     so that the animal continues along the wall. In a periodic environment walls do not act across
-    the periodic boundary.
-    Source: RatInABox `Agent._wall_velocity_update`.
+    the periodic boundary. At x = 0 there is no normal, and n is 0.
+    Source: RatInABox `Agent._wall_velocity_update`, which moves the animal at random by 1e-6 m, so
+    that a wall under it pushes it to either side.
     """
     d, v = motion.wall_distance_m, motion.wall_strength * motion.speed_mean_mps
     acceleration = [jnp.zeros_like(position[0])] * 2
     shift = list(acceleration)
     for corner, end in walls:
-        side = end - corner
-        offset = position[0] - corner[0], position[1] - corner[1]
-        along = (offset[0] * side[0] + offset[1] * side[1]) / (side @ side)
-        along = jnp.clip(along, 0, 1)
-        away = offset[0] - along * side[0], offset[1] - along * side[1]
-        distance_sq = away[0] ** 2 + away[1] ** 2
-        per_distance = jax.lax.rsqrt(jnp.maximum(distance_sq, 1e-30))
-        near = jnp.maximum(d - distance_sq * per_distance, 0) / d
-        spring = v**2 / d * near * per_distance
-        belt = v * (1 - jnp.sqrt(1 - near**2)) * per_distance
+        length = np.linalg.norm(end - corner)
+        tx, ty = (end - corner) / length
+        x, y = position[0] - corner[0], position[1] - corner[1]
+        along, across = tx * x + ty * y, ty * x - tx * y
+        beyond = jnp.where(along > length, along - length, jnp.where(along < 0, along, 0))
+        # Beside the wall the normal is constant; only beyond an end does it turn with the animal.
+        beside = beyond == 0
+        distance_sq = across**2 + beyond**2
+        per_distance = jax.lax.rsqrt(jnp.where(distance_sq < 1e-24, 1, distance_sq))
+        distance = jnp.where(beside, jnp.abs(across), distance_sq * per_distance)
+        across_share = jnp.where(beside, jnp.sign(across), across * per_distance)
+        beyond_share = beyond * per_distance
+        normal = tx * beyond_share + ty * across_share, ty * beyond_share - tx * across_share
+        near = jnp.maximum(d - distance, 0) / d
+        spring = v**2 / d * near
+        # Rounding can lift `near` above 1, and the slope of the root at 0 is infinite.
+        belt = v * (1 - jnp.sqrt(jnp.maximum(1 - near**2, 1e-16)))
         for axis in (0, 1):
-            acceleration[axis] = acceleration[axis] + spring * away[axis]
-            shift[axis] = shift[axis] + belt * away[axis]
+            acceleration[axis] = acceleration[axis] + spring * normal[axis]
+            shift[axis] = shift[axis] + belt * normal[axis]
     return (
         3 * (1 - motion.thigmotaxis) ** 2 * jnp.stack(acceleration),
         6 * motion.thigmotaxis**2 * jnp.stack(shift),
@@ -297,25 +340,30 @@ def _wall_forces(
 
 
 class _Barriers(NamedTuple):
-    """Walls as a step meets them, on the host: ends, tangents, lengths, and half thickness (m)."""
+    """Walls as a step meets them, on the host: ends, tangents, lengths, and half thickness (m).
+
+    An animal in a side of a polygon, up to half its thickness, is in front of it. In an inner wall
+    it is where it is: `behind` (m) is how far behind the wall it can be and still count as before.
+    """
 
     walls: np.ndarray  # [wall, end, 2]
     tangents: np.ndarray  # [wall, 2]
     lengths: np.ndarray  # [wall]
+    behind: np.ndarray  # [wall]
     thickness: float
 
 
 def _barriers(environment: Environment) -> _Barriers:
     """All walls that a step can cross; in a periodic environment also their images."""
-    walls = environment.walls
+    walls, one_sided = facing_walls(environment)
     if environment.periodic:
         around = np.meshgrid(*[(0, low - high, high - low) for low, high in environment.extent])
         walls = walls + np.stack(around, axis=-1).reshape(-1, 1, 1, 2)
-        walls = walls.reshape(-1, 2, 2)
+        walls, one_sided = walls.reshape(-1, 2, 2), np.tile(one_sided, 9)
     lengths = np.linalg.norm(walls[:, 1] - walls[:, 0], axis=-1)
     tangents = (walls[:, 1] - walls[:, 0]) / lengths[:, None]
-    thickness = 1e-6 * max(high - low for low, high in environment.extent)
-    return _Barriers(walls, tangents, lengths, thickness)
+    thickness = thickness_m(environment)
+    return _Barriers(walls, tangents, lengths, np.where(one_sided, thickness, 0), thickness)
 
 
 def _first_crossed(
@@ -328,7 +376,7 @@ def _first_crossed(
         (x, y), (tx, ty) = barriers.walls[k, 0], barriers.tangents[k]
         side_before = ty * (before[0] - x) - tx * (before[1] - y)
         side_after = ty * (after[0] - x) - tx * (after[1] - y)
-        flip = jnp.where(side_before < 0, -1, 1)
+        flip = jnp.where(side_before < -barriers.behind[k], -1, 1)
         a, b = flip * side_before, flip * side_after
         reach = jnp.clip(a / jnp.where(a - b > 0, a - b, 1), 0, 1)
         along_before = tx * (before[0] - x) + ty * (before[1] - y)
@@ -377,9 +425,58 @@ def _bounce(
     RatInABox lets through. After ten bounces in one step the animal stays where it was.
     """
     barriers = _barriers(environment)
-    bounce = jax.lax.while_loop(
+
+    @jax.custom_jvp
+    def bounced(
+        before: jax.Array, position: jax.Array, velocity: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        end = _bounces(before, position, velocity, barriers, motion)
+        return end.position, end.velocity
+
+    @bounced.defjvp
+    def slopes(primals: Any, tangents: Any) -> Any:
+        before, position, velocity = primals
+        end = _bounces(before, position, velocity, barriers, motion)
+        return (end.position, end.velocity), _bounce_slopes(end, velocity, tangents, motion)
+
+    return bounced(before, position, velocity)
+
+
+def _bounces(
+    before: jax.Array,
+    position: jax.Array,
+    velocity: jax.Array,
+    barriers: _Barriers,
+    motion: Motion,
+) -> _Bounce:
+    """The end of a step after all its bounces."""
+    return jax.lax.while_loop(
         lambda bounce: bounce.crossed & (bounce.num_bounces < 11),
         functools.partial(_reflect, before=before, barriers=barriers, motion=motion),
         _Bounce(position, velocity, *_first_crossed(before, position, barriers), jnp.int32(0)),
     )
-    return bounce.position, bounce.velocity
+
+
+def _bounce_slopes(
+    end: _Bounce,
+    velocity: jax.Array,
+    tangents: tuple[jax.Array, jax.Array, jax.Array],
+    motion: Motion,
+) -> tuple[jax.Array, jax.Array]:
+    """Tangents [2] of position and velocity after n bounces, from those of `bounced`'s arguments.
+
+    The bounces are a rotation or a reflection R with determinant (-1)^n, at a constant speed c:
+    v' = c R v / |v|. So only the part of dv across v counts, and
+    dv' = c det(R) (dv . v_perp) v'_perp / |v|, with unit vectors v_perp and v'_perp a quarter turn
+    to the left of v and of v'.
+    """
+    d_before, d_position, d_velocity = tangents
+    speed_sq = jnp.sum(velocity**2)
+    per_speed = jax.lax.rsqrt(jnp.where(speed_sq > 0, speed_sq, 1))
+    turn = jnp.where(end.num_bounces % 2 == 1, -1, 1) * 0.5 * abs(motion.speed_mean_mps)
+    across = d_velocity[1] * velocity[0] - d_velocity[0] * velocity[1]
+    x, y = unit_vector(end.velocity)
+    slope = (turn * across * per_speed**2) * jnp.stack([-y, x])
+    slope = jnp.where(end.num_bounces > 0, slope, d_velocity)
+    moved = d_before + jnp.where(end.num_bounces < 11, motion.dt_s, 0) * slope
+    return jnp.where(end.num_bounces > 0, moved, d_position), slope

@@ -46,27 +46,69 @@ def edges(corners: np.ndarray) -> np.ndarray:
     return np.stack([np.roll(corners, -1, axis=0), corners], axis=1)
 
 
+class FacingWalls(NamedTuple):
+    """Walls and the side from which they are met.
+
+    walls [wall, end, 2] (m), in the order of `Environment.walls`. An animal at p is in front of a
+    wall where the cross product (p - first end) x (second end - first end) is positive.
+    one_sided [wall]: the sides of the boundary and of holes have their front towards free space,
+    and nothing behind.
+    """
+
+    walls: np.ndarray
+    one_sided: np.ndarray
+
+
+def facing_walls(environment: Environment) -> FacingWalls:
+    """All walls, with the ends of polygons' sides in the order that `FacingWalls` asks for."""
+    outer = [] if environment.periodic else [_facing(environment.boundary, inwards=True)]
+    holes = [_facing(hole, inwards=False) for hole in environment.holes]
+    walls = np.concatenate([*outer, environment.inner_walls, *holes]).reshape(-1, 2, 2)
+    counts = sum(map(len, outer)), len(environment.inner_walls), sum(map(len, holes))
+    return FacingWalls(walls, np.repeat([True, False, True], counts))
+
+
+def _facing(corners: np.ndarray, *, inwards: bool) -> np.ndarray:
+    """The sides [side, end, 2] of a polygon [corner, 2], with their fronts inwards or outwards."""
+    sides = edges(corners)
+    return sides if shapely.LinearRing(corners).is_ccw == inwards else sides[:, ::-1]
+
+
+# Corners that are nearer to each other than this share of the extent are one corner.
+SAME_CORNER = 1e-9
+# Half the thickness of a wall, as a share of the extent.
+THICKNESS = 1e-6
+
+
+def thickness_m(environment: Environment) -> float:
+    """Half the thickness of the walls, with which rounding of float32 opens no corner."""
+    return THICKNESS * max(high - low for low, high in environment.extent)
+
+
 def polygon(
     corners: Any, *, inner_walls: Any = (), holes: Sequence[Any] = (), periodic: bool = False
 ) -> Environment:
     """An environment with a polygonal boundary, inner walls, and holes.
 
     corners [corner, 2] (m), inner_walls [wall, end, 2] (m), holes: sequence of [corner, 2] (m).
+    An outline may be closed (its first corner once more at the end) or repeat a corner: sides
+    shorter than a billionth of the extent are dropped.
     Raises ValueError where a coordinate is not finite; a polygon crosses itself or has no area; a
-    wall or a hole lies outside (a wall may, by a billionth of the extent, for rounding); a wall has
-    no length; holes overlap or share a side; or a periodic boundary is not an axis-aligned
+    wall or a hole lies outside (a wall may, by a billionth of the extent, for rounding); a wall is
+    shorter than that; holes overlap or share a side; or a periodic boundary is not an axis-aligned
     rectangle.
     Source: RatInABox `Environment`.
     """
     outline = _outline(corners, "the boundary")
-    walls = np.asarray(inner_walls, float).reshape(-1, 2, 2)
+    walls = _wall_ends(inner_walls)
     space = shapely.Polygon(outline)
     low, high = outline.min(axis=0), outline.max(axis=0)
-    within = space.buffer(1e-9 * (high - low).max())
+    tolerance = SAME_CORNER * (high - low).max()
+    within = space.buffer(tolerance)
     for wall in walls:
         if not (np.isfinite(wall).all() and within.covers(shapely.LineString(wall))):
             raise ValueError(f"the wall {wall.tolist()} is not inside the environment")
-        if np.array_equal(*wall):
+        if np.linalg.norm(wall[1] - wall[0]) <= tolerance:
             raise ValueError(f"the wall {wall.tolist()} has no length")
     cut = tuple(_outline(hole, "a hole") for hole in holes)
     for hole in cut:
@@ -81,13 +123,35 @@ def polygon(
 
 
 def _outline(corners: Any, name: str) -> np.ndarray:
-    """The corners [corner, 2] of a valid polygon; `name` is for the message of a ValueError."""
-    outline = np.asarray(corners, float)
+    """The different corners [corner, 2] of a valid polygon; `name` is for the ValueError."""
+    outline = _array(corners)
     if outline.ndim != 2 or outline.shape[1] != 2 or len(outline) < 3:
         raise ValueError(f"{name} must be at least three corners (x, y), but is {corners}")
-    if not (np.isfinite(outline).all() and shapely.Polygon(outline).is_valid):
+    if not np.isfinite(outline).all():
+        raise ValueError(f"{name} must have finite corners, but is {outline.tolist()}")
+    to_next = np.abs(outline - np.roll(outline, -1, axis=0)).max(axis=-1)
+    outline = outline[to_next > SAME_CORNER * np.ptp(outline, axis=0).max()]
+    if len(outline) < 3:
+        raise ValueError(f"{name} must be at least three different corners, but is {corners}")
+    if not shapely.Polygon(outline).is_valid:
         raise ValueError(f"{name} must not cross itself or be flat, but is {outline.tolist()}")
     return outline
+
+
+def _wall_ends(walls: Any) -> np.ndarray:
+    """Walls as [wall, end, 2]; one wall [end, 2] is accepted."""
+    ends = _array(walls)
+    if ends.size and (ends.ndim not in (2, 3) or ends.shape[-2:] != (2, 2)):
+        raise ValueError(f"inner_walls must be pairs of points [wall, end, 2], but is {walls}")
+    return ends.reshape(-1, 2, 2)
+
+
+def _array(values: Any) -> np.ndarray:
+    """An array of numbers; no dimension where that cannot be."""
+    try:
+        return np.asarray(values, float)
+    except (TypeError, ValueError):
+        return np.asarray(np.nan)
 
 
 def box(
@@ -183,14 +247,35 @@ def to_ratinabox(environment: Environment) -> Any:
 
 
 def contains(environment: Environment, positions: jax.Array) -> jax.Array:
-    """Whether positions are inside the environment and in no hole: [..., dim] (m) -> [...] bool."""
+    """Whether positions are inside the environment and in no hole: [..., dim] (m) -> [...] bool.
+
+    Positions on the boundary and on the sides of holes are inside, to half the thickness of a wall
+    (a millionth of the extent). NaN is not.
+    """
+    positions = check.floats(positions)
     if environment.num_dims == 1:
         low, high = environment.extent[0]
         return (positions[..., 0] >= low) & (positions[..., 0] <= high)
     allowed = _inside(environment.boundary, positions)
     for hole in environment.holes:
         allowed &= ~_inside(hole, positions)
+    for outline in (environment.boundary, *environment.holes):
+        allowed |= _on_a_side(outline, positions, thickness_m(environment))
     return allowed
+
+
+def _on_a_side(corners: np.ndarray, positions: jax.Array, within_m: float) -> jax.Array:
+    """Whether positions [..., 2] are this near to a side of a polygon [corner, 2] -> [...] bool."""
+    near = jnp.zeros(positions.shape[:-1], bool)
+    for corner, end in edges(corners):
+        side = end - corner
+        length = np.linalg.norm(side)
+        tx, ty = map(float, side / length)
+        x, y = positions[..., 0] - float(corner[0]), positions[..., 1] - float(corner[1])
+        along = tx * x + ty * y
+        beyond = along - jnp.clip(along, 0, float(length))
+        near |= beyond**2 + (tx * y - ty * x) ** 2 <= within_m**2
+    return near
 
 
 def _inside(corners: np.ndarray, positions: jax.Array) -> jax.Array:

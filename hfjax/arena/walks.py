@@ -10,7 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from hfjax import check
-from hfjax.arena.agent import Agent, Motion, start, step, turn_head, unit_vector
+from hfjax.arena.agent import (
+    Agent,
+    Motion,
+    as_agent,
+    check_drift,
+    start,
+    step,
+    turn_head,
+    unit_vector,
+)
 from hfjax.arena.environment import Environment, uniform_positions
 from hfjax.arena.periodic import wrap, wrap_angle
 
@@ -56,6 +65,7 @@ def avoid_walls(
     `avoid_wall`. As there, the animal can leave the box by a long step (the wall then counts as
     near), and a heading exactly along the normal is not turned.
     """
+    position, heading = check.floats(position), check.floats(heading)
     # Walls in the order east, north, west, south: the outward normal of wall k points to k pi/2.
     to_wall = jnp.concatenate([width_m / 2 - position, width_m / 2 + position], axis=-1)
     normal = jnp.argmin(to_wall, axis=-1).astype(heading.dtype) * (jnp.pi / 2)
@@ -73,6 +83,7 @@ def wrap_around(
     Shapes as in `avoid_walls`. border_m is not used.
     """
     del border_m
+    heading = check.floats(heading)
     wrapped = wrap(position, -width_m / 2, width_m / 2)
     return wrapped, jnp.zeros_like(heading), jnp.ones_like(heading)
 
@@ -213,6 +224,7 @@ def periodic_walk(
         raise ValueError(f"speed_mean_mps must be a finite number, but is {speed_mean_mps}")
     if dt_s > coherence_s:
         raise ValueError(f"dt_s ({dt_s}) must not be above coherence_s ({coherence_s})")
+    walk = PeriodicWalk(*map(check.floats, walk))
     kappa = dt_s / coherence_s
     noise = (
         speed_std_mps
@@ -252,9 +264,12 @@ def walk(
     """num_steps of `step` -> (the animal after the last, the animal after each [time, ...]).
 
     drift: the velocity to drift to, such as `towards`; without it the walk is random.
-    Raises ValueError where num_steps is below 1.
+    Raises ValueError where num_steps is below 1, and as `step` does.
     """
     check.at_least(1, num_steps=num_steps)
+    if drift is not None:
+        check_drift(drift_ratio, motion)
+    agent = as_agent(agent)
     noise = jax.random.normal(key, (num_steps, environment.num_dims))
 
     def move(agent: Agent, noise: jax.Array) -> tuple[Agent, Agent]:
@@ -274,14 +289,14 @@ def walk(
 def towards(goal: Any, *, speed_mps: float) -> Drift:
     """A drift for `walk`: straight to a goal [dim] (m) at a constant speed, regardless of walls.
 
+    At the goal itself the drift is 0.
     Raises ValueError where speed_mps is not positive.
     """
     check.positive(speed_mps=speed_mps)
 
     def drift(agent: Agent, /) -> jax.Array:
-        offset = jnp.asarray(goal, agent.position.dtype) - agent.position
-        distance = jnp.linalg.norm(offset)
-        return speed_mps * offset / jnp.where(distance > 0, distance, 1)
+        position = check.floats(agent.position)
+        return speed_mps * unit_vector(check.floats(goal).astype(position.dtype) - position)
 
     return drift
 
@@ -335,8 +350,11 @@ def along(positions: jax.Array, *, motion: Motion, environment: Environment | No
     Source: RatInABox `Agent.import_trajectory`. Deviations: positions must be dt apart already
     (`resample_trajectory`); RatInABox interpolates by splines, which leave the environment, and
     imports into solid boundaries only.
+    Raises ValueError where there are fewer than two positions.
     """
+    positions = check.floats(positions)
     chex.assert_rank(positions, 2)
+    check.at_least(2, positions=len(positions))
     steps = positions[1:] - positions[:-1]
     if environment is not None and environment.periodic:
         widths = jnp.asarray([[high - low for low, high in environment.extent]], steps.dtype)

@@ -140,7 +140,8 @@ def test_an_animal_on_a_wall_or_a_corner_moves_away_and_has_gradients(name):
     for gradient in (jax.grad, jax.jacfwd):
         slopes = quick_jit(jax.vmap(gradient(moved, (0, 1))))(positions, velocities)
         assert all(np.isfinite(x).all() for x in slopes)
-        assert np.abs(slopes[0]).max() < 1e3
+        # Beyond the end of a wall the normal turns by 1 / distance.
+        assert np.abs(slopes[0]).max() < 1e6
 
 
 def test_lists_and_whole_numbers_are_positions_too():
@@ -173,7 +174,7 @@ def test_gradients_of_a_step_are_differences_also_of_a_bounce(position, angle):
         expected = np.stack(differences, axis=1)
         assert np.abs(expected).max() > 0.5
         for jacobian in (jax.jacrev, jax.jacfwd):
-            np.testing.assert_allclose(jacobian(step)(x), expected, atol=1e-4)
+            np.testing.assert_allclose(jacobian(step)(x), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_drift_that_would_diverge_is_refused():

@@ -313,26 +313,22 @@ def _wall_forces(
     acceleration = [jnp.zeros_like(position[0])] * 2
     shift = list(acceleration)
     for corner, end in walls:
-        length = np.linalg.norm(end - corner)
-        tx, ty = (end - corner) / length
-        x, y = position[0] - corner[0], position[1] - corner[1]
-        along, across = tx * x + ty * y, ty * x - tx * y
-        beyond = jnp.where(along > length, along - length, jnp.where(along < 0, along, 0))
-        # Beside the wall the normal is constant; only beyond an end does it turn with the animal.
-        beside = beyond == 0
-        distance_sq = across**2 + beyond**2
-        per_distance = jax.lax.rsqrt(jnp.where(distance_sq < 1e-24, 1, distance_sq))
-        distance = jnp.where(beside, jnp.abs(across), distance_sq * per_distance)
-        across_share = jnp.where(beside, jnp.sign(across), across * per_distance)
-        beyond_share = beyond * per_distance
-        normal = tx * beyond_share + ty * across_share, ty * beyond_share - tx * across_share
-        near = jnp.maximum(d - distance, 0) / d
-        spring = v**2 / d * near
+        side = end - corner
+        offset = position[0] - corner[0], position[1] - corner[1]
+        along = (offset[0] * side[0] + offset[1] * side[1]) / (side @ side)
+        # Not `clip`: at an end it would take half of the slope.
+        along = jnp.where(along > 1, 1, jnp.where(along < 0, 0, along))
+        away = offset[0] - along * side[0], offset[1] - along * side[1]
+        distance_sq = away[0] ** 2 + away[1] ** 2
+        touches = distance_sq < 1e-24
+        per_distance = jax.lax.rsqrt(jnp.where(touches, 1, distance_sq))
+        near = jnp.maximum(d - distance_sq * per_distance, 0) / d
+        spring = v**2 / d * near * per_distance
         # Rounding can lift `near` above 1, and the slope of the root at 0 is infinite.
-        belt = v * (1 - jnp.sqrt(jnp.maximum(1 - near**2, 1e-16)))
+        belt = v * (1 - jnp.sqrt(jnp.maximum(1 - near**2, 1e-16))) * per_distance
         for axis in (0, 1):
-            acceleration[axis] = acceleration[axis] + spring * normal[axis]
-            shift[axis] = shift[axis] + belt * normal[axis]
+            acceleration[axis] = acceleration[axis] + spring * away[axis]
+            shift[axis] = shift[axis] + belt * away[axis]
     return (
         3 * (1 - motion.thigmotaxis) ** 2 * jnp.stack(acceleration),
         6 * motion.thigmotaxis**2 * jnp.stack(shift),

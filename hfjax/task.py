@@ -57,7 +57,10 @@ class Evaluate(Protocol):
     """(state, data, key) -> (scalars, readout)."""
 
     def __call__(self, state: Any, data: Any, key: jax.Array, /) -> tuple[Scalars, Readout]:
-        """The numbers of an evaluation, and the arrays from which its figures are drawn."""
+        """The numbers of an evaluation, and the arrays from which its figures are drawn.
+
+        A number that does not exist is `missing.MISSING`, and NaN once it is on the host.
+        """
 
 
 class Figures(Protocol):

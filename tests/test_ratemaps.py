@@ -108,6 +108,62 @@ def test_rate_maps_equal_scipy_and_stream():
     assert np.sum(sums.occupancy) == inside.sum()
 
 
+def test_sums_stay_exact_over_long_recordings():
+    """Plain sums in float32 give 0.1088 after 1e7 samples, and a count that stops at 2^24."""
+    corner = ((0.0, 1.0), (0.0, 1.0))
+    add = jit(ratemaps.add_samples, extent=corner)
+    mean_maps = jit(ratemaps.mean_maps)
+    rng = np.random.default_rng(0)
+    positions = np.full((50_000, 2), 0.2, np.float32)
+    activity = np.stack([np.full(50_000, 0.1), rng.gamma(0.1, size=50_000)], 1).astype(np.float32)
+    exact = activity.astype(np.float64).mean(axis=0)
+    once = add(ratemaps.rate_map_sums(num_units=2, num_bins=2), positions, activity)
+    np.testing.assert_allclose(mean_maps(once)[:, 0, 0], exact, rtol=5e-7)
+    # The sums after 1e7 samples, 1e8 samples, and at the end of float32's whole numbers.
+    for num_before in (10_000_000, 100_000_000, 2**24):
+        total = exact * num_before
+        total = total.astype(np.float32), (total - total.astype(np.float32)).astype(np.float32)
+        sums = ratemaps.RateMapSums(
+            once.occupancy // 50_000 * num_before,
+            *(np.zeros((2, 2, 2), np.float32) + x for x in total),
+        )
+        for _ in range(3):
+            sums = add(sums, positions, activity)
+        assert sums.occupancy[0, 0] == num_before + 150_000
+        np.testing.assert_allclose(mean_maps(sums)[:, 0, 0], exact, rtol=5e-7)
+        alone = add(sums, positions[:1], activity[:1])
+        assert alone.occupancy[0, 0] == sums.occupancy[0, 0] + 1
+        gained = (alone.activity - sums.activity).astype(np.float64) + (alone.lost - sums.lost)
+        np.testing.assert_allclose(gained[0, 0], activity[0], atol=1e-5)
+
+
+def test_a_million_samples_in_one_bin_and_in_one_direction():
+    """Plain sums are 1 % off."""
+    num = 1_000_000
+    some = {"num_bins": 2, "extent": ((0.0, 1.0), (0.0, 1.0))}
+    ones, tenths = np.full((num, 2), 0.2, np.float32), np.full((num, 1), 0.1, np.float32)
+    mean = jit(ratemaps.rate_maps, **some)(ones, tenths)[0, 0, 0]
+    np.testing.assert_allclose(mean, 0.1, rtol=5e-7)
+    mean = jit(ratemaps.head_direction_curves, num_bins=3)(ones[:, 0], tenths)[0, 0]
+    np.testing.assert_allclose(mean, 0.1, rtol=5e-7)
+
+
+@pytest.mark.parametrize("num_samples", [1, 33, 40_000])
+def test_sums_by_bin_of_any_number_of_samples(num_samples):
+    rng = np.random.default_rng(num_samples)
+    positions = rng.choice(
+        [0.1, 0.3, 0.35, 0.8, 1.5], (num_samples, 2), p=[0.7, 0.1, 0.05, 0.05, 0.1]
+    )
+    activity = rng.normal(size=(num_samples, 3)) + np.array([[0, 1, 100]])
+    activity[0, 1] = np.inf
+    extent = ((0.0, 1.0), (0.0, 1.0))
+    maps = jit(ratemaps.rate_maps, num_bins=4, extent=extent)(positions, np.float32(activity))
+    expected = scipy.stats.binned_statistic_2d(*positions.T, activity.T, bins=4, range=extent)[0]
+    np.testing.assert_array_equal(np.isfinite(maps), np.isfinite(expected))
+    known = np.isfinite(expected)
+    np.testing.assert_allclose(maps[known], expected[known], rtol=1e-6, atol=1e-6)
+
+
 def test_smooth_against_scipy_and_with_gaps():
     maps = stacked_maps(20)
     visited = np.isfinite(maps)
@@ -509,6 +565,69 @@ def test_head_direction_length():
     by_hand = jit(ratemaps.head_direction_length)(np.array([[1.0, 0, 0, 0], [1, 0, np.nan, 1]]))
     np.testing.assert_allclose(by_hand.length, [1, np.sqrt(0.5)], atol=1e-6)
     np.testing.assert_allclose(by_hand.direction, [np.pi / 4, 0], atol=1e-6)
+
+
+# --- Bins that are not finite ---
+
+
+SETTINGS = {
+    "grid_scores": {},
+    "moser_grid_scores": {},
+    "spacing_orientation": {"bin_width_m": 0.1},
+    "plane_waves": {"bin_width_m": 0.1},
+    "border_scores": {"bin_width_m": 0.1},
+    "autocorrelograms": {},
+    "masked_autocorrelograms": {},
+    "smooth": {"sigma_bins": 1.0},
+    "grid_phases": {"spacing": 0.7, "orientation": 0.4, "extent": EXTENT},
+}
+
+
+@pytest.mark.parametrize("name", list(SETTINGS))
+def test_every_bin_that_is_not_finite_counts_as_unvisited(name):
+    maps = np.maximum(grid_map(spacing=0.7, orientation=0.4, phase=(0.2, 0.7), n=16), 0)
+    maps = np.stack([maps] * 3).astype(np.float32)
+    maps[:, 3, 4], maps[:, 9, 9] = np.array([[np.nan, np.inf, -np.inf], [np.nan, -np.inf, np.nan]])
+    results = jax.tree.leaves(jit(getattr(ratemaps, name), **SETTINGS[name])(maps))
+    for values in results:
+        finite = np.isfinite(values)
+        np.testing.assert_array_equal(finite, finite[:1].repeat(3, axis=0))
+        assert finite.any()
+        values = np.where(finite, values, 0)
+        np.testing.assert_allclose(values, values[:1].repeat(3, axis=0), rtol=1e-5, atol=1e-5)
+
+
+def test_information_and_direction_leave_out_what_is_not_finite():
+    maps = np.random.default_rng(0).uniform(size=(1, 5, 5)).repeat(4, axis=0)
+    maps[:, 2, 3] = [np.nan, np.inf, -np.inf, 0.5]
+    occupancy = np.ones((5, 5))
+    information = jit(ratemaps.spatial_information)
+    first, *others = information(maps, occupancy).bits_per_spike[:3]
+    np.testing.assert_allclose(others, first, rtol=1e-6)
+    occupancy[2, 3] = np.nan
+    np.testing.assert_allclose(information(maps, occupancy).bits_per_spike, first, rtol=1e-6)
+    curves = np.array([[1.0, 2.0, mark, 4.0] for mark in (np.nan, np.inf, -np.inf)])
+    found = jit(ratemaps.head_direction_length)(curves)
+    np.testing.assert_allclose(found.length, found.length[0].repeat(3), rtol=1e-6)
+    assert np.isfinite(found.length).all()
+
+
+def test_a_constant_map_has_no_wave():
+    maps = np.stack([np.full((20, 20), value) for value in (0.7, 0.1, -1e-8, 3e7, 1 / 3)])
+    maps[2:, 3, 4] = np.nan
+    found = jit(ratemaps.plane_waves, bin_width_m=0.1)(maps.astype(np.float32))
+    np.testing.assert_array_equal(found.wavelength, np.inf)
+    assert np.isfinite(found.direction).all()
+    assert np.isfinite(found.phase).all()
+
+
+def test_phases_of_few_bins_are_numbers():
+    """Fewer visited bins than coefficients: a solution exists, and is not unique."""
+    maps = np.full((3, 20, 20), np.nan, np.float32)
+    maps[0, :2, :2] = [[1, 2], [3, 4]]
+    maps[1] = 5
+    found = jit(ratemaps.grid_phases, extent=EXTENT, spacing=0.7, orientation=0.4)(maps)
+    assert np.all((found >= 0) & (found < 1))
 
 
 # --- Impossible values ---

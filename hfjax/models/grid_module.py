@@ -132,8 +132,10 @@ def _normalised_maps(flat: jax.Array) -> tuple[jax.Array, jax.Array]:
 
     Components are of the maps before they get norm 1: a strong unit counts for more.
     """
-    mean = jnp.nanmean(flat, axis=1, keepdims=True)
-    r = jnp.where(jnp.isfinite(flat), flat - mean, 0)
+    known = jnp.isfinite(flat)
+    count = jnp.maximum(jnp.sum(known, axis=1, keepdims=True), 1)
+    mean = jnp.sum(jnp.where(known, flat, 0), axis=1, keepdims=True) / count
+    r = jnp.where(known, flat - mean, 0)
     variance = jnp.maximum(jnp.linalg.eigvalsh(r.T @ r)[::-1], 0)
     component_share = variance / jnp.maximum(jnp.sum(variance), 1e-30)
     norm = jnp.sqrt(jnp.sum(r**2, axis=1, keepdims=True))

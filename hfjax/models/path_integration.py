@@ -19,6 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from hfjax import arena, cells, check, decoders, figures, ratemaps
+from hfjax.missing import MISSING
 from hfjax.models import grid_module
 from hfjax.task import HostReadout, Metric, Readout, Scalars
 
@@ -435,7 +436,10 @@ def integrate_in_groups(
 def map_units(
     state: Any, key: jax.Array, *, integrator: Integrator, settings: EvaluationSettings
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Rate maps of all units [unit, x, y]; errors and their floors, both [walk, time] (cm)."""
+    """Rate maps of all units [unit, x, y]; errors and their floors, both [walk, time] (cm).
+
+    Bins that were never visited are MISSING.
+    """
     world, num_steps = integrator.world, settings.num_steps
     num_groups = -(-settings.num_map_walks * num_steps // POSITIONS_AT_ONCE)
     group = -(-settings.num_map_walks // num_groups)
@@ -457,7 +461,8 @@ def map_units(
         ratemaps.rate_map_sums(num_units=integrator.num_units, num_bins=settings.num_bins),
         jax.random.split(key, num_groups),
     )
-    return ratemaps.mean_maps(totals), error.reshape(-1, num_steps), floor.reshape(-1, num_steps)
+    maps = ratemaps.mean_maps(totals, unvisited=MISSING)
+    return maps, error.reshape(-1, num_steps), floor.reshape(-1, num_steps)
 
 
 def mean_errors(name: str, error_cm: jax.Array, floor_cm: jax.Array) -> Scalars:
@@ -574,7 +579,7 @@ def band_share(maps: jax.Array) -> jax.Array:
 
     1 for a sinusoidal grating with whole periods in the box, 1/3 for three such waves. Waves of
     less than about two periods do not count: they are gradients, not bands. Bins that were never
-    visited (NaN) count as the map's mean.
+    visited (not finite) count as the map's mean.
     """
     visited = jnp.isfinite(maps)
     count = jnp.maximum(jnp.sum(visited, axis=(1, 2), keepdims=True), 1)

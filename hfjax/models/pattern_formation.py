@@ -21,7 +21,8 @@ import optax
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hfjax import cells, check, figures, ratemaps
+from hfjax import cells, check, figures, missing, ratemaps
+from hfjax.missing import MISSING
 from hfjax.networks import Nonlinearity, relu
 from hfjax.task import Axis, HostReadout, Metric, Readout, Scalars, Task, logged, no_batch
 
@@ -271,7 +272,7 @@ def scale_and_orientation(maps: jax.Array, *, width_m: float) -> tuple[jax.Array
 
     With k the strongest Fourier mode other than zero, a hexagonal grid has the spacing
     2 / (sqrt(3) |k|), and its fields lie in the directions 30 degrees off k. Both are discrete, as
-    the modes of the box are. NaN for a uniform map.
+    the modes of the box are. MISSING for a uniform map.
     """
     num_maps, num_bins, _ = maps.shape
     power = jnp.abs(jnp.fft.fft2(unit_peak(maps))) ** 2
@@ -282,7 +283,7 @@ def scale_and_orientation(maps: jax.Array, *, width_m: float) -> tuple[jax.Array
     # Rounded first: k and -k are the same wave and must not give 0 and 60.
     orientation_deg = jnp.mod(jnp.round(angle_deg, 3), 60)
     varies = jnp.max(maps, axis=(1, 2)) > jnp.min(maps, axis=(1, 2))
-    return jnp.where(varies, spacing_m, jnp.nan), jnp.where(varies, orientation_deg, jnp.nan)
+    return jnp.where(varies, spacing_m, MISSING), jnp.where(varies, orientation_deg, MISSING)
 
 
 # --- The task ---
@@ -422,7 +423,7 @@ def evaluate(
     spacing_m, orientation_deg = scale_and_orientation(maps, width_m=width_m)
     scalars = dict(control.shares)
     scalars["median_grid_score"] = jnp.median(scores)
-    scalars["median_spacing_m"] = jnp.nanmedian(spacing_m)
+    scalars["median_spacing_m"] = missing.median(spacing_m)
     readout = {
         "rate_maps": maps,
         "extent_m": jnp.asarray([[-width_m / 2, width_m / 2]] * 2),

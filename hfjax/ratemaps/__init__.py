@@ -1,9 +1,10 @@
 """Rate maps of many units, and the scores of the field: grid, border, information, direction.
 
 A rate map is an array [x, y], and the maps of a population are [unit, x, y]. A bin that was never
-visited is NaN. All functions are pure, work on all units in one program, and leave `jax.jit` to the
-caller. Those with large intermediate results loop over blocks of units, so that 4096 maps of
-32 x 32 bins need little memory beyond the maps themselves.
+visited is NaN; functions take every bin that is not finite as unvisited. All functions are pure,
+work on all units in one program, and leave `jax.jit` to the caller. Those with large intermediate
+results loop over blocks of units, so that 4096 maps of 32 x 32 bins need little memory beyond the
+maps themselves.
 """
 
 from hfjax.ratemaps.autocorrelogram import autocorrelograms, masked_autocorrelograms
@@ -37,6 +38,7 @@ from hfjax.ratemaps.shuffles import (
     noise_control,
     share_metrics,
 )
+from hfjax.ratemaps.sums import BinSums, mean_by_bin, sum_by_bin
 from hfjax.ratemaps.tuning import (
     BorderScores,
     DirectionTuning,
@@ -51,6 +53,7 @@ __all__ = [
     "GRID_SCORE_THRESHOLDS",
     "RING_INNER",
     "RING_OUTER",
+    "BinSums",
     "BorderScores",
     "DirectionTuning",
     "Extent",
@@ -70,6 +73,7 @@ __all__ = [
     "head_direction_length",
     "low_pass_noise_maps",
     "masked_autocorrelograms",
+    "mean_by_bin",
     "mean_maps",
     "moser_grid_scores",
     "noise_control",
@@ -80,4 +84,5 @@ __all__ = [
     "smooth",
     "spacing_orientation",
     "spatial_information",
+    "sum_by_bin",
 ]

@@ -56,6 +56,32 @@ def square_maps(maps: jax.Array, *, min_bins: int = 1) -> jax.Array:
     return maps
 
 
+def finite_or_zero(maps: jax.Array) -> jax.Array:
+    """The values, and 0 where one is not finite: there the bin counts as unvisited."""
+    return jnp.where(jnp.isfinite(maps), maps, 0)
+
+
+def less_their_mean(maps: jax.Array) -> jax.Array:
+    """Maps [unit, x, y] less their mean over the visited bins; unvisited bins are 0.
+
+    A constant map is 0 everywhere: the rounding of its mean must not look like structure.
+    """
+    visited = jnp.isfinite(maps)
+    count = jnp.maximum(jnp.sum(visited, axis=(1, 2), keepdims=True), 1).astype(maps.dtype)
+    mean = jnp.sum(finite_or_zero(maps), axis=(1, 2), keepdims=True) / count
+    size = jnp.max(jnp.abs(finite_or_zero(maps)), axis=(1, 2), keepdims=True)
+    centred = jnp.where(visited, maps - mean, 0)
+    rounding = 8 * jnp.finfo(maps.dtype).eps * size
+    varies = jnp.max(jnp.abs(centred), axis=(1, 2), keepdims=True) > rounding
+    return jnp.where(varies, centred, 0)
+
+
+def wrapped(x: jax.Array, period: float) -> jax.Array:
+    """x modulo a period, in [0, period): a remainder that rounds up to the period is 0."""
+    remainder = jnp.mod(x, period)
+    return jnp.where(remainder >= period, 0, remainder)
+
+
 def wide_range(maps: jax.Array) -> jax.Array:
     """Maps shifted and scaled to [0, 2^50], for each unit; this does not change correlations.
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from hfjax.ratemaps.arrays import both_axes, floating_maps, over_blocks, wide_range
+from hfjax.ratemaps.arrays import both_axes, finite_or_zero, floating_maps, over_blocks, wide_range
 
 Autocorrelogram = Callable[[jax.Array], jax.Array]  # maps [unit, x, y] -> [unit, 2x-1, 2y-1]
 Kernel = Callable[[np.ndarray], np.ndarray]  # fraction of a bin [pixel] -> weights [pixel, bin]
@@ -17,8 +17,8 @@ def autocorrelograms(maps: jax.Array) -> jax.Array:
     """Spatial autocorrelogram: Pearson's correlation of a map with itself at every shift.
 
     r(d) = [<f(x) f(x+d)> - <f(x)> <f(x+d)>] / [std f(x) std f(x+d)], with averages over the bins x
-    for which both x and x + d are in the map. Unvisited (NaN) bins count as 0, as in the scorers of
-    DeepMind, Ganguli's group and opexebo; `masked_autocorrelograms` leaves them out.
+    for which both x and x + d are in the map. Unvisited bins (not finite) count as 0, as in the
+    scorers of DeepMind, Ganguli's group and opexebo; `masked_autocorrelograms` leaves them out.
 
     maps [unit, x, y] -> [unit, 2x-1, 2y-1], shift 0 in the middle, r(-d) = r(d). r is 0 where an
     overlap has no variance beyond rounding (the originals have 0 or rounding noise there).
@@ -29,7 +29,7 @@ def autocorrelograms(maps: jax.Array) -> jax.Array:
 def masked_autocorrelograms(maps: jax.Array) -> jax.Array:
     """`autocorrelograms`, with averages over the pairs of bins that were both visited.
 
-    maps [unit, x, y], NaN where unvisited -> [unit, 2x-1, 2y-1]. Eight times the work.
+    maps [unit, x, y], not finite where unvisited -> [unit, 2x-1, 2y-1]. Eight times the work.
     Source: Hafting et al. 2005, methods (the sum runs over visited bins).
     """
     return over_blocks(masked_block_autocorrelograms, floating_maps(maps))
@@ -38,7 +38,7 @@ def masked_autocorrelograms(maps: jax.Array) -> jax.Array:
 def block_autocorrelograms(maps: jax.Array, faintest: float = 0.0) -> jax.Array:
     """`autocorrelograms` of one block; `faintest` as in `_autocorrelation`."""
     num_x, num_y = maps.shape[1:]
-    f = wide_range(jnp.nan_to_num(maps))
+    f = wide_range(finite_or_zero(maps))
     # Row d of a window matrix marks the bins x for which x - d is in the map too.
     windows = []
     for size in (num_x, num_y):
@@ -55,9 +55,10 @@ def block_autocorrelograms(maps: jax.Array, faintest: float = 0.0) -> jax.Array:
 def masked_block_autocorrelograms(maps: jax.Array) -> jax.Array:
     """`masked_autocorrelograms` of one block."""
     visited = jnp.isfinite(maps)
-    mean = jnp.mean(maps, axis=(1, 2), keepdims=True, where=visited)
     mask = visited.astype(maps.dtype)
-    f = wide_range(jnp.where(visited, maps, jnp.nan_to_num(mean))) * mask
+    count = jnp.maximum(jnp.sum(mask, axis=(1, 2), keepdims=True), 1)
+    mean = jnp.sum(finite_or_zero(maps), axis=(1, 2), keepdims=True) / count
+    f = wide_range(jnp.where(visited, maps, mean)) * mask
     left = jnp.concatenate([f, mask, mask, mask])
     right = jnp.concatenate([f, mask, f, f**2])
     product, count, total, square = jnp.split(_correlate(left, right), 4)

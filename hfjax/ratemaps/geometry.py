@@ -8,7 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from hfjax.ratemaps.arrays import floating_maps, matmul, over_blocks, square_maps
+from hfjax.ratemaps.arrays import (
+    floating_maps,
+    less_their_mean,
+    matmul,
+    over_blocks,
+    square_maps,
+    wrapped,
+)
 from hfjax.ratemaps.autocorrelogram import block_autocorrelograms, half_plane
 from hfjax.ratemaps.maps import Extent
 from hfjax.ratemaps.morphology import over_neighbours, shifted
@@ -32,7 +39,7 @@ def spacing_orientation(maps: jax.Array, *, bin_width_m: float) -> GridGeometry:
     Orientation is the mean of their directions modulo 60 degrees, from the x axis towards the y
     axis.
 
-    maps [unit, x, y], square, NaN (counted as 0) where unvisited; bin_width_m in metres
+    maps [unit, x, y], square, not finite (counted as 0) where unvisited; bin_width_m in metres
     -> GridGeometry, NaN for a unit with fewer than three such peaks.
 
     Raises ValueError if the maps are not square.
@@ -50,7 +57,7 @@ def _block_geometry(maps: jax.Array, *, bin_width_m: float) -> GridGeometry:
     theta = jnp.arctan2(axes[..., 1], axes[..., 0])
     mean_6 = jnp.arctan2(jnp.mean(jnp.sin(6 * theta), 1), jnp.mean(jnp.cos(6 * theta), 1))
     spacing = jnp.mean(jnp.hypot(axes[..., 0], axes[..., 1]), axis=1)
-    return GridGeometry(spacing, jnp.mod(mean_6 / 6, np.pi / 3), axes)
+    return GridGeometry(spacing, wrapped(mean_6 / 6, np.pi / 3), axes)
 
 
 def _first_valley(sac: jax.Array) -> jax.Array:
@@ -155,16 +162,32 @@ def _lattice_basis(
 
 def _block_phases(maps: jax.Array, *, basis: jax.Array) -> jax.Array:
     """`grid_phases` of one block, by least squares over the visited bins."""
-    f = maps.reshape(maps.shape[0], -1)
-    weight = jnp.isfinite(f).astype(f.dtype)
-    f = jnp.where(weight > 0, f, 0)
-    mean = jnp.sum(f, axis=1, keepdims=True) / jnp.maximum(jnp.sum(weight, 1, keepdims=True), 1)
-    f = (f - mean) * weight
+    f = less_their_mean(maps).reshape(maps.shape[0], -1)
+    weight = jnp.isfinite(maps).astype(f.dtype).reshape(f.shape)
     highest = lax.Precision.HIGHEST
     gram = jnp.einsum("kp,up,lp->ukl", basis, weight, basis, precision=highest)
     drive = jnp.einsum("kp,up->uk", basis, f, precision=highest)
-    k = jnp.linalg.solve(gram, drive[..., None])[..., 0]
-    return jnp.mod(jnp.arctan2(k[:, 4:6], k[:, 1:3]) / (2 * np.pi), 1)
+    k = _least_squares(gram, drive)
+    return wrapped(jnp.arctan2(k[:, 4:6], k[:, 1:3]) / (2 * np.pi), 1)
+
+
+def _least_squares(gram: jax.Array, drive: jax.Array) -> jax.Array:
+    """Solves gram k = drive for normal equations [unit, k, k], [unit, k] -> [unit, k].
+
+    Gauss-Jordan elimination along the diagonal, of all units at once: a batch of LU decompositions
+    may wait for ever for the threads of a CPU (see `decoders.ridge_decoder`). A coefficient that
+    the visited bins do not determine is 0.
+    """
+    size = gram.shape[1]
+    least = size * jnp.finfo(gram.dtype).eps * jnp.diagonal(gram, axis1=1, axis2=2)
+    rows = jnp.concatenate([gram, drive[..., None]], axis=2)
+    for i in range(size):
+        determined = rows[:, i, i, None] > least[:, i, None]
+        pivot = jnp.where(determined, rows[:, i] / jnp.where(determined, rows[:, i, i, None], 1), 0)
+        others = jnp.where(np.arange(size)[None] == i, 0, rows[:, :, i])
+        rows = rows - others[:, :, None] * pivot[:, None]
+        rows = rows.at[:, i].set(pivot)
+    return rows[:, :, -1]
 
 
 class PlaneWaves(NamedTuple):
@@ -195,14 +218,13 @@ def plane_waves(maps: jax.Array, *, bin_width_m: float) -> PlaneWaves:
 
 def _block_waves(maps: jax.Array, *, bin_width_m: float) -> PlaneWaves:
     """`plane_waves` of one block."""
-    visited = jnp.isfinite(maps)
-    mean = jnp.mean(maps, axis=(1, 2), keepdims=True, where=visited)
-    centred = jnp.where(visited, maps - mean, 0)
+    centred = less_their_mean(maps)
     size = [4 * n for n in maps.shape[1:]]
     power = jnp.abs(jnp.fft.fft2(centred, s=size)) ** 2
     f_x, f_y = _strongest_frequency(power, bin_width_m)
     flat = jnp.max(power, axis=(1, 2)) == 0
-    wavelength = jnp.where(flat, jnp.inf, 1 / jnp.hypot(f_x, f_y))
+    frequency = jnp.hypot(f_x, f_y)
+    wavelength = jnp.where(flat, jnp.inf, 1 / jnp.where(flat, 1, frequency))
     # k and -k are the same wave: the half plane of directions from 0 to pi.
     sign = jnp.where((f_y < 0) | ((f_y == 0) & (f_x < 0)), -1, 1)
     k_x, k_y = sign * f_x, sign * f_y
@@ -211,7 +233,7 @@ def _block_waves(maps: jax.Array, *, bin_width_m: float) -> PlaneWaves:
     along, across = (
         jnp.sum(centred * f(2 * np.pi * turns), axis=(1, 2)) for f in (jnp.cos, jnp.sin)
     )
-    direction = jnp.mod(jnp.arctan2(k_y, k_x), np.pi)
+    direction = wrapped(jnp.arctan2(k_y, k_x), np.pi)
     return PlaneWaves(wavelength, direction, jnp.arctan2(across, along))
 
 

@@ -45,8 +45,8 @@ def moser_grid_scores(maps: jax.Array) -> MoserScores:
     0.95 of the peak to 0.2, and stops before the region jumps in size, gets a hole, or stops
     growing.
 
-    maps [unit, x, y], square, NaN (counted as 0) where unvisited -> MoserScores of [unit] arrays;
-    score NaN and radius 0 where there is no central field of at least five bins.
+    maps [unit, x, y], square, not finite (counted as 0) where unvisited -> MoserScores of [unit]
+    arrays; score NaN and radius 0 where there is no central field of at least five bins.
 
     Raises ValueError if the maps are not square or have fewer than 8 bins along each axis.
     Source: Sargolini et al. 2006; opexebo, analysis.autocorrelation, place_field and grid_score, of

@@ -52,9 +52,9 @@ def grid_scores(
     each the best of ten rings, from radius 0.2 to 0.4 ... 1.0 times the width of the map. Rotation
     is by cubic splines; values from outside the autocorrelogram are 0.
 
-    maps [unit, x, y], square, NumPy or JAX, NaN where unvisited -> GridScores of [unit] arrays.
+    maps [unit, x, y], square, not finite where unvisited -> GridScores of [unit] arrays.
     ring_inner, ring_outer: radii as a fraction of the width of the map.
-    autocorrelogram: `autocorrelograms` (NaN counts as 0, as in the original) or
+    autocorrelogram: `autocorrelograms` (unvisited bins count as 0, as in the original) or
     `masked_autocorrelograms`.
 
     Raises ValueError if the maps are not square or a ring contains no bin.

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from hfjax import check
-from hfjax.ratemaps.arrays import floating, floating_maps, matmul, over_blocks
+from hfjax.ratemaps.arrays import finite_or_zero, floating, floating_maps, matmul, over_blocks
 from hfjax.ratemaps.morphology import dilated, until_stable
+from hfjax.ratemaps.sums import mean_by_bin, sum_by_bin
 
 
 class BorderScores(NamedTuple):
@@ -36,8 +37,8 @@ def border_scores(
     divided by half the shorter side of the arena.
 
     maps [unit, x, y], rates of 0 or more; bin_width_m in metres -> BorderScores of [unit] arrays.
-    A unit without a field has score -1, coverage 0 and distance 1. Unvisited (NaN) bins belong to
-    no field and do not count as wall.
+    A unit without a field has score -1, coverage 0 and distance 1. Unvisited bins (NaN or infinite)
+    belong to no field and do not count as wall.
 
     Source: Solstad et al. 2008, supplement. As in the originals (opexebo's border_score, and
     scores.border_score of Ganguli's group) a bin at the wall has distance 1, not 1/2, so that the
@@ -124,13 +125,18 @@ def spatial_information(maps: jax.Array, occupancy: jax.Array) -> SpatialInforma
     chex.assert_rank([maps, occupancy], [3, 2])
     chex.assert_shape(occupancy, maps.shape[1:])
     visited = jnp.isfinite(maps)
-    p = jnp.where(visited, jnp.asarray(occupancy, maps.dtype)[None], 0)
-    p = p / jnp.sum(p, axis=(1, 2), keepdims=True)
+    p = jnp.where(visited, finite_or_zero(jnp.asarray(occupancy, maps.dtype))[None], 0)
+    total = jnp.sum(p, axis=(1, 2), keepdims=True)
+    p = p / jnp.where(total > 0, total, 1)
     rate = jnp.where(visited, maps, 0)
     mean = jnp.sum(p * rate, axis=(1, 2))
     ratio = rate / jnp.where(mean == 0, 1, mean)[:, None, None]
-    bits = jnp.sum(p * ratio * jnp.log2(jnp.where(ratio == 0, 1, ratio)), axis=(1, 2))
-    return SpatialInformation(jnp.where(mean == 0, jnp.nan, bits), bits * mean)
+    bits = jnp.sum(p * ratio * jnp.log2(jnp.where(ratio > 0, ratio, 1)), axis=(1, 2))
+    negative = jnp.any(rate < 0, axis=(1, 2))
+    undefined = negative | (mean == 0)
+    return SpatialInformation(
+        jnp.where(undefined, jnp.nan, bits), jnp.where(negative, jnp.nan, bits * mean)
+    )
 
 
 def head_direction_curves(
@@ -150,9 +156,7 @@ def head_direction_curves(
     # A NaN heading goes to a bin that is dropped.
     bins = jnp.where(jnp.isfinite(turn), jnp.clip(turn, 0, num_bins - 1), num_bins)
     bins = bins.astype(jnp.int32)
-    count = jax.ops.segment_sum(jnp.ones(bins.shape, activity.dtype), bins, num_bins + 1)[:-1, None]
-    total = jax.ops.segment_sum(activity, bins, num_bins + 1)[:-1]
-    return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan).T
+    return mean_by_bin(sum_by_bin(activity, bins, num_bins)).T
 
 
 class DirectionTuning(NamedTuple):
@@ -165,17 +169,17 @@ class DirectionTuning(NamedTuple):
 def head_direction_length(curves: jax.Array) -> DirectionTuning:
     """Mean vector of directional tuning curves: R exp(i mu) = sum_k l_k exp(i theta_k) / sum_k l_k.
 
-    curves [unit, direction] of rates of 0 or more, as from `head_direction_curves` (NaN is left
-    out) -> DirectionTuning. The mean of rates, not of spikes, corrects for the animal's preference
-    for some directions. Source: Zar, Biostatistical Analysis, eq. 26.13-14; opexebo's
-    tuning_curve_stats (hd_mvl). As there, the result is not corrected for the width of bins
-    (0.05 % at 60 bins).
+    curves [unit, direction] of rates of 0 or more, as from `head_direction_curves` (bins that
+    are not finite are left out) -> DirectionTuning. The mean of rates, not of spikes, corrects for
+    the animal's preference for some directions. Source: Zar, Biostatistical Analysis, eq. 26.13-14;
+    opexebo's tuning_curve_stats (hd_mvl). As there, the result is not corrected for the width of
+    bins (0.05 % at 60 bins).
     """
     curves = floating(curves)
     chex.assert_rank(curves, 2)
     num_bins = curves.shape[1]
     theta = 2 * np.pi * (np.arange(num_bins) + 0.5) / num_bins
-    rate = jnp.nan_to_num(curves)
+    rate = finite_or_zero(curves)
     total = jnp.sum(rate, axis=1)
     total = jnp.where(total == 0, jnp.nan, total)
     x = matmul(rate, jnp.asarray(np.cos(theta), rate.dtype)) / total

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hfjax.errors import InputError, SaveError, TrainingFailed, one_line
+from hfjax.missing import on_host
 from hfjax.task import HostReadout, Task
 from hfjax.training import log as logs
 from hfjax.training import provenance, report
@@ -206,7 +207,7 @@ def _save(session: Session, step: int, train_state: TrainState) -> None:
 
 def _evaluate(session: Session, step: int, train_state: TrainState) -> None:
     session.log.doing("evaluating")
-    scalars, readout = jax.device_get(session.programs.evaluate(train_state.state))
+    scalars, readout = map(on_host, session.programs.evaluate(train_state.state))
     if session.writes:
         with _disk_errors(session.checkpoints):
             _record_evaluation(session, step, scalars, readout)

@@ -14,7 +14,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hfjax import arena, cells, decoders, figures, ratemaps
+from hfjax import arena, cells, decoders, figures, missing, ratemaps
+from hfjax.missing import MISSING
 from hfjax.models.dsm.returns import draw_room, draw_samples, futures
 from hfjax.models.dsm.task import Predictor
 from hfjax.task import HostReadout, Metric, Readout, Role, Scalars, declares
@@ -37,15 +38,16 @@ class Fields(NamedTuple):
 
 
 def fields(maps: jax.Array, lattice: jax.Array) -> Fields:
-    """Fields of maps [map, place] over a lattice [place, 2] (m). NaN: no rate is known there."""
+    """Fields of maps [map, place] over a lattice [place, 2] (m). Not finite: no rate is known there."""
     known = jnp.isfinite(maps)
     peak = jnp.max(jnp.where(known, maps, -jnp.inf), axis=1, keepdims=True)
     low = jnp.min(jnp.where(known, maps, jnp.inf), axis=1, keepdims=True)
+    low = jnp.where(jnp.any(known, axis=1, keepdims=True), low, 0)
     w = jnp.where(known & (maps >= (peak + low) / 2), maps - low, 0)
     share = w / jnp.maximum(jnp.sum(w, axis=1, keepdims=True), 1e-12)
     centre = share @ lattice
     variance = jnp.einsum("mp,mpd->md", share, (lattice[None] - centre[:, None]) ** 2)
-    return Fields(jnp.sum(w > 0, axis=1) / jnp.sum(known, axis=1), centre, variance)
+    return Fields(jnp.sum(w > 0, axis=1) / jnp.maximum(jnp.sum(known, axis=1), 1), centre, variance)
 
 
 def field_statistics(
@@ -53,7 +55,7 @@ def field_statistics(
 ) -> dict[str, jax.Array]:
     """Fields of maps compared with the fields `own` of the cells themselves, both [map, place].
 
-    Places where a map is NaN are left out of both.
+    Places where a map is not finite are left out of both. MISSING where no place is left.
 
     field_size: median ratio of the areas. shift_cm: mean distance between the centres.
     shift_to_centre_cm: mean component of that shift towards the centre of the box.
@@ -62,21 +64,32 @@ def field_statistics(
     wall.
     """
     after = fields(maps, lattice)
-    before = fields(jnp.where(jnp.isfinite(maps), own, jnp.nan), lattice)
+    before = fields(jnp.where(jnp.isfinite(maps), own, MISSING), lattice)
     shift = after.centre - before.centre
     inwards = width_m / 2 - before.centre
     inwards = inwards / jnp.maximum(jnp.linalg.norm(inwards, axis=1, keepdims=True), 1e-12)
     # Whether a wall is near in x, and in y.
     near = jnp.minimum(before.centre, width_m - before.centre) < WALL_M
-    x, y = jnp.sqrt(after.variance / before.variance).T
-    elongation = jnp.where(near[:, 0] & ~near[:, 1], y / x, x / y)
-    elongation = jnp.where(near[:, 0] ^ near[:, 1], elongation, jnp.nan)
+    x, y = jnp.sqrt(_ratio(after.variance, before.variance)).T
+    elongation = jnp.where(near[:, 0] & ~near[:, 1], _ratio(y, x), _ratio(x, y))
+    elongation = jnp.where((near[:, 0] ^ near[:, 1]) & (elongation > 0), elongation, MISSING)
+    known = (before.area > 0) & (after.area > 0)
+    size = jnp.where(known, _ratio(after.area, before.area), MISSING)
+
+    def mean_cm(distance: jax.Array) -> jax.Array:
+        return missing.mean(jnp.where(known, 100 * distance, MISSING))
+
     return {
-        "field_size": jnp.median(after.area / before.area),
-        "shift_cm": 100 * jnp.mean(jnp.linalg.norm(shift, axis=1)),
-        "shift_to_centre_cm": 100 * jnp.mean(jnp.sum(shift * inwards, axis=1)),
-        "wall_elongation": jnp.nanmedian(elongation),
+        "field_size": missing.median(size),
+        "shift_cm": mean_cm(jnp.linalg.norm(shift, axis=1)),
+        "shift_to_centre_cm": mean_cm(jnp.sum(shift * inwards, axis=1)),
+        "wall_elongation": missing.median(elongation),
     }
+
+
+def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
+    """a / b, and 0 where b is 0."""
+    return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0)
 
 
 def mean_maps(model: Predictor, states: jax.Array, key: jax.Array, num_inner: int) -> jax.Array:
@@ -214,13 +227,14 @@ def evaluate_place_maps(
     atoms; information and place_information, mean spatial information (bits) of the predicted maps
     and of the place cells, with equal occupancy; similarity_N and place_similarity_N from
     `similarity_when_moved`, N cells moved, mean over draws; those of `decode_places`.
-    Scalars that need the empirical maps are NaN if data["gamma"] is not gamma.
+    Scalars that need the empirical maps are MISSING if data["gamma"] is not gamma.
     """
     maps_key, moved_key, ensemble_key, hidden_key = jax.random.split(key, 4)
     lattice, sources = jnp.asarray(data["lattice"]), jnp.asarray(data["sources"])
     truth = jnp.asarray(data["empirical"])
-    truth = jnp.where(jnp.abs(data["gamma"] - gamma) < 1e-6, truth, jnp.nan)
-    visited = jnp.isfinite(truth[:, :1])
+    known = jnp.isfinite(truth) & (jnp.abs(data["gamma"] - gamma) < 1e-6)
+    truth = jnp.where(known, truth, MISSING)
+    visited = known[:, :1]
     drawn = model.samples(sources, maps_key, num_inner)  # [place, outer, inner, cell]
     by_atom = jnp.mean(drawn, axis=2)
     rates = Rates(jnp.mean(by_atom, axis=1), jnp.where(visited, truth, 0), sources, visited)
@@ -310,11 +324,12 @@ def compare_maps(rates: Rates) -> Scalars:
         )
         scale = jnp.sqrt(jnp.sum(a**2, axis=0) * jnp.sum(b**2, axis=0))
         mean = jnp.mean(jnp.sum(a * b, axis=0) / jnp.maximum(scale, 1e-12))
-        return jnp.where(count > 0, mean, jnp.nan)
+        return jnp.where(count > 0, mean, MISSING)
 
     def error(a: jax.Array) -> jax.Array:
         squares = rates.visited * (a - rates.empirical) ** 2
-        return jnp.sqrt(jnp.sum(squares) / (count * a.shape[1]))
+        mean = jnp.sum(squares) / (jnp.maximum(count, 1) * a.shape[1])
+        return jnp.where(count > 0, jnp.sqrt(mean), MISSING)
 
     return {
         "map_correlation": correlation(rates.predicted),
@@ -326,14 +341,14 @@ def compare_maps(rates: Rates) -> Scalars:
 
 def _mean_visited(x: jax.Array, visited: jax.Array) -> jax.Array:
     """Mean over visited places: [place, cell] -> [1, cell]."""
-    return jnp.sum(x * visited, axis=0, keepdims=True) / jnp.sum(visited)
+    return jnp.sum(x * visited, axis=0, keepdims=True) / jnp.maximum(jnp.sum(visited), 1)
 
 
 def mean_information(rates: jax.Array) -> jax.Array:
     """Spatial information (bits), mean over cells, with equal occupancy: [place, cell] -> []."""
     occupancy = as_maps(jnp.full(len(rates), 1 / len(rates), rates.dtype))
     maps = jnp.maximum(as_maps(rates), 0)
-    return jnp.nanmean(ratemaps.spatial_information(maps, occupancy).bits_per_spike)
+    return missing.mean(ratemaps.spatial_information(maps, occupancy).bits_per_spike)
 
 
 def means_when_moved(name: str, similarity: jax.Array) -> Scalars:
@@ -369,7 +384,8 @@ def decode_places(
         readout[f"decoded_{name}_empirical"] = empirical
         for label, places in (("", predicted), ("place_", repeated)):
             apart = jnp.linalg.norm(places - empirical, axis=1, keepdims=True)
-            scalars[f"{name}_{label}error_cm"] = 100 * _mean_visited(apart, rates.visited)[0, 0]
+            apart = jnp.where(rates.visited, 100 * apart, MISSING)
+            scalars[f"{name}_{label}error_cm"] = missing.mean(apart)
     ensemble_std = jnp.sqrt(jnp.mean(ensemble(rates.predicted).std ** 2, axis=1))
     for name, std in (("gp", process(rates.predicted).std), ("ensemble", ensemble_std)):
         readout[f"std_{name}"] = std

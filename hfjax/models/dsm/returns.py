@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hfjax import envs, figures
+from hfjax.missing import MISSING
 from hfjax.models.dsm.task import Predictor
 from hfjax.task import HostReadout, Metric, Readout, Role, Scalars, declares
 
@@ -99,7 +100,7 @@ def evaluate_returns(
     that is as large as the sampling noise of an atom's return.
     sampling_noise: mean of this noise, divided by the same standard deviation.
     wasserstein_R: Wasserstein distance of each reward R, not divided, mean over sources.
-    All are NaN if data["gamma"] is not gamma.
+    All are MISSING if data["gamma"] is not gamma.
     Readout: returns and mc_returns (1000 of them) [source, reward, outer or rollout]; shown, some
     samples [source, outer, inner, 2]; shown_sources; what `futures` returns.
     Deviation: the original draws 1024 samples.
@@ -118,7 +119,7 @@ def evaluate_returns(
     )
     scalars = compare_returns(atoms, truth, (floor_key, noise_key), rewards=tuple(rewards))
     same = jnp.abs(data["gamma"] - gamma) < 1e-6
-    scalars = {name: jnp.where(same, value, jnp.nan) for name, value in scalars.items()}
+    scalars = {name: jnp.where(same, value, MISSING) for name, value in scalars.items()}
     readout = {
         "returns": atoms.mean,
         "mc_returns": truth[..., :1000],

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hfjax import ratemaps
+from hfjax.missing import MISSING
 from hfjax.models.helmholtz.circuit import Circuit, CircuitState, potential, pyramidal
 from hfjax.models.helmholtz.track import FEATURES, Track, displacement, place_cells
 
@@ -94,7 +96,7 @@ def attractor(circuit: CircuitState, maps: jax.Array, track: Track) -> Attractor
     """The recurrent weights of EC, aligned by its fields and averaged.
 
     maps [EC unit, position], from `bottom_up_maps`. Units without a field are left out. A bin
-    without a pair of units is NaN. There are 25 bins on a ring and 20 along each axis of a torus;
+    without a pair of units is MISSING. There are 25 bins on a ring and 20 along each axis of a torus;
     the positions of the maps fill them evenly.
     Deviation from the original: aligned by the distance between fields, not by their rank; and the
     spread is that of the weights (in the original, that of their mean, which is 0).
@@ -128,14 +130,10 @@ def _aligned(
     flat = sum(index[..., axis] * num_bins ** (num_dims - 1 - axis) for axis in range(num_dims))
     # Pairs to leave out go to a bin after the last.
     flat = jnp.where(both, flat, num_bins**num_dims).reshape(-1)
-
-    def per_bin(values: jax.Array) -> jax.Array:
-        return jax.ops.segment_sum(values, flat, num_bins**num_dims + 1)[:-1]
-
-    w = blocks.reshape(len(blocks), -1)
-    count = per_bin(jnp.ones_like(flat, w.dtype))
-    means = jax.vmap(per_bin)(w) / count[None]
-    variances = jnp.maximum(jax.vmap(per_bin)(w**2) / count[None] - means**2, 0)
+    w = blocks.reshape(len(blocks), -1).T  # [pair, block]
+    sums = ratemaps.sum_by_bin(jnp.concatenate([w, w**2], axis=1), flat, num_bins**num_dims)
+    means, squares = jnp.split(ratemaps.mean_by_bin(sums, empty=MISSING).T, 2)
+    variances = jnp.where(means > MISSING, jnp.maximum(squares - means**2, 0), MISSING)
     shape = (len(blocks), *[num_bins] * num_dims)
     return means.reshape(shape), jnp.sqrt(variances).reshape(shape)
 

@@ -607,18 +607,18 @@ def test_information_and_direction_leave_out_what_is_not_finite():
     occupancy[2, 3] = np.nan
     np.testing.assert_allclose(information(maps, occupancy).bits_per_spike, first, rtol=1e-6)
     curves = np.array([[1.0, 2.0, mark, 4.0] for mark in (np.nan, np.inf, -np.inf)])
-    found = jit(ratemaps.head_direction_length)(curves)
-    np.testing.assert_allclose(found.length, found.length[0].repeat(3), rtol=1e-6)
-    assert np.isfinite(found.length).all()
+    actual = jit(ratemaps.head_direction_length)(curves)
+    np.testing.assert_allclose(actual.length, actual.length[0].repeat(3), rtol=1e-6)
+    assert np.isfinite(actual.length).all()
 
 
 def test_a_constant_map_has_no_wave():
     maps = np.stack([np.full((20, 20), value) for value in (0.7, 0.1, -1e-8, 3e7, 1 / 3)])
     maps[2:, 3, 4] = np.nan
-    found = jit(ratemaps.plane_waves, bin_width_m=0.1)(maps.astype(np.float32))
-    np.testing.assert_array_equal(found.wavelength, np.inf)
-    assert np.isfinite(found.direction).all()
-    assert np.isfinite(found.phase).all()
+    actual = jit(ratemaps.plane_waves, bin_width_m=0.1)(maps.astype(np.float32))
+    np.testing.assert_array_equal(actual.wavelength, np.inf)
+    assert np.isfinite(actual.direction).all()
+    assert np.isfinite(actual.phase).all()
 
 
 def test_phases_of_few_bins_are_numbers():
@@ -626,8 +626,8 @@ def test_phases_of_few_bins_are_numbers():
     maps = np.full((3, 20, 20), np.nan, np.float32)
     maps[0, :2, :2] = [[1, 2], [3, 4]]
     maps[1] = 5
-    found = jit(ratemaps.grid_phases, extent=EXTENT, spacing=0.7, orientation=0.4)(maps)
-    assert np.all((found >= 0) & (found < 1))
+    actual = jit(ratemaps.grid_phases, extent=EXTENT, spacing=0.7, orientation=0.4)(maps)
+    assert np.all((actual >= 0) & (actual < 1))
 
 
 # --- Impossible values ---

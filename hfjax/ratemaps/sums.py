@@ -17,12 +17,12 @@ CHUNK = 16_384  # samples that are added at once
 
 
 class BinSums(NamedTuple):
-    """Sums by bin: count [bin] (exact), total + lost [bin, column].
+    """Sums by bin: samples [bin] (exact), total + lost [bin, column].
 
     lost: what rounding took from the total.
     """
 
-    count: jax.Array
+    samples: jax.Array
     total: jax.Array
     lost: jax.Array
 
@@ -56,12 +56,12 @@ def add_sums(a: BinSums, b: BinSums) -> BinSums:
     part = total - a.total
     lost = (a.total - (total - part)) + (b.total - part)
     lost = jnp.where(jnp.isfinite(total), lost + a.lost + b.lost, 0)
-    return BinSums(a.count + b.count, total, lost)
+    return BinSums(a.samples + b.samples, total, lost)
 
 
 def mean_by_bin(sums: BinSums, *, empty: float = np.nan) -> jax.Array:
     """The mean of each bin [..., column]; `empty` in bins without a sample."""
-    count = sums.count[..., None]
+    count = sums.samples[..., None]
     mean = (sums.total + sums.lost) / jnp.maximum(count, 1).astype(sums.total.dtype)
     return jnp.where(count > 0, mean, empty)
 

@@ -38,7 +38,7 @@ class Fields(NamedTuple):
 
 
 def fields(maps: jax.Array, lattice: jax.Array) -> Fields:
-    """Fields of maps [map, place] over a lattice [place, 2] (m). Not finite: no rate is known there."""
+    """Fields of maps [map, place] over a lattice [place, 2] (m). Not finite: an unknown rate."""
     known = jnp.isfinite(maps)
     peak = jnp.max(jnp.where(known, maps, -jnp.inf), axis=1, keepdims=True)
     low = jnp.min(jnp.where(known, maps, jnp.inf), axis=1, keepdims=True)

@@ -96,8 +96,8 @@ def attractor(circuit: CircuitState, maps: jax.Array, track: Track) -> Attractor
     """The recurrent weights of EC, aligned by its fields and averaged.
 
     maps [EC unit, position], from `bottom_up_maps`. Units without a field are left out. A bin
-    without a pair of units is MISSING. There are 25 bins on a ring and 20 along each axis of a torus;
-    the positions of the maps fill them evenly.
+    without a pair of units is MISSING. There are 25 bins on a ring and 20 along each axis of a
+    torus; the positions of the maps fill them evenly.
     Deviation from the original: aligned by the distance between fields, not by their rank; and the
     spread is that of the weights (in the original, that of their mean, which is 0).
     """

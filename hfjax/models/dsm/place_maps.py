@@ -251,10 +251,7 @@ def evaluate_place_maps(
         **decoded_scalars,
     }
     readout = {
-        "maps": as_maps(rates.predicted),
-        "atom_maps": as_maps(by_atom),
-        "place_maps": as_maps(sources),
-        "empirical_maps": as_maps(truth),
+        **readout_of_maps(by_atom, truth, sources, model.hidden(sources, hidden_key, num_inner)),
         "lattice": lattice,
         "visited": visited[:, 0],
         "shown_sources": lattice[shown],
@@ -263,9 +260,24 @@ def evaluate_place_maps(
         **decoded,
         **surroundings(data, lattice[shown], jax.random.fold_in(key, 1), gamma=gamma),
     }
-    for number, hidden in enumerate(model.hidden(sources, hidden_key, num_inner)):
-        readout[f"hidden_maps_{number + 1}"] = as_maps(hidden[:, 0])  # of the first atom
     return scalars, readout
+
+
+def readout_of_maps(
+    by_atom: jax.Array, truth: jax.Array, sources: jax.Array, hidden: tuple[jax.Array, ...]
+) -> Readout:
+    """Maps [..., x, y]: predicted, by atom, of the place cells, empirical, and of hidden units.
+
+    by_atom [place, outer, cell], truth and sources [place, cell], hidden [place, outer, unit] of
+    each layer, of which the first atom's are kept.
+    """
+    return {
+        "maps": as_maps(jnp.mean(by_atom, axis=1)),
+        "atom_maps": as_maps(by_atom),
+        "place_maps": as_maps(sources),
+        "empirical_maps": as_maps(truth),
+        **{f"hidden_maps_{i}": as_maps(layer[:, 0]) for i, layer in enumerate(hidden, start=1)},
+    }
 
 
 def surroundings(data: Any, places: jax.Array, key: jax.Array, *, gamma: float) -> Readout:

@@ -20,10 +20,13 @@ def from_arrays(
 
     inputs [sample, ...], labels [sample], whole numbers in 0 .. num_classes - 1.
     -> {"train_inputs", "train_targets", "test_inputs", "test_targets"}, targets [sample, class]
-    one-hot, float32. Raises ValueError where a label is out of range, a set is empty, the numbers
-    of inputs and labels differ, or the shapes of inputs differ between the two sets.
+    one-hot, float32. Raises ValueError where a label is not such a number, a set is empty, the
+    numbers of inputs and labels differ, or the shapes of inputs differ between the two sets.
     """
     check.at_least(2, num_classes=num_classes)
+    train_inputs, test_inputs = np.asarray(train_inputs), np.asarray(test_inputs)
+    if not train_inputs.ndim or not test_inputs.ndim:
+        raise ValueError("inputs must be [sample, ...], but are a single number")
     if train_inputs.shape[1:] != test_inputs.shape[1:]:
         raise ValueError(
             f"training samples have the shape {train_inputs.shape[1:]}, but test samples "
@@ -34,10 +37,15 @@ def from_arrays(
         ("train", train_inputs, train_labels),
         ("test", test_inputs, test_labels),
     ):
+        labels = np.asarray(labels)
+        if labels.ndim != 1 or labels.dtype.kind not in "iufb":
+            raise ValueError(
+                f"labels must be numbers [sample], but those of the {name} set are "
+                f"{labels.dtype} {labels.shape}"
+            )
         if len(inputs) != len(labels) or len(inputs) == 0:
             raise ValueError(f"the {name} set has {len(inputs)} samples and {len(labels)} labels")
-        labels = np.asarray(labels)
-        bad = np.flatnonzero((labels < 0) | (labels >= num_classes) | (labels != labels // 1))
+        bad = np.flatnonzero(~np.isin(labels, np.arange(num_classes)))
         if len(bad):
             raise ValueError(
                 f"labels must be whole numbers from 0 to {num_classes - 1}, but label {bad[0]} of "

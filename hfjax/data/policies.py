@@ -109,16 +109,32 @@ def to_arrays(policy: GaussianPolicy) -> dict[str, np.ndarray]:
 def from_arrays(arrays: dict[str, np.ndarray]) -> GaussianPolicy:
     """The inverse of `to_arrays`; "Dense_i" are the hidden layers.
 
-    Raises KeyError for a name that is missing.
+    Raises KeyError for a name that is missing, ValueError where shapes do not fit each other.
     """
     count = sum(name.startswith("Dense_") and name.endswith("/bias") for name in arrays)
     layers = ("mean", "log_std", *(f"Dense_{i}" for i in range(count)))
+    _check_shapes(arrays, count)
     params = {
         layer: {name: jnp.asarray(arrays[f"{layer}/{name}"], float) for name in ("kernel", "bias")}
         for layer in layers
     }
     low, high = (jnp.asarray(arrays[name], float) for name in ("low", "high"))
     return GaussianPolicy(params, low, high)
+
+
+def _check_shapes(arrays: dict[str, np.ndarray], num_hidden: int) -> None:
+    """Raise ValueError unless each layer takes what the one before it gives."""
+    if not all(array.dtype.kind == "f" for array in arrays.values()):
+        raise ValueError("its arrays are not of floating-point numbers")
+    size = None  # of the input of a layer; the observation has any size
+    for layer in (*(f"Dense_{i}" for i in range(num_hidden)), "mean", "log_std"):
+        kernel, bias = arrays[f"{layer}/kernel"], arrays[f"{layer}/bias"]
+        fits = kernel.ndim == 2 and size in (None, kernel.shape[0]) and bias.ndim == 1
+        if not fits or kernel.shape[1] != len(bias):
+            raise ValueError(f"{layer} has a kernel {kernel.shape} and a bias {bias.shape}")
+        size = len(bias) if layer.startswith("Dense_") else kernel.shape[0]
+    if not arrays["low"].shape == arrays["high"].shape == bias.shape:
+        raise ValueError("its bounds of the actions do not fit its layers")
 
 
 # --- Environments of the policies that come with hfjax ---

@@ -239,12 +239,18 @@ def save_series(
     "columns" (these arrays), "start" and "end" [1] of the recording, and "type" (TsdFrame).
     Raises ValueError where shapes do not match, or times are not finite or do not increase.
     """
-    times_s, values = np.asarray(times_s, float), np.asarray(values)
+    times_s, values = np.asarray(times_s), np.asarray(values)
+    for name, array in (("times_s", times_s), ("values", values)):
+        if array.dtype.kind not in "iufb":
+            raise ValueError(f"{name} must be real numbers, but are of type {array.dtype}")
+    times_s = times_s.astype(float)
+    if times_s.ndim != 1:
+        raise ValueError(f"times_s must be [time], but are {times_s.shape}")
     if values.shape != (len(times_s), len(columns)):
         raise ValueError(
             f"values must be [{len(times_s)} times, {len(columns)} columns], but are {values.shape}"
         )
-    if not (len(times_s) and np.isfinite(times_s).all() and np.all(np.diff(times_s) > 0)):
+    if not (len(times_s) and np.isfinite(times_s).all() and np.all(times_s[1:] > times_s[:-1])):
         raise ValueError("times_s must be finite and increase from sample to sample, but do not")
     np.savez_compressed(
         path,

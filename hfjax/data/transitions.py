@@ -485,6 +485,8 @@ def read_data(file: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         flat = read_npz(file)
         recipe = json.loads(str(flat.pop("recipe")))
+        if not isinstance(recipe, dict):
+            raise ValueError("its recipe is not one")
     except (OSError, ValueError, KeyError) as error:
         raise DataFileError(
             f"{file} is not a data set of transitions ({one_line(error)})"
@@ -496,4 +498,6 @@ def read_data(file: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
             data["policy"] = policies.from_arrays(of_policy)
         except KeyError as error:
             raise DataFileError(f"{file} lacks {error} of its policy") from error
+        except ValueError as error:
+            raise DataFileError(f"{file} has a damaged policy: {error}") from error
     return data, recipe

@@ -35,7 +35,6 @@ def start(*arguments: str, largest_file_kib: int | None = None) -> subprocess.Po
         "COLUMNS": "120",
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    environment.pop("XLA_FLAGS", None)
     if largest_file_kib:  # the cache is on the full disk too
         environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     if not any(a.startswith("--writers") for a in arguments):

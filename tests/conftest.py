@@ -1,10 +1,18 @@
-"""Settings of every test: eight virtual CPU devices, no surprise broadcasting, no network."""
+"""Settings of every test: eight virtual CPU devices, no surprise broadcasting, no network.
+
+Most tests compile much and compute little, so programs are compiled quickly: without optimizations
+and without XLA's newer fusion emitters. A test that computes for long is marked `optimized`: its
+programs are optimized as a user's are.
+"""
 
 import os
 import pathlib
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["WANDB_MODE"] = "offline"
+# Processes that tests start compile as this one does.
+os.environ["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false"
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import hypothesis
 import jax
@@ -32,6 +40,14 @@ hypothesis.settings.register_profile(
     "large", parent=hypothesis.settings.get_profile("small"), max_examples=2000, derandomize=False
 )
 hypothesis.settings.load_profile("small")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Optimize the programs of tests marked `optimized`, and of the fixtures that they make."""
+    optimized = item.get_closest_marker("optimized") is not None
+    jax.config.update("jax_disable_most_optimizations", not optimized)
+    return (yield)
 
 
 @pytest.fixture(scope="session")

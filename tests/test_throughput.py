@@ -22,6 +22,7 @@ def traced_ms(functions, repeats):
 def test_a_section_runs_at_its_smallest_size(name, monkeypatch, capsys):
     for _, module in inspect.getmembers(command, inspect.ismodule):
         monkeypatch.setattr(module, "medians_ms", traced_ms, raising=False)
+    monkeypatch.setattr(jax, "block_until_ready", lambda traced: traced)  # slow where there is none
     monkeypatch.setattr(dsm, "compiled_step", lambda *made: (core.training_step(*made), "0 GB"))
     command.main(["--quick", f"--only={name}"])
     _, _, title, *rows = capsys.readouterr().out.splitlines()

@@ -454,6 +454,7 @@ def crosses(walls, before, after):
     return crossed
 
 
+@pytest.mark.optimized
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["box", "wall", "polygon", "walled torus"])
 def test_nobody_leaves_or_goes_through_a_wall(name):

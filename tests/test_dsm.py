@@ -529,6 +529,7 @@ def test_one_atom_learns_the_successor_representation_of_a_chain():
     np.testing.assert_allclose(actual, analytic, atol=0.06)
 
 
+@pytest.mark.optimized
 @pytest.mark.slow
 def test_atoms_learn_which_futures_there_are_and_how_likely():
     """From 0 to 1 and then 3, or to 2 and then 4, with equal odds; the episode ends there."""

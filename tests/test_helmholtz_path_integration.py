@@ -26,6 +26,7 @@ def test_velocity_blocks_by_hand():
     np.testing.assert_array_equal(weights[2], [-1, 0, 1, 0])  # left
 
 
+@pytest.mark.optimized
 @pytest.mark.slow
 def test_half_an_hour_makes_an_attractor_that_integrates_paths():
     task = model.task(protocol=QUICK)

@@ -30,6 +30,7 @@ def relearned():
     return task, start, state, losses
 
 
+@pytest.mark.optimized
 def test_the_new_fields_are_shuffled(relearned):
     _, start, state, _ = relearned
     old, new = (np.asarray(c)[:, 0] for c in (start.world.centres, start.fresh.centres))

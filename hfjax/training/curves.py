@@ -1,5 +1,6 @@
 """training.png: the scalars of a run over its steps, a panel for each subject."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,12 +43,12 @@ def training_curves(
     figure = Figure(figsize=(4.4 * columns, 3.6 * rows), layout="constrained")
     published = {h.name: h for h in headline if h.published is not None}
     for number, (title, members) in enumerate(shown.items(), start=1):
-        ax = figure.add_subplot(rows, columns, number, title=title, xlabel=axis.label)
-        ax.title.set_fontsize(10)
+        ax = figure.add_subplot(rows, columns, number, xlabel=axis.label)
+        ax.set_title(textwrap.fill(title, 46), fontsize=10)
         _draw_panel(ax, records, members, metrics, axis)
-        for name in members:
-            if name in published:
-                _draw_published(ax, published[name], meaning(name, metrics))
+        compared = [name for name in members if name in published]
+        for name in compared:
+            _draw_published(ax, published[name], meaning(name, metrics), alone=len(compared) == 1)
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=7, frameon=False)
     seeds = max((np.size(r[n]) for r in records for n in names if n in r), default=1)
     if seeds > 1:
@@ -98,14 +99,17 @@ def _draw_panel(
         steps, values = _series(records, name)
         x, y = axis.per_step * steps, factor(unit) * values
         positive &= bool(np.all(y[np.isfinite(y)] > 0))
-        _draw_line(ax, x, y, name, label=_label(name, metric), colour=colour, style=STYLES[role])
+        label = _label(name, metric)
+        if metric and role and len(own) > 1 and (compared := meaning(metric.of, metrics)):
+            label = f"{label}: {compared.label}"
+        _draw_line(ax, x, y, name, label=label, colour=colour, style=STYLES[role])
         units.append(unit)
         if metric:
             log |= metric.log
             if metric.level:
                 label, value = metric.level
                 ax.axhline(factor(unit) * value, color=GREY, ls="-.", lw=1, label=label)
-    ax.set_ylabel(" / ".join(dict.fromkeys(filter(None, units))))
+    ax.set_ylabel(" / ".join(dict.fromkeys(filter(None, units))) or "no unit")
     if log and positive:
         ax.set_yscale("log")
 
@@ -134,11 +138,14 @@ def _quartiles(values: np.ndarray) -> np.ndarray:
     return out
 
 
-def _draw_published(ax: Axes, headline: Headline, metric: Metric | None) -> None:
+def _draw_published(ax: Axes, headline: Headline, metric: Metric | None, *, alone: bool) -> None:
+    """The published value as a line, with the settings of that run."""
     assert headline.published is not None
     settings = ", ".join(f"{p.rpartition('.')[2]} {v}" for p, v in (headline.at or {}).items())
     value = factor(metric.unit if metric else "") * headline.published
     label = f"published, {settings}" if settings else "published"
+    if not alone and metric:
+        label = f"{label}: {metric.label}"
     ax.axhline(value, color="black", lw=1, ls=(0, (5, 2)), label=label)
 
 

@@ -22,8 +22,8 @@ class Headline(NamedTuple):
     name       as the log names it: eval/error_cm.
     published  the published value, in the scalar's own unit (a share from 0 to 1).
     source     of the published value: "George et al. 2023".
-    at         {path of a setting: its value there}, as {"task.num_grid": 4096}; for a function its
-               name. Where this run has another value, its end says so.
+    at         settings of the published run by their paths, a function by its name; where this run
+               has another value, its end says so.
     """
 
     name: str

@@ -21,9 +21,9 @@ def helmholtz() -> fdl.Config:
     As published: 5 latents, 50 features, 30 simulated minutes in blocks of 10 s. Half a minute on
     two CPU cores, figures included; the learning itself takes a fraction of a second. Expect losses
     of HPC .26 (.21-.28 over seeds; published .217) and EC .065 (published .067).
-    Eight models, because seeds differ widely: over 16 of them the distance of autocorrelations after
-    learning ran from .07 to .52 (untrained .22), and seed 0 ranks last. The figures show the member
-    with the median distance; --seeds=1 trains seed 0 alone.
+    Eight models, because seeds differ widely: over 16 of them the distance of autocorrelations
+    after learning ran from .07 to .52 (untrained .22), and seed 0 ranks last. The figures show the
+    member with the median distance; --seeds=1 trains seed 0 alone.
     Gate: --fdl_set=task.gate.fraction=0.25, less generation, lowers the HPC loss to .20. Theta has
     the sign of the original code, 1 for generation; the paper's figures have 1 for wake.
     Fiddlers: sine_gate, laptop.

@@ -104,7 +104,7 @@ def test_training_png_names_splits_and_units_and_the_published_value():
     labels = [text.get_text() for text in error.get_legend().get_texts()]
     assert labels == [
         "squared error (held out)",
-        "floor",
+        "floor: squared error",
         "squared error (training)",
         "published, num_units 8",
     ]

@@ -32,7 +32,7 @@ def ending(
 ) -> str:
     """The last lines of a complete run; `before` are the scalars before training."""
     headline = [h for h in headlines(experiment, latest) if h.name in latest]
-    lines = [_title(step, experiment, headline)]
+    lines = textwrap.wrap(_title(step, experiment, headline), WIDTH)
     metrics = {h.name: meaning(h.name, experiment.task.metrics) for h in headline}
     labels = [(metrics[h.name] or Metric(h.name)).label for h in headline]
     column = min(28, max(map(len, labels), default=0))

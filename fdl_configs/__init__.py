@@ -90,15 +90,17 @@ def make(name: str, *fiddlers: str) -> "fdl.Config":
 
 
 def find(name: str) -> Config:
-    """The config function NAME of this package, or MODULE.NAME of any other.
+    """The config function NAME of this package, or MODULE.NAME (MODULE:NAME) of any other.
 
     The other module is installed or lies in the current directory. Raises InputError where there
     is no such function.
     """
     from hfjax.training.overrides import find_function
 
-    if "." in name:
+    if re.fullmatch(r"\w+([.:]\w+)+", name):
         return find_function(name)
+    if not name.isidentifier():
+        raise InputError(f"{name!r} is no name of a config, as grid_rnn or my_module.my_config.")
     function = _find(name)
     if function is None:
         known = [n for source in sources().values() for n in source.configs]

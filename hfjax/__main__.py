@@ -8,6 +8,7 @@ import inspect
 import logging
 import os
 import pathlib
+import re
 import sys
 import textwrap
 import types
@@ -18,6 +19,7 @@ from absl import flags
 from absl import logging as absl_logging
 
 from hfjax.errors import InputError, TrainingFailed, nearest, one_line
+from hfjax.files import local_path
 
 if TYPE_CHECKING:
     import fiddle as fdl
@@ -38,7 +40,11 @@ WHAT_TO_RUN: Flags = {
     ),
     "fdl_config_file": (flags.DEFINE_string, None, "a config.json, in place of --fdl_config"),
     "fdl_help": (flags.DEFINE_bool, False, "show the settings of the config, and its fiddlers"),
-    "print_config": (flags.DEFINE_bool, False, "show the final settings; run and write nothing"),
+    "print_config": (
+        flags.DEFINE_bool,
+        False,
+        "check and show the final settings; run and write nothing",
+    ),
 }
 HOW_TO_RUN: Flags = {
     "workdir": (
@@ -153,7 +159,7 @@ def _choose(values: flags.FlagValues) -> Chosen:
         raise InputError(f"--fdl_config is missing; {nearest('', _known_configs())}")
     else:
         name = values.fdl_config
-        if "." not in name and name not in _known_configs():
+        if name.isidentifier() and name not in _known_configs():
             raise InputError(f"--fdl_config={name} is unknown; {nearest(name, _known_configs())}")
         for source in configs.sources().values():
             if name in source.configs:  # before its model is imported
@@ -161,7 +167,7 @@ def _choose(values: flags.FlagValues) -> Chosen:
         function = configs.find(name)
         module = sys.modules[function.__module__]
         chosen = Chosen(
-            name=name.rpartition(".")[2],
+            name=function.__name__,
             config=_made(function),
             text=inspect.getdoc(function) or "",
             known=configs.fiddlers_of(function),
@@ -172,28 +178,47 @@ def _choose(values: flags.FlagValues) -> Chosen:
     from hfjax.training.overrides import find_function
 
     _check_fiddlers(chosen.name, values.fiddler, chosen.known)
-    fiddlers = {n: find_function(n) if "." in n else chosen.known[n] for n in values.fiddler}
+    fiddlers = {
+        name: chosen.known[name] if name in chosen.known else find_function(name)
+        for name in values.fiddler
+    }
     apply_fiddlers(chosen.config, fiddlers)
-    return chosen._replace(fiddlers=tuple(n.rpartition(".")[2] for n in fiddlers))
+    return chosen._replace(fiddlers=tuple(re.split("[.:]", name)[-1] for name in fiddlers))
 
 
 def _made(function: Callable) -> "fdl.Config":
     """What a config function returns. Raises InputError where that is no config."""
     import fiddle as fdl
 
+    from hfjax.training.config import function_name
+
+    name = function_name(function)
+    if needed := _needed(function):
+        raise InputError(f"{name} is no config: it needs the argument {needed!r}.")
     try:
         config = function()
-    except Exception as error:  # a user's function may raise anything
-        raise InputError(f"{function.__name__}() failed: {one_line(error)}") from error
+    except (Exception, SystemExit) as error:  # a user's function may raise anything
+        raise InputError(f"{name} failed: {type(error).__name__}: {one_line(error)}") from error
     if not isinstance(config, fdl.Config):
         kind = type(config).__name__
-        raise InputError(f"{function.__name__}() must return an fdl.Config, but returns {kind}.")
+        raise InputError(f"{name} is no config: it returns {kind}, not fdl.Config.")
     return config
+
+
+def _needed(function: Callable) -> str | None:
+    """The first argument that a function cannot be called without."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # of some functions written in C
+        return None
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = (p.name for p in parameters if p.default is p.empty and p.kind not in several)
+    return next(needed, None)
 
 
 def _check_fiddlers(config: str, fiddlers: Iterable[str], known: Iterable[str]) -> None:
     for name in fiddlers:
-        if "." not in name and name not in known:
+        if not re.search("[.:]", name) and name not in known:
             raise InputError(f"--fiddler={name} is not for {config}; {nearest(name, known)}")
 
 
@@ -212,13 +237,17 @@ def _from_file(path: str) -> Chosen:
     """The config of a file, with the fiddlers of every config of the same task."""
     import fiddle as fdl
 
-    from hfjax.training import config_text
+    from hfjax.training import config_text, provenance
 
+    text = ""
     try:
-        config = config_text.from_json(pathlib.Path(path).read_text())
+        file = local_path(path)
+        text = file.read_text()
+        config = config_text.from_json(text)
         task = fdl.get_callable(config.task)
     except InputError as error:
-        raise InputError(f"{path} {error}.") from error
+        versions = provenance.versions(file.parent, config_text.written_by(text))
+        raise InputError(f"{path} {error}; {versions}.") from error
     except Exception as error:  # another file may raise anything
         raise InputError(f"{path} is no config ({one_line(error)}).") from error
     alike = [f for f in our_configs().configs().values() if fdl.get_callable(f().task) is task]
@@ -230,7 +259,7 @@ def _from_file(path: str) -> Chosen:
 
 def _change(chosen: Chosen, values: flags.FlagValues) -> None:
     """Set what the flags set. Raises InputError in one sentence."""
-    from hfjax.training.config import check_complete, check_learning_rates, check_types
+    from hfjax.training.config import check_optimizers, check_settings, check_types
     from hfjax.training.overrides import check_path, set_value
 
     config = chosen.config
@@ -243,12 +272,18 @@ def _change(chosen: Chosen, values: flags.FlagValues) -> None:
         if values[name].value is not None:
             setattr(config, name, values[name].value)
     if values.data_dir is not None:
-        check_path(config, "data.data_dir")
+        try:
+            check_path(config, "data.data_dir")
+        except InputError as error:
+            raise InputError(
+                f"--data_dir is not for {chosen.name}: its data have no setting data_dir."
+            ) from error
         config.data.data_dir = values.data_dir
-    if not values.fdl_help:
-        check_complete(config)
-    check_types(config)
-    check_learning_rates(config)
+    if values.fdl_help:  # which also says what is not set
+        check_types(config)
+        check_optimizers(config)
+    else:
+        check_settings(config)
     if values.wandb_mode not in WANDB_MODES:
         mode = values.wandb_mode
         raise InputError(f"--wandb_mode has no {mode!r}; {nearest(mode, WANDB_MODES)}")
@@ -330,7 +365,11 @@ def _final_settings(chosen: Chosen, values: flags.FlagValues) -> str:
     """What `--print_config` shows: every setting of the run, as --fdl_set takes them."""
     from hfjax.training.config import UNSET, fill_in_num_steps, settings
     from hfjax.training.manual import value_in_words
+    from hfjax.training.run import check
+    from hfjax.training.workdir import folder
 
+    check(chosen.config)
+    folder(_workdir(chosen, values))
     fill_in_num_steps(chosen.config)
     shown = [
         f"{setting.path}={value_in_words(setting.value)}"

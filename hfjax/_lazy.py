@@ -29,6 +29,7 @@ def attributes(
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
     def directory() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *modules(), *members})
+        present = {n for n in vars(sys.modules[package]) if n.startswith("__")}
+        return sorted({*present, *modules(), *members})
 
     return get, directory

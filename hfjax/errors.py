@@ -26,7 +26,10 @@ def one_line(error: BaseException) -> str:
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """The sentence that suggests the closest allowed name and lists all of them."""
+    """What follows a semicolon: the closest allowed name, and the list of all."""
     names = sorted(allowed)
+    if not names:
+        return "there is none to choose from."
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return (f"did you mean {close[0]!r}? " if close else "") + f"Choose from {', '.join(names)}."
+    begin = f"did you mean {close[0]!r}? Choose" if close else "choose"
+    return f"{begin} from {', '.join(names)}."

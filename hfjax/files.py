@@ -4,6 +4,7 @@ import io
 import math
 import os
 import pathlib
+import re
 import zipfile
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,6 +15,26 @@ _NPY_HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
+
+
+def local_path(path: str | os.PathLike[str]) -> pathlib.Path:
+    """A path of this machine, with ~ and ~user expanded.
+
+    Raises ValueError for an address of another storage, such as gs://bucket/folder or file:///x,
+    and where there is no such user.
+    """
+    text = os.fspath(path)
+    if re.match(r"file:|[A-Za-z][A-Za-z0-9+.-]+:/", text):
+        raise ValueError(
+            f"{text} is an address, but only paths of this machine can be read and written: "
+            "give a folder or file, as runs/name."
+        )
+    if "\0" in text:
+        raise ValueError(f"{text!r} is no path: it contains a zero byte.")
+    try:
+        return pathlib.Path(text).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{text} begins with the home folder of an unknown user.") from error
 
 
 def write_atomically(path: pathlib.Path, content: bytes) -> None:

@@ -9,6 +9,7 @@ import pytest
 from fiddle.experimental import serialization
 
 import fdl_configs
+import hfjax
 from hfjax.__main__ import main
 from hfjax.training import config_text
 from tests import toy
@@ -60,12 +61,47 @@ def toy_config(tmp_path_factory):
         (["--fdl_config_file=nowhere"], "nowhere"),
         (["--fdl_config=nowhere.to_be_seen"], "the module 'nowhere' cannot be imported"),
         (["--fdl_config=tests.toy.confg"], "did you mean 'config'"),
-        (["--fdl_config=tests.toy.task"], "task() must return an fdl.Config, but returns Task."),
-        (["--fdl_config=tests.small.transitions"], "transitions() failed: transitions() missing"),
+        (["--fdl_config=tests.toy.task"], "tests.toy:task is no config: it returns Task, not fdl."),
+        (["--fdl_config=json.dumps"], "json:dumps is no config: it needs the argument 'obj'."),
+        (["--fdl_config=sys:exit"], "sys:exit failed: SystemExit"),
+        (["--fdl_config=.x"], "'.x' is no name of a config, as grid_rnn or my_module.my_config."),
+        (["--fdl_config=x..y"], "'x..y' is no name of a config"),
+        (["TOY", "--fiddler=wide"], "--fiddler=wide is not for from_file; there is none to choose"),
+        (["TOY", "--fdl_set=task=3"], "task must be a Task, but is 3."),
+        (["TOY", "--fdl_set=zzz=3"], "there is no setting 'zzz'; settings: task, data, num_steps,"),
+        (["TOY", "--wandb_mode=?"], "--wandb_mode has no '?'; choose from auto,"),
+        (["TOY", "--workdir=gs://bucket/run"], "gs://bucket/run is an address, but only paths of"),
+        (
+            ["TOY", "--workdir=/dev/null"],
+            "the workdir /dev/null is a file, where a folder",
+        ),
+        (["TOY", "--init_from=s3://bucket/run"], "s3://bucket/run is an address, but only paths"),
+        (["TOY", "--workdir=~nobody_here/run"], "home folder of an unknown user"),
+        (
+            ["--fdl_config=biohsic", "--fiddler=cifar10", "--fiddler=digits"],
+            "--fiddler=cifar10 and --fiddler=digits both set data; give one of them.",
+        ),
+        (
+            ["--fdl_config=grid_rnn", "--fiddler=lstm", "--fiddler=tanh"],
+            "tanh does not go with --fiddler=lstm: lstm has no setting 'nonlinearity'.",
+        ),
+        (
+            ["--fdl_config=pattern_formation", "--fdl_set=task.optimizer=tanh"],
+            "task.optimizer must be a GradientTransformation or None, but hfjax.networks:tanh make",
+        ),
+        (
+            ["--fdl_config=pattern_formation", "--fdl_set=task.nonlinearity=linear_init"],
+            "`init` of the task fails with these settings and data: TypeError: linear_init() miss",
+        ),
+        (
+            ["--fdl_config=biohsic", "--fiddler=digits", "--fdl_set=data=mnist_1k"],
+            "there is no function 'mnist_1k'; did you mean 'mnist_10k'",
+        ),
+        (["--fdl_config=reservoir", "--fdl_set=data=3"], "`sample` of the task fails"),
         (["TOY", "stray"], "unexpected argument 'stray'"),
         (["TOY", "--init_from=nowhere"], "nowhere holds no run"),
         (["--seed=1"], "--fdl_config is missing"),
-        (["TOY", "--data_dir=x"], "there is no setting 'data.data_dir'"),
+        (["TOY", "--data_dir=x"], "--data_dir is not for from_file: its data have no setting data"),
         (
             ["--fdl_config=helmholtz", "--fdl_set=task.gate.fraction=1.5"],
             "the gate's fraction must be between 0 and 1, but is 1.5",
@@ -80,7 +116,9 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     tmp_path, capsys, toy_config, arguments, message
 ):
     arguments = [toy_config if a == "TOY" else a for a in arguments]
-    assert main(["hfjax", *arguments, f"--workdir={tmp_path}/run"]) == 2
+    if not any(a.startswith("--workdir") for a in arguments):
+        arguments = [*arguments, f"--workdir={tmp_path}/run"]
+    assert main(["hfjax", *arguments]) == 2
     out, error = capsys.readouterr()
     assert message in error
     assert error.startswith("hfjax: ")
@@ -146,6 +184,30 @@ def test_print_config_is_a_dry_run(tmp_path, capsys, monkeypatch):
     again = [f"--fdl_set={line}" for line in lines[1:]]
     assert main(["hfjax", "--fdl_config=grid_rnn", *again, "--print_config"]) == 0
     assert capsys.readouterr()[0].splitlines()[1:] == lines[1:]
+
+
+def misfit():
+    """A task whose step does not fit its state."""
+    return toy.task()._replace(step=lambda state, batch, key: (batch, {}))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("chunk=0", "chunk must be at least 1"),
+        ("eval_every=7", "eval_every must be a multiple of chunk"),
+        ("seeds=0", "seeds must be at least 1"),
+        ("task=3", "task must be a Task"),
+        ("task.num_units=0", "num_units must be at least 1"),
+        ("task=tests.test_main:misfit", "`step` of the task fails"),
+    ],
+)
+def test_a_dry_run_checks_what_needs_no_training(toy_config, capsys, setting, message):
+    assert main(["hfjax", toy_config, f"--fdl_set={setting}", "--print_config"]) == 2
+    out, error = capsys.readouterr()
+    assert message in error
+    assert error.count("\n") == 1
+    assert out == ""
 
 
 def test_default_workdirs_do_not_collide(tmp_path, capsys):
@@ -233,7 +295,13 @@ def test_a_config_file_has_the_fiddlers_of_its_model(tmp_path, capsys):
 def test_a_config_file_that_names_what_is_not_here_says_which_name(tmp_path, capsys):
     path = tmp_path / "config.json"
     text = config_text.to_json(toy.config()).replace('"task"', '"tusk"')
-    for content, message in ((text, "tests.toy.tusk, which cannot be imported"), ("{", "damaged")):
+    text = text.replace(f'"hfjax": "{hfjax.__version__}"', '"hfjax": "0.0.7"')
+    for content, message in (
+        (text, "tests.toy.tusk, which cannot be imported"),
+        (text, f"written by hfjax 0.0.7, this is hfjax {hfjax.__version__}"),
+        ("{", "damaged"),
+        ("", "is damaged (it is empty)"),
+    ):
         path.write_text(content)
         assert main(["hfjax", f"--fdl_config_file={path}", "--print_config"]) == 2
         error = capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 
 import fiddle as fdl
 import jax
@@ -96,3 +97,50 @@ def test_a_whole_batch_is_given_to_every_device(seeds):
 def test_indivisible_work_is_refused(settings, message):
     with pytest.raises(InputError, match=message):
         make_programs(experiment(**settings), jax.devices()[:8])
+
+
+# --- Tracing ---
+
+
+def test_what_was_traced_is_not_traced_again():
+    """So that the check before a run costs nothing."""
+    calls = []
+
+    def counted(name, function):
+        return lambda *arguments: [calls.append(name), function(*arguments)][1]
+
+    whole = experiment()
+    task = whole.task
+    parts = {name: counted(name, getattr(task, name)) for name in ("init", "step", "evaluate")}
+    whole = dataclasses.replace(whole, task=task._replace(**parts))
+    programs = make_programs(whole, jax.devices()[:2])
+    programs.trace(5)
+    assert sorted(calls) == ["evaluate", "init", "step"]
+    train_state, _ = programs.chunk(programs.init(), 5)
+    programs.evaluate(train_state.state)
+    assert len(calls) == 3
+
+
+def needs_two(*_):
+    raise ValueError("window must be at least 2.")
+
+
+@pytest.mark.parametrize(
+    ("part", "function", "message"),
+    [
+        ("init", needs_two, r"^window must be at least 2\.$"),
+        ("sample", lambda data, key: data.x, r"`sample` of .*: AttributeError: .*test_programs.py"),
+        ("step", lambda state, batch, key: math.sin(state), r"`step` of the task .*test_programs"),
+        ("step", lambda state, batch, key: (batch, {}), "`step` of .* scan body function carry"),
+        ("step", lambda state, batch, key: state, "`step` of the task fails"),
+        ("evaluate", lambda state, data, key: {}["x"], "`evaluate` of the task .* KeyError: 'x'"),
+        ("evaluate", lambda state, data, key: jnp.zeros(3) @ jnp.ones(2), "`evaluate` of .* shap"),
+    ],
+)
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_function_that_does_not_fit_is_one_sentence(part, function, message, seeds):
+    whole = experiment(seeds=seeds)
+    whole = dataclasses.replace(whole, task=whole.task._replace(**{part: function}))
+    with pytest.raises(InputError, match=message) as caught:
+        make_programs(whole, jax.devices()[:1]).trace(5)
+    assert "\n" not in str(caught.value)

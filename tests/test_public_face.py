@@ -48,6 +48,7 @@ def test_an_editor_sees_every_module_and_every_member():
     (block,) = (node for node in source.body if isinstance(node, ast.If))
     imported = {a.name for node in block.body for a in node.names}
     assert imported == set(hfjax.__all__)
+    assert {n for n in dir(hfjax) if not n.startswith("__")} == set(hfjax.__all__)
 
 
 def test_type_checkers_see_the_package_as_typed():

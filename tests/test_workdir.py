@@ -76,6 +76,7 @@ def test_damaged_newest_checkpoint_is_set_aside(copy, complete_run):
         ('"num_units"', '"num_cells"', "sets 'num_cells' of tests.toy.task, which has no such"),
         ('"tests.toy"', '"tests.to', "is damaged"),
         ('"root"', '"boot"', "is damaged"),
+        ('"module"', '"nodule"', "is damaged"),
     ],
 )
 def test_config_that_cannot_be_loaded_is_one_sentence(copy, capsys, old, new, message):
@@ -98,6 +99,27 @@ def test_config_that_cannot_be_loaded_is_one_sentence(copy, capsys, old, new, me
         assert message in error
         assert error.count("\n") == 1
     assert tree(copy) == before
+
+
+@pytest.mark.parametrize("text", ["", "null", "[1]", "3", "[" * 100_000, "{}", "\xff\x00"])
+def test_a_config_of_another_format_is_one_sentence(copy, text):
+    (copy / "config.json").write_text(text, encoding="latin1")
+    message = "config.json (is damaged|cannot be read)"
+    for call in (hfjax.load, redraw.redraw):
+        with pytest.raises(InputError, match=message) as error:
+            call(copy)
+        assert str(copy) in str(error.value)
+    code, _, error = hfjax_here(TOY, f"--workdir={copy}")
+    assert code == 2
+    assert f"{copy} holds a run of another config (its config.json is damaged" in error
+
+
+def test_a_missing_folder_holds_no_run(tmp_path, capsys):
+    for call in (hfjax.load, redraw.redraw):
+        with pytest.raises(InputError, match="nowhere holds no run: there is no such folder"):
+            call(tmp_path / "nowhere")
+    assert redraw.main([str(tmp_path / "nowhere")]) == 2
+    assert "there is no such folder" in capsys.readouterr().err
 
 
 def test_provenance_names_software_command_devices_and_every_start(copy):

@@ -1,12 +1,12 @@
 """Fiddle configs: their settings by dotted path, fiddlers, checks, and differences."""
 
+import contextlib
 import inspect
 import itertools
 import math
+import os
 import re
 import sys
-import types
-import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -15,9 +15,12 @@ import numpy as np
 from fiddle import daglish
 
 from hfjax.errors import InputError, one_line
+from hfjax.files import local_path
+from hfjax.training.hints import fits, hints_of, wrong_type
 
-Hint = Any  # a type annotation
 UNSET = inspect.Parameter.empty  # the value of a setting that is not set and has no default
+# Settings of optimizers and schedules that must be positive numbers.
+POSITIVE = ("learning_rate", "init_value", "peak_value", "max_delta", "max_norm")
 
 
 class NumSteps(fdl.Tag):
@@ -125,17 +128,37 @@ def function_name(function: Callable) -> str:
     return f"{module}:{name}"
 
 
+# --- Paths of files ---
+
+
+def absolute_paths(config: fdl.Buildable) -> fdl.Buildable:
+    """A copy in which every path of a file or folder is absolute, with ~ expanded.
+
+    It then leads to the same file from any current directory. A path is a string named `path` or
+    `init_from`, or one whose name ends in _path, _dir, _file or _folder, or that ends in .npz.
+    An address of another storage stays as it is, for the function that takes it to judge.
+    """
+    config = fdl.deepcopy_with(config)
+    for setting in list(settings(config)):
+        value = setting.value
+        is_path = re.fullmatch(r"path|init_from|\w+_(path|dir|file|folder)", setting.name)
+        if isinstance(value, str) and value and (is_path or value.endswith(".npz")):
+            with contextlib.suppress(ValueError):
+                setattr(setting.node, setting.name, os.path.abspath(local_path(value)))
+    return config
+
+
 # --- Fiddlers ---
 
 
 def apply_fiddlers(config: fdl.Config, fiddlers: Mapping[str, Callable[[Any], None]]) -> None:
     """Change a config by {name: fiddler}, where any order gives the same config.
 
-    Raises InputError where two fiddlers give another config in the other order, with the first
-    setting in which the two configs differ, and where a fiddler cannot change the config.
+    Raises InputError where two fiddlers give another config in the other order, with a setting
+    that both of them change, and where a fiddler cannot change the config.
     """
 
-    def changed(names: tuple[str, ...]) -> fdl.Config:
+    def changed(*names: str) -> fdl.Config:
         copy = fdl.deepcopy_with(config)
         for name in names:
             try:
@@ -143,18 +166,21 @@ def apply_fiddlers(config: fdl.Config, fiddlers: Mapping[str, Callable[[Any], No
             except (AttributeError, TypeError, ValueError) as error:
                 others = [f"--fiddler={other}" for other in names if other != name]
                 after = "does not go with " + " ".join(others) if others else "does not fit"
-                reason = one_line(error).partition("; valid parameter names")[0]
-                reason = re.sub(r"<function (\S+) at 0x\w+>", r"\1", reason)
-                raise InputError(f"--fiddler={name} {after}: {reason}") from error
+                raise InputError(f"--fiddler={name} {after}: {_reason(error)}") from error
         return copy
 
     def check_order(names: tuple[str, ...]) -> None:
-        if paths := differing_paths(changed(names), changed(names[::-1])):
-            *most, last = (f"--fiddler={name}" for name in names)
-            both = "both" if len(names) == 2 else "all"
-            raise InputError(
-                f"{', '.join(most)} and {last} {both} set {paths[0]}; give one of them."
-            )
+        paths = differing_paths(changed(*names), changed(*names[::-1]))
+        if not paths:
+            return
+        alone = [differing_paths(config, changed(name)) for name in names]
+        both = [p for p in paths if sum(any(_is_at(q, p) for q in own) for own in alone) > 1]
+        outermost = min(both or paths, key=lambda path: path.count(".") + path.count("["))
+        *most, last = (f"--fiddler={name}" for name in names)
+        raise InputError(
+            f"{', '.join(most)} and {last} {'both' if len(names) == 2 else 'all'} set {outermost}; "
+            "give one of them."
+        )
 
     names = tuple(fiddlers)
     for pair in itertools.combinations(names, 2):
@@ -162,6 +188,21 @@ def apply_fiddlers(config: fdl.Config, fiddlers: Mapping[str, Callable[[Any], No
     check_order(names)
     for fiddler in fiddlers.values():
         fiddler(config)
+
+
+def _is_at(path: str, outer: str) -> bool:
+    """Whether a path is that of a setting or of a part of it."""
+    return path == outer or path.startswith((f"{outer}.", f"{outer}["))
+
+
+def _reason(error: Exception) -> str:
+    """Why a fiddler failed, with Fiddle's sentences about parameters as ones about settings."""
+    text = re.sub(r"<(?:function|class) '?([^\s'>]+)[^>]*>", r"\1", one_line(error))
+    missing = re.match(r"No parameter named '(\w+)' exists for (\S+);", text)
+    unset = re.match(r"No parameter '(\w+)' has been set on <\w+\[(\w+)", text)
+    if missing:
+        return f"{missing[2].rpartition('.')[2]} has no setting {missing[1]!r}."
+    return f"{unset[1]!r} of {unset[2]} is not set." if unset else text
 
 
 def differing_paths(old: fdl.Buildable, new: fdl.Buildable) -> list[str]:
@@ -182,11 +223,17 @@ def difference(stored: fdl.Buildable, given: fdl.Buildable, most: int = 5) -> st
 # --- Checks ---
 
 
+def check_settings(config: fdl.Buildable) -> None:
+    """Raise InputError where a setting is missing, of a wrong type, or a rate is not positive."""
+    check_complete(config)
+    check_types(config)
+    check_optimizers(config)
+
+
 def check_types(config: fdl.Buildable) -> None:
     """Raise InputError where a setting is not of the type that its function's signature names.
 
-    Only plain types are judged (numbers, strings, booleans, None, functions, tuples of these); an
-    int is accepted as a float. Whatever else a signature names is left to the function itself.
+    See `hints.fits`. What another function makes is left to that function.
     """
     for node, path in daglish.iterate(config):
         if not isinstance(node, fdl.Buildable):
@@ -206,11 +253,11 @@ def check_complete(config: fdl.Buildable) -> None:
             raise InputError(f"{setting.path} is not set; give --fdl_set={setting.path}=VALUE.")
 
 
-def check_learning_rates(config: fdl.Buildable) -> None:
-    """Raise InputError where a learning rate given to optax, or to a schedule, is not positive.
+def check_optimizers(config: fdl.Buildable) -> None:
+    """Raise InputError where a number of an optimizer or a schedule that must be positive is not.
 
-    Judged are numbers named learning_rate, init_value or peak_value. A schedule that rises may
-    start from an init_value of 0.
+    Judged are numbers named as in POSITIVE, of functions of optax and of hfjax's schedules. A
+    schedule that rises may start from an init_value of 0.
     """
     for node, path in daglish.iterate(config):
         if not isinstance(node, fdl.Buildable):
@@ -219,7 +266,7 @@ def check_learning_rates(config: fdl.Buildable) -> None:
         if not (module.startswith("optax.") or module == "hfjax.training.schedules"):
             continue
         rises = any(_number(getattr(node, n, 0)) > 0 for n in ("peak_value", "end_value"))
-        for name in ("learning_rate", "init_value", "peak_value"):
+        for name in POSITIVE:
             value = getattr(node, name, None)
             number = _number(value)
             zero_is_fine = name == "init_value" and rises and number == 0
@@ -232,61 +279,3 @@ def _number(value: Any) -> float:
     """A setting as a number; 1 where it is something else, such as a schedule."""
     is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     return float(value) if is_number else 1.0
-
-
-def hints_of(function: Callable) -> dict[str, Hint]:
-    """{parameter: type annotation} of a function or class; {} where they cannot be evaluated."""
-    has_init = inspect.isclass(function) and not hasattr(function, "_fields")  # no NamedTuple
-    try:
-        return typing.get_type_hints(function.__init__ if has_init else function)
-    except (NameError, TypeError):
-        return {}
-
-
-def fits(value: Any, hint: Hint) -> bool:
-    """Whether a value is of an annotated type; True where the annotation is not a plain type."""
-    if isinstance(value, fdl.Buildable):
-        return True  # what it will make is for its own function to check
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if takes_function(hint) and origin not in (typing.Union, types.UnionType):
-        return callable(value)
-    if origin in (typing.Union, types.UnionType):
-        return any(fits(value, h) for h in arguments)
-    if origin is tuple:
-        if not isinstance(value, tuple | list):
-            return False
-        if arguments[-1:] == (Ellipsis,):
-            return all(fits(v, arguments[0]) for v in value)
-        return len(value) == len(arguments) and all(map(fits, value, arguments))
-    if hint in (bool, str, types.NoneType):
-        return isinstance(value, hint)
-    if hint in (int, float):
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        return whole or (hint is float and isinstance(value, float | np.floating))
-    return True
-
-
-def takes_function(hint: Hint) -> bool:
-    """Whether an annotation is that of a function: Callable, a Protocol with __call__, or None."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return any(map(takes_function, typing.get_args(hint)))
-    is_protocol = getattr(hint, "_is_protocol", False) and "__call__" in vars(hint)
-    return Callable in (hint, typing.get_origin(hint)) or is_protocol
-
-
-def wrong_type(path: str, value: Any, hint: Hint) -> str:
-    """The sentence about a setting of another type than its annotation."""
-    return f"{path} must be {in_words(hint)}, but is {value!r} ({type(value).__name__})."
-
-
-def in_words(hint: Hint) -> str:
-    """A type annotation for a reader."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return " or ".join(dict.fromkeys(map(in_words, typing.get_args(hint))))
-    words = {int: "a whole number", float: "a number", str: "a string", bool: "True or False"}
-    if takes_function(hint):
-        return "a function"
-    if hint is types.NoneType:
-        return "None"
-    plain = inspect.isclass(hint) and typing.get_origin(hint) is None
-    return words.get(hint, hint.__name__ if plain else str(hint))

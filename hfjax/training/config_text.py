@@ -16,6 +16,7 @@ import fiddle as fdl
 from fiddle import daglish
 from fiddle.experimental import serialization
 
+import hfjax
 from hfjax.errors import InputError, one_line
 
 WIDTH = 88  # of a line of Python, beyond which a call is broken into one line an argument
@@ -26,17 +27,21 @@ RESERVED = ("fdl", "config")  # names that the Python file uses itself
 
 
 def to_json(config: fdl.Buildable) -> str:
-    """The config as JSON. Raises InputError where a value has no name to import it by."""
+    """The config as JSON, with the version of hfjax that writes it.
+
+    Raises InputError where a value has no name to import it by.
+    """
     for value, _ in daglish.iterate(config):
         if callable(value) and not isinstance(value, fdl.Buildable):
             _register(value)
     try:
-        return serialization.dump_json(config)
+        stored = json.loads(serialization.dump_json(config))
     except Exception as error:  # UnserializableValueError, AttributeError, ImportError
         raise InputError(
             f"the config cannot be stored: {one_line(error)} (give numbers, strings, and functions "
             "of a module by name; data are made by a function)."
         ) from error
+    return json.dumps({"hfjax": hfjax.__version__, **stored})
 
 
 def _register(function: Callable) -> None:
@@ -56,10 +61,11 @@ def from_json(text: str) -> fdl.Buildable:
     does not exist here.
     """
     try:
-        stored = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"is damaged ({one_line(error)})") from error
-    for module, name in _references(stored):
+        references = list(_references(json.loads(text)))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = one_line(error) if text.strip() else "it is empty"
+        raise InputError(f"is damaged ({reason})") from error
+    for module, name in references:
         try:
             _resolve(module, name)
         except Exception as error:  # a module may raise anything when it is imported
@@ -72,6 +78,14 @@ def from_json(text: str) -> fdl.Buildable:
         raise InputError(f"is damaged ({one_line(error)})") from error
     _check_arguments(config)
     return config
+
+
+def written_by(text: str) -> str | None:
+    """The version of hfjax that wrote a config's JSON; None where the text does not have it."""
+    with contextlib.suppress(ValueError, RecursionError):
+        stored = json.loads(text)
+        return stored.get("hfjax") if isinstance(stored, dict) else None
+    return None
 
 
 def _references(stored: Any) -> Iterator[tuple[str, str]]:

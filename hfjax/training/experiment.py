@@ -8,12 +8,7 @@ import fiddle as fdl
 
 from hfjax.errors import InputError, one_line
 from hfjax.task import Task
-from hfjax.training.config import (
-    check_complete,
-    check_learning_rates,
-    check_types,
-    fill_in_num_steps,
-)
+from hfjax.training.config import absolute_paths, check_settings, fill_in_num_steps
 
 
 class Headline(NamedTuple):
@@ -88,9 +83,10 @@ class Experiment:
 def complete(config: fdl.Buildable) -> fdl.Buildable:
     """A copy with NumSteps filled in and every default spelled out, as a workdir stores it.
 
-    What is stored then holds, also where a later version has other defaults.
+    What is stored then holds, also where a later version has other defaults. Paths are absolute,
+    so that they hold in any current directory.
     """
-    config = fdl.deepcopy_with(config)
+    config = absolute_paths(config)
     fill_in_num_steps(config)
     fdl.materialize_defaults(config)
     return config
@@ -98,6 +94,12 @@ def complete(config: fdl.Buildable) -> fdl.Buildable:
 
 def build(config: fdl.Buildable) -> Experiment:
     """The Experiment of a config. Raises InputError, in one sentence, where a setting is wrong."""
+    return _build(config, lambda whole: whole)
+
+
+def build_without_data(config: fdl.Buildable) -> Experiment:
+    """The Experiment of a config with () as data, which are not made. Raises as `build` does."""
+    config = fdl.copy_with(config, data=())
     return _build(config, lambda whole: whole)
 
 
@@ -114,10 +116,10 @@ def build_headline(config: fdl.Buildable) -> tuple[Headline, ...]:
 def _build(config: fdl.Buildable, part: Callable[[Any], Any]) -> Any:
     config = fdl.deepcopy_with(config)
     fill_in_num_steps(config)
-    check_complete(config)
-    check_types(config)
-    check_learning_rates(config)
+    check_settings(config)
     try:
         return fdl.build(part(config))
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise InputError(one_line(error)) from error
+    except Exception as error:  # a function that does not fit may raise anything
+        raise InputError(f"{type(error).__name__}: {one_line(error)}") from error

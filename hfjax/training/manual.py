@@ -11,15 +11,8 @@ from typing import Any
 
 import fiddle as fdl
 
-from hfjax.training.config import (
-    UNSET,
-    Setting,
-    fill_in_num_steps,
-    function_name,
-    hints_of,
-    in_words,
-    settings,
-)
+from hfjax.training.config import UNSET, Setting, fill_in_num_steps, function_name, settings
+from hfjax.training.hints import hints_of, in_words
 
 _START = r"(?:^|(?<=[.;:]\s)|(?<=\n))\s*"  # of a line or a sentence
 _NAMES = r"(?P<names>[a-zA-Z_]\w*(?:,\s+(?:and )?[a-zA-Z_]\w*)*)"

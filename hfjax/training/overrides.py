@@ -17,13 +17,13 @@ from typing import Any
 import fiddle as fdl
 
 from hfjax.errors import InputError, nearest, one_line
-from hfjax.training.config import (
+from hfjax.training.config import fields, function_name, settings
+from hfjax.training.hints import (
     Hint,
-    fields,
     fits,
-    function_name,
     hints_of,
-    settings,
+    in_words,
+    is_union,
     takes_function,
     wrong_type,
 )
@@ -108,7 +108,8 @@ def _no_such_setting(config: fdl.Config, path: str, node: fdl.Buildable | None, 
     if node is None:
         end = guess or f" {parent!r} has no settings of its own."
     else:
-        end = f"{guess} {'Settings there' if parent else 'Settings'}: {', '.join(here)}."
+        word = "Settings" if guess else "settings"
+        end = f"{guess} {word}{' there' if parent else ''}: {', '.join(here) or 'none'}."
     return f"there is no setting {path!r};{end}"
 
 
@@ -134,9 +135,10 @@ def _named(path: str, text: str, current: Any, hint: Hint, names: Mapping[str, A
         try:
             function = find_function(text, _near(current, hint), names)
         except InputError as error:
-            if _takes_text(hint):
+            if _takes_text(hint) and not (is_part and hint is Any):
                 return text
             raise InputError(f"{path}={text}: {one_line(error)}") from error
+        _check_made(path, function, hint)
         if is_part:
             return with_function(current, function)
         return function if callable(current) or takes_function(hint) else fdl.Config(function)
@@ -145,9 +147,21 @@ def _named(path: str, text: str, current: Any, hint: Hint, names: Mapping[str, A
     raise InputError(wrong_type(path, text, hint))
 
 
+def _check_made(path: str, function: Callable, hint: Hint) -> None:
+    """Raise InputError where a function is annotated to make what an annotation does not allow."""
+    made = function if inspect.isclass(function) else hints_of(function).get("return")
+    classes = [c for c in _choices(hint) if _is_class(c) and c is not Any]
+    if not inspect.isclass(made) or not classes or takes_function(hint):
+        return
+    if not any(issubclass(made, c) for c in classes):
+        raise InputError(
+            f"{path} must be {in_words(hint)}, but {function_name(function)} makes "
+            f"{in_words(made)}."
+        )
+
+
 def _choices(hint: Hint) -> tuple[Hint, ...]:
-    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    return typing.get_args(hint) if is_union else () if hint is None else (hint,)
+    return typing.get_args(hint) if is_union(hint) else () if hint is None else (hint,)
 
 
 def _takes_text(hint: Hint) -> bool:
@@ -205,8 +219,8 @@ def find_function(
             return next(iter(meant.values()))
     known = [n for place in near for n, f in vars(place).items() if inspect.isfunction(f)]
     close = difflib.get_close_matches(text, known, n=1, cutoff=0.5)
-    guess = f"did you mean {close[0]!r}? " if close else ""
-    raise InputError(f"there is no function {text!r}; {guess}Write module:function for any other.")
+    guess = f"did you mean {close[0]!r}? Write" if close else "write"
+    raise InputError(f"there is no function {text!r}; {guess} module:function for any other.")
 
 
 def import_module(name: str) -> types.ModuleType:
@@ -214,6 +228,8 @@ def import_module(name: str) -> types.ModuleType:
 
     Raises InputError, in one sentence, where it cannot be imported.
     """
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise InputError(f"{name!r} is no name of a module.")
     if not {"", os.getcwd()} & {*sys.path}:
         sys.path.append(os.getcwd())
     try:

@@ -1,7 +1,12 @@
 """An experiment as device programs: seeds under vmap, devices in a mesh, steps under scan."""
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+import linecache
+import textwrap
+import traceback
+import types
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -13,6 +18,9 @@ from hfjax.errors import InputError, one_line
 from hfjax.task import Readout, Scalars, Task, Whole
 from hfjax.training import workdir as wd
 from hfjax.training.experiment import Experiment
+
+# Packages whose lines in a traceback say nothing about the model.
+LIBRARIES = ("jax", "jaxlib", "flax", "optax", "chex", "numpy", "contextlib", "functools")
 
 
 class TrainState(NamedTuple):
@@ -46,6 +54,13 @@ class EvaluateProgram(Protocol):
         """The task's evaluation; in a population every array has a leading [seed] axis."""
 
 
+class Trace(Protocol):
+    """(length) -> None."""
+
+    def __call__(self, length: int, /) -> None:
+        """Trace a chunk of a length, and the evaluation, so that they are checked and cached."""
+
+
 class Programs(NamedTuple):
     """The experiment as device programs, and the shapes and placement of its state."""
 
@@ -53,6 +68,7 @@ class Programs(NamedTuple):
     chunk: ChunkProgram
     evaluate: EvaluateProgram
     abstract: TrainState  # of jax.ShapeDtypeStruct
+    trace: Trace
 
 
 class Placement(NamedTuple):
@@ -66,7 +82,9 @@ class Placement(NamedTuple):
 def make_programs(experiment: Experiment, devices: Sequence[jax.Device]) -> Programs:
     """Jit the task over a mesh of devices, which divides the batch or, in a population, the seeds.
 
-    Raises InputError where the batch, or the seeds, cannot be divided among the devices.
+    Raises InputError where the batch, or the seeds, cannot be divided among the devices, and where
+    `init` or `sample` of the task fail; so does the `trace` of the result for `step` and
+    `evaluate`.
     """
     task, population = experiment.task, experiment.seeds > 1
     keys = seed_keys(experiment.seed, experiment.seeds)
@@ -91,11 +109,21 @@ def make_programs(experiment: Experiment, devices: Sequence[jax.Device]) -> Prog
         out_shardings=(placement.train_state, placement.replicated),
     )
     evaluate = jax.jit(over_seeds(task.evaluate, 0, None, 0), out_shardings=placement.replicated)
+    with in_a_sentence("init"):
+        begun = init.eval_shape(init_keys, data)
+
+    def trace(length: int) -> None:
+        with in_a_sentence("step"):
+            chunk.eval_shape(begun, train_keys, data, length)
+        with in_a_sentence("evaluate"):
+            evaluate.eval_shape(begun.state, data, eval_keys)
+
     return Programs(
         init=lambda: init(init_keys, data),
         chunk=lambda train_state, length: chunk(train_state, train_keys, data, length),
         evaluate=lambda state: evaluate(state, data, eval_keys),
-        abstract=abstract_state(task, data, experiment.seeds, placement),
+        abstract=TrainState(*map(wd.abstract, begun, placement.train_state)),
+        trace=trace,
     )
 
 
@@ -124,11 +152,8 @@ def abstract_state(task: Task, data: Any, seeds: int, placement: Placement) -> T
 
 def _check_division(experiment: Experiment, key: jax.Array, num_devices: int) -> bool:
     """Whether devices divide the batch. Raises InputError where they cannot divide the work."""
-    try:
+    with in_a_sentence("sample"):
         batch = jax.eval_shape(experiment.task.sample, experiment.data, key)
-        jax.eval_shape(experiment.task.init, key, experiment.data)
-    except ValueError as error:  # sizes that a task can only judge beside its data
-        raise InputError(one_line(error)) from error
     population, whole = experiment.seeds > 1, isinstance(batch, Whole)
     parts = () if whole else jax.tree.leaves(batch)
     sizes = {experiment.seeds} if population else {leaf.shape[0] for leaf in parts}
@@ -139,6 +164,34 @@ def _check_division(experiment: Experiment, key: jax.Array, num_devices: int) ->
                 f"of devices ({num_devices}), but is {size}."
             )
     return not (population or whole)
+
+
+@contextlib.contextmanager
+def in_a_sentence(part: str) -> Iterator[None]:
+    """Raise InputError where a function of the task, named `part`, fails while it is traced.
+
+    A ValueError that the model itself raises is a sentence already, as about sizes that can only
+    be judged beside the data. Of any other error the sentence gives type and place.
+    """
+    try:
+        yield
+    except Exception as error:
+        frames = [(f, n) for f, n in traceback.walk_tb(error.__traceback__) if _is_of_model(f)]
+        frame, line = frames[-1] if frames else (None, 0)
+        source = linecache.getline(frame.f_code.co_filename, line) if frame else ""
+        if isinstance(error, ValueError) and source.lstrip().startswith("raise "):
+            raise InputError(one_line(error)) from error
+        text = f"{type(error).__name__}: {textwrap.shorten(str(error), 300, placeholder=' ...')}"
+        place = f" ({frame.f_code.co_filename}, line {line})" if frame else ""
+        raise InputError(
+            f"`{part}` of the task fails with these settings and data: {text}{place}"
+        ) from error
+
+
+def _is_of_model(frame: types.FrameType) -> bool:
+    """Whether a frame is neither of this module nor of a package that traces."""
+    module = frame.f_globals.get("__name__", "")
+    return module != __name__ and module.partition(".")[0] not in LIBRARIES
 
 
 # --- What is jitted ---

@@ -88,11 +88,14 @@ def read(workdir: str | os.PathLike) -> list[Record]:
     return []
 
 
-def versions(workdir: str | os.PathLike) -> str:
-    """The versions of hfjax that wrote a run and that is here, as text."""
+def versions(workdir: str | os.PathLike, otherwise: str | None = None) -> str:
+    """The versions of hfjax that wrote a run and that is here, as text.
+
+    otherwise  the version that wrote it, where there is no provenance.json.
+    """
     wrote = newest(workdir)
     at = f" ({wrote['commit'][:7]})" if wrote.get("commit") else ""
-    version = wrote.get("hfjax", "of an unknown version")
+    version = wrote.get("hfjax", otherwise) or "of an unknown version"
     return f"written by hfjax {version}{at}, this is hfjax {hfjax.__version__}"
 
 

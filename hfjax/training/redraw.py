@@ -40,13 +40,13 @@ def redraw(
     if task is None:
         task = build_task(config)
     headline = () if config is None else build_headline(config)
-    return save_figures(pathlib.Path(workdir), task, readout, warn, headline=headline)
+    return save_figures(wd.folder(workdir), task, readout, warn, headline=headline)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw and list the figures; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m hfjax.training.redraw", description=__doc__)
-    parser.add_argument("workdir", type=pathlib.Path, help="folder of a run that was evaluated")
+    parser.add_argument("workdir", help="folder of a run that was evaluated")
     workdir = parser.parse_args(argv).workdir
     problems: list[str] = []
     try:

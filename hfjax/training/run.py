@@ -6,6 +6,7 @@ have drawn.
 """
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import signal
@@ -28,7 +29,14 @@ from hfjax.training import provenance, report
 from hfjax.training import workdir as wd
 from hfjax.training.config import flatten
 from hfjax.training.curves import training_curves
-from hfjax.training.experiment import Experiment, Headline, build, build_task, complete
+from hfjax.training.experiment import (
+    Experiment,
+    Headline,
+    build,
+    build_task,
+    build_without_data,
+    complete,
+)
 from hfjax.training.log import Say
 from hfjax.training.programs import Programs, TrainState, abstract_state, make_programs, place
 
@@ -71,12 +79,15 @@ def run(
     (nothing written) where config, devices or workdir do not allow the run, and TrainingFailed (the
     newest checkpoint stands) where a scalar stops being finite or the disk cannot be written.
     """
-    workdir = pathlib.Path(workdir)
+    workdir = wd.folder(workdir)
+    devices = devices or available_devices()
     config = complete(config)
     experiment = build(config)
-    devices = devices or jax.devices()
     programs = make_programs(experiment, devices)
-    initial = None if wd.has_checkpoints(workdir) else _initial_state(experiment, programs)
+    initial = None
+    if not wd.has_checkpoints(workdir):  # what ran before needs no check
+        programs.trace(min(experiment.chunk, experiment.num_steps))
+        initial = _initial_state(experiment, programs)
     software = provenance.software(origin or {})
     if writes := jax.process_index() == 0:
         wd.claim(workdir, config)
@@ -344,6 +355,37 @@ def _stopped(workdir: pathlib.Path, step: int, stopped_by: signal.Signals | None
     return "\n".join([stopped, *report.wandb_lines(workdir)])
 
 
+# --- Without training ---
+
+
+def available_devices() -> list[jax.Device]:
+    """The devices that JAX sees. Raises InputError where JAX_PLATFORMS asks for others."""
+    try:
+        return jax.devices()
+    except (RuntimeError, AssertionError) as error:  # a plugin that is missing fails by an assert
+        asked = getattr(jax.config, "jax_platforms", None)
+        reason = one_line(error).partition(" (set JAX_PLATFORMS")[0]
+        if isinstance(error, AssertionError):
+            reason = "its plugin is not installed"
+        raise InputError(
+            f"JAX has no device here for JAX_PLATFORMS={asked} ({reason}); "
+            "unset JAX_PLATFORMS to use what is here."
+        ) from error
+
+
+def check(config: fdl.Buildable) -> None:
+    """Check all of a config that can be checked without its data, and without training.
+
+    Where data are not made by a function, all programs are traced too. Raises InputError.
+    """
+    config = complete(config)
+    experiment = build_without_data(config)
+    if not isinstance(config.data, fdl.Buildable):
+        experiment = dataclasses.replace(experiment, data=config.data)
+        programs = make_programs(experiment, available_devices())
+        programs.trace(min(experiment.chunk, experiment.num_steps))
+
+
 # --- Runs that exist ---
 
 
@@ -360,12 +402,15 @@ def load(
 ) -> Loaded:
     """The task, the newest readable state and the config of a run. Its data are not needed.
 
+    Only where provenance.json is missing, which holds the shapes of the data, they are made.
+
     config  used in place of the workdir's, as when that names a function of a notebook.
     task    used in place of the config's task; the config is None where it cannot be loaded.
 
     Raises InputError where `workdir` holds no run, or no checkpoint yet, or a config that names
     what does not exist here.
     """
+    workdir = wd.folder(workdir)
     if config is None:
         try:
             config = wd.load_config(workdir)
@@ -375,7 +420,7 @@ def load(
     if task is None:
         task = build_task(config)
     seeds = provenance.newest(workdir)["seeds"] if config is None else config.seeds
-    placement = place(jax.devices()[:1], population=seeds > 1)
+    placement = place(available_devices()[:1], population=seeds > 1)
     shapes = abstract_state(task, _data_shapes(workdir, config), seeds, placement)
     with wd.Checkpoints(workdir, read_only=True) as checkpoints:
         restored, _ = checkpoints.restore_newest(shapes)

@@ -8,7 +8,6 @@ provenance.json    software, commit, command and devices of every start
 
 import contextlib
 import io
-import json
 import os
 import pathlib
 from collections.abc import Mapping
@@ -22,9 +21,17 @@ from absl import logging as absl_logging
 from matplotlib.figure import Figure
 
 from hfjax.errors import InputError, SaveError, one_line
-from hfjax.files import read_npz, write_atomically
+from hfjax.files import local_path, read_npz, write_atomically
 from hfjax.training import config_text, provenance
-from hfjax.training.config import difference
+from hfjax.training.config import absolute_paths, difference
+
+
+def folder(workdir: str | os.PathLike) -> pathlib.Path:
+    """The path of a workdir, with ~ expanded. Raises InputError for an address, as gs://x."""
+    try:
+        return local_path(workdir)
+    except ValueError as error:
+        raise InputError(f"the workdir cannot be used: {error}") from error
 
 
 def claim(workdir: pathlib.Path, config: fdl.Buildable) -> None:
@@ -36,9 +43,11 @@ def claim(workdir: pathlib.Path, config: fdl.Buildable) -> None:
     text, source = config_text.to_json(config), config_text.to_python(config)
     stored = workdir / "config.json"
     try:
+        if workdir.exists() and not workdir.is_dir():
+            raise InputError(f"the workdir {workdir} is a file, where a folder is needed.")
         workdir.mkdir(parents=True, exist_ok=True)
         if stored.exists():
-            _check_same(workdir, stored.read_text(errors="replace"), text, config)
+            _check_same(workdir, stored.read_text(errors="replace"), config)
             if not os.access(workdir, os.W_OK):
                 raise PermissionError("no permission to write")
         else:
@@ -49,18 +58,17 @@ def claim(workdir: pathlib.Path, config: fdl.Buildable) -> None:
         raise InputError(f"the workdir {workdir} cannot be written: {reason}.") from error
 
 
-def _check_same(workdir: pathlib.Path, stored: str, text: str, config: fdl.Buildable) -> None:
-    """Raise InputError where the stored JSON is not that of `config`, whose JSON is `text`."""
-    with contextlib.suppress(ValueError):
-        if json.loads(stored) == json.loads(text):
-            return
+def _check_same(workdir: pathlib.Path, stored: str, config: fdl.Buildable) -> None:
+    """Raise InputError where the stored JSON is not that of `config`."""
     try:
-        old, new = _without_words(config_text.from_json(stored)), _without_words(config)
+        old = _without_words(absolute_paths(config_text.from_json(stored)))
+        new = _without_words(config)
         if config_text.to_json(old) == config_text.to_json(new):
             return
         differs = difference(old, new)
     except InputError as error:
-        differs = f"its config.json {error}; {provenance.versions(workdir)}"
+        versions = provenance.versions(workdir, config_text.written_by(stored))
+        differs = f"its config.json {error}; {versions}"
     raise InputError(
         f"{workdir} holds a run of another config ({differs}); "
         "name another --workdir, or give the same settings again to resume that run."
@@ -75,13 +83,21 @@ def _without_words(config: fdl.Buildable) -> fdl.Buildable:
     return copy
 
 
+def existing(workdir: str | os.PathLike) -> pathlib.Path:
+    """The path of a workdir. Raises InputError where there is no such folder."""
+    path = folder(workdir)
+    if not path.is_dir():
+        raise InputError(f"{workdir} holds no run: there is no such folder.")
+    return path
+
+
 def load_config(workdir: str | os.PathLike) -> fdl.Buildable:
     """The Fiddle config of a run.
 
     Raises InputError where `workdir` holds none, or one that is damaged or names what does not
     exist here; the message says what, and which version of hfjax wrote it.
     """
-    path = pathlib.Path(workdir) / "config.json"
+    path = existing(workdir) / "config.json"
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -90,7 +106,7 @@ def load_config(workdir: str | os.PathLike) -> fdl.Buildable:
         return config_text.from_json(text)
     except InputError as error:
         raise InputError(
-            f"{path} {error}; {provenance.versions(workdir)} "
+            f"{path} {error}; {provenance.versions(path.parent, config_text.written_by(text))} "
             "(hfjax.load and redraw also take the run's task= or config=)."
         ) from error
 
@@ -118,7 +134,7 @@ def load_readout(workdir: str | os.PathLike, index: int = -1) -> tuple[int, dict
 
     Raises InputError where none can be read.
     """
-    paths = sorted((pathlib.Path(workdir) / "readout").glob("*.npz"))
+    paths = sorted((existing(workdir) / "readout").glob("*.npz"))
     if not paths:
         raise InputError(f"{workdir} holds no readout yet: its run has not been evaluated.")
     try:
@@ -153,7 +169,7 @@ class Checkpoints:
         self, workdir: str | os.PathLike, *, keep: int | None = None, read_only: bool = False
     ):
         """Open WORKDIR/checkpoints."""
-        self.directory = pathlib.Path(workdir) / "checkpoints"
+        self.directory = folder(workdir) / "checkpoints"
         verbosity = absl_logging.get_verbosity()
         if read_only:  # Orbax would warn of that
             absl_logging.set_verbosity(absl_logging.ERROR)

@@ -363,7 +363,7 @@ def _manual(chosen: Chosen) -> str:
 
 def _final_settings(chosen: Chosen, values: flags.FlagValues) -> str:
     """What `--print_config` shows: every setting of the run, as --fdl_set takes them."""
-    from hfjax.training.config import UNSET, fill_in_num_steps, settings
+    from hfjax.training.config import UNSET, fill_in_num_steps, has_parts, settings
     from hfjax.training.manual import value_in_words
     from hfjax.training.run import check
     from hfjax.training.workdir import folder
@@ -374,7 +374,7 @@ def _final_settings(chosen: Chosen, values: flags.FlagValues) -> str:
     shown = [
         f"{setting.path}={value_in_words(setting.value)}"
         for setting in settings(chosen.config)
-        if setting.value is not UNSET
+        if setting.value is not UNSET and not has_parts(setting.value)
     ]
     return f"# workdir {_workdir(chosen, values)}\n" + "\n".join(shown) + "\n"
 

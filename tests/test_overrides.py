@@ -59,6 +59,13 @@ def test_literals_and_strings_without_quotes(config):
     assert changed(config, "hidden=[8, 9]").hidden == (8, 9)
 
 
+@pytest.mark.parametrize(
+    "name", ["/x.npz", "my rats/1 b.npz", "a=b=c", "größe.npz", "~/x", "007", "1e5", "it's", "#1"]
+)
+def test_a_bare_name_of_a_file_is_a_string(config, name):
+    assert changed(config, f"path={name}").path == name
+
+
 def test_a_function_is_found_in_the_module_of_the_current_one(config):
     assert changed(config, "encode=tanh").encode is networks.tanh
 

@@ -11,7 +11,7 @@ import pytest
 
 import hfjax
 from hfjax.errors import InputError
-from hfjax.training import experiment, log, programs, provenance
+from hfjax.training import experiment, log, programs, provenance, redraw
 from hfjax.training import run as train
 from hfjax.training import workdir as wd
 from tests import toy
@@ -44,6 +44,7 @@ def records(workdir, kind):
         ({"eval_every": 7}, "eval_every must be a multiple of chunk"),
         ({"save_every": 4}, "save_every must be a multiple of chunk"),
         ({"num_steps": 0}, "num_steps must be at least 1"),
+        ({"seed": 10**20}, "seed must be a number of 32 bits"),
         ({"seeds": 0}, "seeds must be at least 1"),
         ({"num_units": 0}, "num_units must be at least 1, but is 0"),
         ({"num_units": "many"}, "task.num_units must be a whole number, but is 'many'"),
@@ -199,6 +200,46 @@ def test_load_needs_no_data(tmp_path):
     (tmp_path / "provenance.json").unlink()
     np.testing.assert_array_equal(hfjax.load(tmp_path).state["params"]["w"], weights)
     assert toy.MADE == ["arrays"]
+
+
+def test_the_home_folder_and_relative_paths_hold_anywhere(tmp_path, monkeypatch, complete_run):
+    """A run started in one folder, from another run by a relative path, in ~."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(complete_run.parent)
+    config = make(init_from=complete_run.name, num_steps=5)
+    run(config, "~/second")
+    assert (tmp_path / "second" / "config.json").exists()
+    monkeypatch.chdir(tmp_path)
+    loaded = hfjax.load("~/second")
+    assert loaded.config.init_from == str(complete_run)
+    assert run(loaded.config, "~/second")  # resumes, from another current folder
+    assert redraw.redraw("~/second")
+    assert run(make(init_from="~/second", num_steps=5), "~/third")
+
+
+def test_a_run_whose_data_are_gone_is_opened(tmp_path, monkeypatch):
+    """As on another machine."""
+    run(make(data=fdl.Config(toy.arrays), num_steps=5), tmp_path)
+
+    def gone(**_):
+        raise OSError("there is no file")
+
+    monkeypatch.setattr(toy, "arrays", gone)
+    gone.__module__, gone.__qualname__ = "tests.toy", "arrays"
+    assert hfjax.load(tmp_path).state["params"]["w"].shape == (4, 4)
+    assert redraw.redraw(tmp_path)
+
+
+def test_a_platform_that_is_not_there_is_one_sentence(tmp_path, monkeypatch):
+    for error in (AssertionError(), RuntimeError("Unable to initialize (set JAX_PLATFORMS='')")):
+
+        def devices(error=error):
+            raise error
+
+        monkeypatch.setattr(jax, "devices", devices)
+        with pytest.raises(InputError, match="JAX has no device here for JAX_PLATFORMS=cpu"):
+            train.run(toy.config(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_model_of_a_notebook_is_loaded_with_its_task_or_its_config(tmp_path, complete_run):

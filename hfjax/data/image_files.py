@@ -14,7 +14,7 @@ import pooch
 
 from hfjax.data import pickles
 from hfjax.errors import DataFileError, one_line
-from hfjax.files import read_npz
+from hfjax.files import local_path, read_npz
 
 _MOST_BYTES = 2**30  # of an unpacked file; the largest one here has 47 MB
 
@@ -26,7 +26,7 @@ Samples = tuple[np.ndarray, np.ndarray]
 
 def _places(data_dir: str | None, name: str) -> list[pathlib.Path]:
     """Folders where files of a data set are looked for; the last one is the cache."""
-    given = [pathlib.Path(data_dir).expanduser()] if data_dir else []
+    given = [local_path(data_dir)] if data_dir else []
     for folder in given:
         if not folder.is_dir():
             raise DataFileError(f"--data_dir must be a folder, but there is none at {folder}")

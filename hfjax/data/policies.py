@@ -22,7 +22,7 @@ from flax import linen as nn
 
 from hfjax import arena, cells, envs, networks
 from hfjax.errors import one_line
-from hfjax.files import npz_names, read_npz
+from hfjax.files import local_path, npz_names, read_npz
 
 FOLDER = pathlib.Path(__file__).parent / "trained_policies"
 
@@ -82,7 +82,7 @@ def load(name: str) -> GaussianPolicy:
 
     Raises ValueError if there is no such policy, or the file does not hold one.
     """
-    path = pathlib.Path(name) if name.endswith(".npz") else FOLDER / f"{name}.npz"
+    path = local_path(name) if name.endswith(".npz") else FOLDER / f"{name}.npz"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.npz")))
         raise ValueError(
@@ -224,7 +224,7 @@ def main() -> None:
     if importlib.util.find_spec("sbx") is None:
         raise SystemExit("training a policy needs the extra rl: pdm sync -G rl")
     policy = train(options.name, num_steps=options.steps, seed=options.seed)
-    path = pathlib.Path(options.out) if options.out else FOLDER / f"{options.name}.npz"
+    path = local_path(options.out) if options.out else FOLDER / f"{options.name}.npz"
     save(path, policy, command=" ".join(["python -m hfjax.data.policies", *sys.argv[1:]]))
     print(f"wrote {path}")
 

@@ -9,6 +9,7 @@ import numpy as np
 from hfjax import arena, check
 from hfjax.data import suspects, tables
 from hfjax.errors import DataFileError
+from hfjax.files import local_path
 
 
 def sargolini(
@@ -96,11 +97,11 @@ def trajectory(
     stretch is long enough for one piece. Raises DataFileError where the file is not as described.
     """
     if path is None:
-        raise ValueError("give the file of the trajectory: --fdl_set=\"data.path='FILE'\"")
+        raise ValueError("give the file of the trajectory: --fdl_set=data.path=FILE")
     units = {"time_unit_s": time_unit_s, "position_unit_m": position_unit_m}
     check.positive(**{name: unit for name, unit in units.items() if unit is not None})
     times_s, positions = _recording(
-        pathlib.Path(path).expanduser(),
+        local_path(path),
         time=time,
         columns=columns,
         time_unit_s=time_unit_s,
@@ -253,7 +254,7 @@ def save_series(
     if not (len(times_s) and np.isfinite(times_s).all() and np.all(times_s[1:] > times_s[:-1])):
         raise ValueError("times_s must be finite and increase from sample to sample, but do not")
     np.savez_compressed(
-        path,
+        local_path(path),
         t=times_s,
         d=values,
         start=times_s[:1],

@@ -22,7 +22,7 @@ import numpy as np
 from hfjax import arena, cells, check, envs, visibility
 from hfjax.data import policies
 from hfjax.errors import DataFileError, one_line
-from hfjax.files import read_npz, write_atomically
+from hfjax.files import local_path, read_npz, write_atomically
 
 
 class Policy(Protocol):
@@ -445,7 +445,7 @@ def saved_or_made(*, path: str | None = None, maker: Maker) -> dict[str, Any]:
         return maker()
     if not path.endswith(".npz"):
         raise ValueError(f"a data set is an npz file, but its path is {path}")
-    file = pathlib.Path(path).expanduser()
+    file = local_path(path)
     recipe = recipe_of(maker)
     if not file.is_file():
         data = maker()

@@ -84,6 +84,11 @@ def _items(node: Any) -> Iterator[tuple[int, Any]]:
         yield from enumerate(node)
 
 
+def has_parts(value: Any) -> bool:
+    """Whether a value is a list or tuple whose items have settings; they are listed by item."""
+    return isinstance(value, list | tuple) and any(isinstance(v, fdl.Buildable) for v in value)
+
+
 def fields(function: Callable) -> list[str]:
     """The names of a function's parameters, without *args and **kwargs."""
     several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)

@@ -67,6 +67,8 @@ class Experiment:
         for name in ("num_steps", "chunk", "eval_every", "save_every", "keep", "seeds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, but is {getattr(self, name)}.")
+        if not -(2**31) <= self.seed < 2**32:
+            raise ValueError(f"seed must be a number of 32 bits, but is {self.seed}.")
         if self.chunk > self.num_steps:
             raise ValueError(
                 f"chunk must be at most num_steps, but chunk is {self.chunk} and num_steps is "

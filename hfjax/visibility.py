@@ -31,12 +31,15 @@ def _cross(a: jax.Array, b: jax.Array, wall: np.ndarray) -> jax.Array:
     denominator = dx * side[1] - dy * side[0]
     parallel = denominator == 0
     denominator = jnp.where(parallel, 1, denominator)
-    on_line = (ox * side[1] - oy * side[0]) / denominator
+    a_behind = ox * side[1] - oy * side[0]  # the distance to the wall times its length
+    b_behind = a_behind - (dx * side[1] - dy * side[0])
     on_wall = (ox * dy - oy * dx) / denominator
     # The margin closes corners, and a line that ends on a wall does not cross it by rounding.
     margin = 1e-6
-    between_ends = (on_line > margin) & (on_line < 1 - margin)
-    return between_ends & (on_wall > -margin) & (on_wall < 1 + margin) & ~parallel
+    slack = margin * (side @ side)
+    from_front = (a_behind < -slack) & (b_behind > slack)
+    from_behind = (a_behind > slack) & (b_behind < -slack)
+    return (from_front | from_behind) & (on_wall > -margin) & (on_wall < 1 + margin) & ~parallel
 
 
 def _occluded(positions: jax.Array, centres: jax.Array, walls: np.ndarray) -> jax.Array:

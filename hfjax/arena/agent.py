@@ -287,7 +287,7 @@ def turn_head(head: jax.Array, velocity: jax.Array, motion: Motion) -> jax.Array
 
 
 def unit_vector(vector: jax.Array) -> jax.Array:
-    """v / |v| of a vector [dim]; 0 stays 0."""
+    """v / |v| of a vector [dim]; what is shorter than 1e-19, with no square in float32, stays."""
     length_sq = jnp.sum(vector**2)
     return vector * jax.lax.rsqrt(jnp.where(length_sq > 0, length_sq, 1))
 

@@ -276,7 +276,8 @@ def test_a_bad_table_raises_one_sentence(tmp_path, name, content, message):
         (1e-6, "in microseconds: give time_unit_s=1e-06 "),
         (1e-9, "in nanoseconds: give time_unit_s=1e-09 "),
         (0.1, "the numbers of frames: give time_unit_s=1/FRAMES_PER_SECOND "),
-        (3600, "in hours: give time_unit_s=3600 "),
+        (3600, "in hours: give time_unit_s=3600.0 "),
+        (1e9, "in another unit: give time_unit_s=SECONDS "),
     ],
 )
 def test_times_that_are_not_seconds_are_refused_until_their_unit_is_given(

@@ -30,7 +30,7 @@ def time_unit(path: str | pathlib.Path, times: np.ndarray) -> None:
         likely = next(
             (n for n, s in _UNITS_S.items() if 4e-3 <= interval * s <= LONGEST_S), "another unit"
         )
-        suspicion = f"in {likely}: give time_unit_s={_UNITS_S.get(likely, 'SECONDS'):g}"
+        suspicion = f"in {likely}: give time_unit_s={_UNITS_S.get(likely, 'SECONDS')}"
     raise ValueError(
         f"times in {path} are {interval:g} apart (median), which are not seconds of a tracked "
         f"animal; they are probably {suspicion} (time_unit_s=1 where they are seconds)"

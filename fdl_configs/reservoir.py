@@ -60,7 +60,6 @@ def reservoir() -> fdl.Config:
                 at={"data": "mnist_10k"},
             ),
             fdl.Config(Headline, name="eval/frozen_error"),
-            fdl.Config(Headline, name="train/error"),
         ),
     )
 

@@ -89,7 +89,7 @@ ERROR = Metric(
     "error while learning",
     split="training",
     better="lower",
-    level=("outputs that stay 0", 1.0),
+    level=("silent outputs", 1.0),
     panel="Squared error / power of the signal",
     log=True,
 )

@@ -78,7 +78,7 @@ def grid_rnn() -> fdl.Config:
                 Headline,
                 name="eval/grid_share_above_0.8",
                 published=0.05,
-                source="Sorscher et al. 2023",
+                source="Schaeffer et al. 2022",
                 at={"task.num_grid": 1024},
             ),
         ),

@@ -160,12 +160,14 @@ def _published(cfg: fdl.Config) -> fdl.Config:
 
 
 def _test_accuracy(published: float | None, data: str, learner: str) -> fdl.Config:
+    network = {"network": "cnn"} if data == "cifar10" else {"network.hidden": (128, 64)}
     return fdl.Config(
         Headline,
         name="eval/test_accuracy",
         published=published,
         source="Daruwalla & Lipasti 2024",
-        at={"data": data, "task.learner": learner},
+        at={"data": data, "task.learner": learner}
+        | {f"task.{name}": value for name, value in network.items()},
     )
 
 

@@ -112,7 +112,12 @@ def _test_accuracy(published: float, data: str) -> fdl.Config:
         name="eval/test_accuracy",
         published=published,
         source="Daruwalla & Lipasti 2024",
-        at={"data": data, "task.learner": "biological_rule"},
+        at={
+            "data": data,
+            "task.learner": "biological_rule",
+            "task.encode": "over_255",
+            "task.between_windows": "carry_on",
+        },
     )
 
 

@@ -12,6 +12,8 @@ from hfjax.models.helmholtz.machine import Modes
 from hfjax.training.experiment import Headline
 from hfjax.training.run import Experiment
 
+NOTEBOOK = "George et al. 2023 (notebook, one seed)"
+
 
 def helmholtz() -> fdl.Config:
     """Theta-gated Helmholtz machine, an autoencoder: figures 1, 2 and S1 of George et al. 2023.
@@ -58,12 +60,8 @@ def helmholtz() -> fdl.Config:
         show=("HPC_loss", "EC_loss", "inference_HPC_loss"),
         headline=(
             fdl.Config(Headline, name="eval/autocorrelation_distance"),
-            fdl.Config(
-                Headline, name="train/HPC_loss", published=0.217, source="George et al. 2023"
-            ),
-            fdl.Config(
-                Headline, name="train/EC_loss", published=0.067, source="George et al. 2023"
-            ),
+            fdl.Config(Headline, name="train/HPC_loss", published=0.217, source=NOTEBOOK),
+            fdl.Config(Headline, name="train/EC_loss", published=0.067, source=NOTEBOOK),
         ),
     )
 

@@ -161,8 +161,8 @@ def _headline(
             Headline,
             name=f"eval/{name}",
             published=value,
-            source="TopographicGridCells",
-            at={"task.num_units": 4096},
+            source="TopographicGridCells, notebook",
+            at={"task.num_units": 4096, "task.box": "walled_box"},
         )
         for name, value in (
             ("error_cm", error_cm),

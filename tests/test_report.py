@@ -6,9 +6,10 @@ import fiddle as fdl
 import numpy as np
 import pytest
 
+import fdl_configs
 from hfjax.task import Axis, Metric, declares, logged, meaning, metrics_of
 from hfjax.training import curves, report, workdir
-from hfjax.training.experiment import Headline, build
+from hfjax.training.experiment import Headline, build, build_without_data
 from tests import toy
 
 METRICS = logged(
@@ -52,24 +53,76 @@ def test_a_number_stands_beside_its_floor_its_start_and_the_published_value():
         source="Sorscher et al. 2023",
         at={"task.num_units": 4096, "num_steps": 40},
     )
-    assert "Complete after 40 steps (20 minutes). Published: Sorscher et al. 2023." in text
     assert (
-        "squared error 5.71 cm; floor 2.9; untrained 84; published 4.42 (num_units 4096; here 4)"
+        "Complete after 40 steps (20 minutes). "
+        "Published: Sorscher et al. 2023 (num_units 4096; here 4)."
     ) in text
+    assert "squared error 5.71 cm; floor 2.9; began at 84; published 4.42 grid" in text
     assert "grid cells above 0.8 22.5 % of units" in text
 
 
 @pytest.mark.parametrize(("last", "worse"), [(0.5, True), (0.0505, False), (0.01, False)])
 def test_a_number_that_got_worse_is_said_to_have_got_worse(last, worse):
     text = lines_of({"eval/loss": last}, {"eval/loss": 0.05})
-    assert ("untrained 0.05: it got worse" in text) == worse
+    assert ("began at 0.05: it got worse" in text) == worse
+
+
+def test_a_value_that_is_not_published_is_called_what_it_is():
+    text = lines_of({"eval/loss": 1.0}, published=2.0, source="NumPy", kind="original's code")
+    assert "Complete after 40 steps (20 minutes). Original's code: NumPy." in text
+    assert "1 cm; original's code 2" in text
+
+
+def test_the_start_is_left_out_where_it_takes_a_line_of_its_own_or_is_the_same():
+    latest = {"eval/loss": 1.234567, "eval/floor": 1.234567}
+    assert "began at" not in lines_of(latest, latest, published=1.2345)
+    long = {"source": "x", "kind": "published in a place with a long name"}
+    assert "began at" not in lines_of(latest, {"eval/loss": 9.0}, published=1.0, **long)
+    assert "began at 0.5: it got worse" in lines_of(latest, {"eval/loss": 0.5}, **long)
+
+
+def plausible(experiment):
+    """Scalars of a headline and its controls before and after; the first one gets worse."""
+    metrics, names = experiment.task.metrics, [h.name for h in experiment.headline]
+    controls = [n for n, m in metrics.items() if m.role and m.of in names]
+    spread = np.linspace(0.8, 1.2, experiment.seeds) if experiment.seeds > 1 else 1.0
+    before, latest = {}, {}
+    for name in [*names, *controls]:
+        metric = meaning(name, metrics)
+        usual = 0.4321 if metric.unit.startswith("%") else 43.21 if metric.unit == "cm" else 0.04321
+        latest[name] = usual * spread
+        if name.startswith("eval/") and not metric.note.startswith("Position"):
+            change = 2.0 if (metric.better == "lower") == (name != names[0]) else 0.5
+            before[name] = change * latest[name]
+    return before, latest
+
+
+CONFIGS = fdl_configs.configs()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_ending_of_every_config_fits_ten_lines(name, tmp_path, monkeypatch):
+    (tmp_path / "runs" / "x" / "wandb" / "offline-run-1").mkdir(parents=True)
+    for fiddlers in ((), *((fiddler,) for fiddler in fdl_configs.fiddlers_of(CONFIGS[name]))):
+        config = fdl_configs.make(name, *fiddlers)
+        experiment = build_without_data(config)
+        assert experiment.headline
+        before, latest = plausible(experiment)
+        with monkeypatch.context() as patch:
+            patch.chdir(tmp_path)
+            steps = experiment.num_steps, experiment, config
+            where = workdir.pathlib.Path("runs/x")
+            text = report.ending(where, *steps, before=before, latest=latest)
+        assert len(text.splitlines()) <= 10, text
+        assert all(len(line) <= 80 for line in text.splitlines()), text
+        assert "W&B" in text
 
 
 def test_a_population_shows_median_and_quartiles():
     seeds = {"eval/loss": np.arange(5.0), "eval/floor": np.ones(5)}
     text = lines_of(seeds, {"eval/loss": np.full(5, 9.0)}, seeds=5)
     assert "Median of 5 models (quartiles)" in text
-    assert "2 (1 to 3) cm; floor 1; untrained 9" in text
+    assert "2 (1 to 3) cm; floor 1; began at 9" in text
 
 
 def test_without_declarations_the_names_are_the_labels():
@@ -106,7 +159,7 @@ def test_training_png_names_splits_and_units_and_the_published_value():
         "squared error (held out)",
         "floor: squared error",
         "squared error (training)",
-        "published, num_units 8",
+        "published, num_units 8: squared error",
     ]
     assert (error.get_xlabel(), error.get_ylabel()) == ("minutes", "cm")
     assert cells.get_ylabel() == "% of units"

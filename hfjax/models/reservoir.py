@@ -104,8 +104,7 @@ METRICS = logged(
         "replay_error": ERROR._replace(
             label="error, window replayed",
             split="replay",
-            note="The outputs follow the signal of the window at hand and forget it again: without "
-            "learning they are worse than outputs of 0.",
+            note="Outputs follow the signal of the present window only, and forget it again.",
         ),
     },
 )

@@ -651,7 +651,7 @@ def sheet_metrics(*, has_tau: bool) -> dict[str, Metric]:
         )
     if has_tau:
         correlation = Metric(
-            "rank correlation of tau and scale",
+            "tau and scale (Spearman)",
             level=("none", 0.0),
             panel="Does tau set the scale?",
         )

@@ -45,10 +45,10 @@ def training_curves(
     for number, (title, members) in enumerate(shown.items(), start=1):
         ax = figure.add_subplot(rows, columns, number, xlabel=axis.label)
         ax.set_title(textwrap.fill(title, 46), fontsize=10)
-        _draw_panel(ax, records, members, metrics, axis)
-        compared = [name for name in members if name in published]
-        for name in compared:
-            _draw_published(ax, published[name], meaning(name, metrics), alone=len(compared) == 1)
+        colours = _draw_panel(ax, records, members, metrics, axis)
+        for name in [name for name in members if name in published]:
+            colour = colours[name] if len(colours) > 1 else "black"
+            _draw_published(ax, published[name], meaning(name, metrics), colour)
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=7, frameon=False)
     seeds = max((np.size(r[n]) for r in records for n in names if n in r), default=1)
     if seeds > 1:
@@ -88,7 +88,8 @@ def _panel_of(metric: Metric, metrics: Metrics) -> str:
 
 def _draw_panel(
     ax: Axes, records: Records, names: Sequence[str], metrics: Metrics, axis: Axis
-) -> None:
+) -> dict[str, str]:
+    """Draw scalars; -> the colours of those that are no control, floor or chance level."""
     own = [n for n in names if not (m := meaning(n, metrics)) or not m.role]
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(own)}
     units, positive, log = [], True, False
@@ -109,15 +110,23 @@ def _draw_panel(
             if metric.level:
                 label, value = metric.level
                 ax.axhline(factor(unit) * value, color=GREY, ls="-.", lw=1, label=label)
-    ax.set_ylabel(" / ".join(dict.fromkeys(filter(None, units))) or "no unit")
+    ax.set_ylabel(" / ".join(dict.fromkeys(filter(None, units))) or _plain_label(own, metrics, ax))
     if log and positive:
         ax.set_yscale("log")
+    return colours
+
+
+def _plain_label(own: Sequence[str], metrics: Metrics, ax: Axes) -> str:
+    """The y axis of plain numbers: what the only scalar is, or the beginning of the title."""
+    only = meaning(own[0], metrics) if len(own) == 1 else None
+    return only.label if only else ax.get_title().partition(":")[0]
 
 
 def _label(name: str, metric: Metric | None) -> str:
     if metric is None:
         return name
-    return f"{metric.label} ({metric.split})" if metric.split else metric.label
+    split = {"frozen": "weights fixed"}.get(metric.split, metric.split)
+    return f"{metric.label} ({split})" if split else metric.label
 
 
 def _draw_line(
@@ -138,15 +147,18 @@ def _quartiles(values: np.ndarray) -> np.ndarray:
     return out
 
 
-def _draw_published(ax: Axes, headline: Headline, metric: Metric | None, *, alone: bool) -> None:
-    """The published value as a line, with the settings of that run."""
+def _draw_published(ax: Axes, headline: Headline, metric: Metric | None, colour: str) -> None:
+    """The published value as a line, with the settings of that run.
+
+    Black where there is one scalar; else in the colour of its scalar, which it names.
+    """
     assert headline.published is not None
     settings = ", ".join(f"{p.rpartition('.')[2]} {v}" for p, v in (headline.at or {}).items())
     value = factor(metric.unit if metric else "") * headline.published
-    label = f"published, {settings}" if settings else "published"
-    if not alone and metric:
+    label = f"{headline.kind}, {settings}" if settings else headline.kind
+    if colour != "black" and metric:
         label = f"{label}: {metric.label}"
-    ax.axhline(value, color="black", lw=1, ls=(0, (5, 2)), label=label)
+    ax.axhline(value, color=colour, lw=1, ls=(0, (5, 2)), label=textwrap.fill(label, 70))
 
 
 def _series(records: Records, name: str) -> tuple[np.ndarray, np.ndarray]:

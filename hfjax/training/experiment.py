@@ -19,12 +19,14 @@ class Headline(NamedTuple):
     source     of the published value: "George et al. 2023".
     at         settings of the published run by their paths, a function by its name; where this run
                has another value, its end says so.
+    kind       the words before that value: "published", or what else it is.
     """
 
     name: str
     published: float | None = None
     source: str = ""
     at: dict[str, Any] | None = None
+    kind: str = "published"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ import numpy as np
 from hfjax.task import Metric, meaning
 from hfjax.training.config import function_name, settings
 from hfjax.training.experiment import Experiment, Headline
-from hfjax.training.numbers import digits, factor, in_words
+from hfjax.training.numbers import digits, in_words
 
 WIDTH = 80
 Values = Mapping[str, Any]
@@ -32,22 +32,22 @@ def ending(
 ) -> str:
     """The last lines of a complete run; `before` are the scalars before training."""
     headline = [h for h in headlines(experiment, latest) if h.name in latest]
-    lines = textwrap.wrap(_title(step, experiment, headline), WIDTH)
+    origins = _origins(headline, config)
+    shared = origins[0] if len(set(origins)) == 1 else None
+    lines = textwrap.wrap(_title(step, experiment, headline, shared), WIDTH)
     metrics = {h.name: meaning(h.name, experiment.task.metrics) for h in headline}
     labels = [(metrics[h.name] or Metric(h.name)).label for h in headline]
     column = min(28, max(map(len, labels), default=0))
     for one, label in zip(headline, labels, strict=True):
-        text = "; ".join(_comparison(one, experiment, config, before=before, latest=latest))
-        lines += textwrap.wrap(
-            f"{label:<{column}}  {text}",
-            WIDTH,
-            initial_indent="  ",
-            subsequent_indent=" " * (column + 4),
-            break_on_hyphens=False,
+        differs = "" if shared or one.published is None else _differs(one, config)
+        with_start, without = (
+            _wrapped(f"{label:<{column}}  {'; '.join(parts)}{differs}", column)
+            for parts in _comparisons(one, experiment, before=before, latest=latest)
         )
+        lines += with_start if len(with_start) == len(without) else without
     for note in dict.fromkeys(m.note for m in metrics.values() if m and m.note):
         lines += textwrap.wrap(note, WIDTH, initial_indent="  ", subsequent_indent="  ")
-    return "\n".join([*lines, *places(workdir, step)])
+    return "\n".join([*lines, *places(workdir)])
 
 
 def headlines(experiment: Experiment, latest: Values) -> list[Headline]:
@@ -59,41 +59,65 @@ def headlines(experiment: Experiment, latest: Values) -> list[Headline]:
     ]
 
 
-def _title(step: int, experiment: Experiment, headline: list[Headline]) -> str:
+def _origins(headline: list[Headline], config: fdl.Buildable) -> list[str]:
+    """Where each published value comes from, and how that run differs from this one."""
+    return [f"{h.source}{_differs(h, config)}" for h in headline if h.published is not None]
+
+
+def _title(step: int, experiment: Experiment, headline: list[Headline], origin: str | None) -> str:
     axis = experiment.task.axis
-    parts = [f"Complete after {step} steps"]
+    parts = [f"Complete after {step} {axis.label.removeprefix('training ')}"]
     if axis.per_step != 1:
-        parts[0] += f" ({digits(step * axis.per_step)} {axis.label})"
+        parts[0] = f"Complete after {step} steps ({digits(step * axis.per_step)} {axis.label})"
     if experiment.seeds > 1:
         parts.append(f"Median of {experiment.seeds} models (quartiles)")
-    sources = dict.fromkeys(h.source for h in headline if h.published is not None and h.source)
-    if sources:
-        parts.append(f"Published: {', '.join(sources)}")
+    sources: dict[str, dict[str, None]] = {}
+    for one in headline:
+        if one.published is not None and one.source:
+            sources.setdefault(one.kind, {})[origin or one.source] = None
+    parts += [f"{kind.capitalize()}: {', '.join(names)}" for kind, names in sources.items()]
     return ". ".join(parts) + "."
 
 
-def _comparison(
-    one: Headline, experiment: Experiment, config: fdl.Buildable, *, before: Values, latest: Values
-) -> Iterator[str]:
-    """The parts of a line: the value, its controls, the value before training, the published."""
+def _wrapped(text: str, column: int) -> list[str]:
+    """The lines of a number; values begin in the same column."""
+    lines = textwrap.wrap(
+        text.replace(" %", "\0%"),  # a sign of percent stays with its number
+        WIDTH,
+        initial_indent="  ",
+        subsequent_indent=" " * (column + 4),
+        break_on_hyphens=False,
+    )
+    return [line.replace("\0%", " %") for line in lines]
+
+
+def _comparisons(
+    one: Headline, experiment: Experiment, *, before: Values, latest: Values
+) -> tuple[list[str], list[str]]:
+    """The value, its controls, the value at the start and the published one; and without the start.
+
+    A start from which it got worse is in both.
+    """
     metrics = experiment.task.metrics
     metric = meaning(one.name, metrics)
-    yield in_words(latest[one.name], metric)
+    parts, start, published = [in_words(latest[one.name], metric)], [], []
     for name, value in latest.items():
         other = meaning(name, metrics)
         if other and other.role and other.of == one.name:
-            yield f"{other.label} {in_words(np.nanmedian(value), other, short=True)}"
+            parts.append(f"{other.label} {in_words(np.nanmedian(value), other, short=True)}")
     if metric and metric.level:
-        label, value = metric.level
-        yield f"{label} {in_words(value, metric, short=True)}"
+        label, level = metric.level
+        parts.append(f"{label} {in_words(level, metric, short=True)}")
+    worse = False
     if one.name in before and metric:
-        middle = float(np.nanmedian(before[one.name]))
-        worse = _is_worse(float(np.nanmedian(latest[one.name])), middle, metric)
-        yield f"untrained {in_words(middle, metric, short=True)}" + (
-            ": it got worse" if worse else ""
-        )
+        first, last = (float(np.nanmedian(values[one.name])) for values in (before, latest))
+        worse = _is_worse(last, first, metric)
+        if digits(first) != digits(last):
+            in_short = in_words(first, metric, short=True)
+            start = [f"began at {in_short}{': it got worse' * worse}"]
     if one.published is not None:
-        yield _published(one, metric, config)
+        published = [f"{one.kind} {in_words(one.published, metric, short=True)}"]
+    return [*parts, *start, *published], [*parts, *start * worse, *published]
 
 
 def _is_worse(value: float, before: float, metric: Metric) -> bool:
@@ -101,18 +125,16 @@ def _is_worse(value: float, before: float, metric: Metric) -> bool:
     return change < -0.02 * abs(before)
 
 
-def _published(one: Headline, metric: Metric | None, config: fdl.Buildable) -> str:
-    unit = metric.unit if metric else ""
-    assert one.published is not None
-    text = f"published {digits(factor(unit) * one.published)}" + " %" * unit.startswith("%")
+def _differs(one: Headline, config: fdl.Buildable) -> str:
+    """In brackets the settings of the published run that this one does not share; or nothing."""
     here = {setting.path: _name(setting.value) for setting in settings(config)}
     other = {
         p: (_name(v), here[p]) for p, v in (one.at or {}).items() if here.get(p, v) != _name(v)
     }
     if not other:
-        return text
+        return ""
     there = ", ".join(f"{path.rpartition('.')[2]} {value}" for path, (value, _) in other.items())
-    return f"{text} ({there}; here {', '.join(value for _, value in other.values())})"
+    return f" ({there}; here {', '.join(value for _, value in other.values())})"
 
 
 def _name(value: Any) -> str:
@@ -121,15 +143,10 @@ def _name(value: Any) -> str:
     return function_name(function).rpartition(":")[2] if callable(function) else str(value)
 
 
-def places(workdir: pathlib.Path, step: int) -> list[str]:
+def places(workdir: pathlib.Path) -> list[str]:
     """Where everything of a run is."""
-    figures = sorted(path.name for path in (workdir / "figures").glob("*.png"))
-    drawn = f"  figures      {workdir}/figures/  ({', '.join(figures)})"
-    if len(drawn) > WIDTH:
-        drawn = f"  figures      {workdir}/figures/  ({len(figures)}; see training.png)"
     return [
-        drawn,
-        f"  the rest     {workdir}/  (config, metrics, readout, checkpoints/{step})",
+        f"  files        {workdir}/  (figures/training.png, config, metrics, checkpoints)",
         f'  in Python    task, state, config = hfjax.load("{workdir}")',
         *wandb_lines(workdir),
     ]

@@ -171,7 +171,7 @@ def metrics(learner: Learner) -> dict[str, Metric]:
             "test_accuracy": accuracy._replace(label="test accuracy", split="held out"),
             "train_accuracy": accuracy._replace(label="training accuracy"),
             "chance_accuracy": Metric(
-                "largest class", "% of samples", role="chance", of="test_accuracy"
+                "chance (largest class)", "% of samples", role="chance", of="test_accuracy"
             ),
             "test_loss": loss._replace(label="test loss", split="held out"),
             "train_loss": loss._replace(label="training loss"),

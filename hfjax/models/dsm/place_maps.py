@@ -172,10 +172,10 @@ def _map_metrics() -> dict[str, Metric]:
     """What the scalars of `evaluate_place_maps` mean."""
     repeated = "the state repeated"
     correlation = Metric(
-        "correlation with what follows", "", "held out", "higher", panel="Predicted maps"
+        "maps, correlation with data", "", "held out", "higher", panel="Predicted maps"
     )
     error = Metric(
-        "rms error of maps", "", "held out", "lower", panel="Error of the predicted rates", log=True
+        "maps, rms error", "", "held out", "lower", panel="Error of the predicted rates", log=True
     )
     metrics = _compared("map_correlation", "place_correlation", correlation, repeated)
     metrics |= _compared("map_error", "place_error", error, repeated)

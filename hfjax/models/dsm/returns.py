@@ -294,7 +294,7 @@ def return_metrics(rewards: Mapping[str, envs.Reward]) -> dict[str, Metric]:
         metrics[f"{name}_mean"] = distance._replace(label=f"{words} distance, mean")
         metrics[f"{name}_median"] = distance._replace(label="median of sources and rewards")
         metrics |= {f"{name}_{end}": distance._replace(panel="") for end in ("min", "max")}
-        for control, label in (("gaussian", "Gaussian fit"), ("floor", "random true returns")):
+        for control, label in (("gaussian", "Gaussian fit"), ("floor", "floor (true returns)")):
             role: Role = "floor" if control == "floor" else "control"
             metrics[f"{control}_{name}_mean"] = Metric(label, unit, role=role, of=f"{name}_mean")
     for reward in rewards:

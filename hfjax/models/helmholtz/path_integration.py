@@ -351,9 +351,9 @@ def test_metrics(protocol: Protocol) -> dict[str, Metric]:
             metrics[f"{name}_{end}_m"] = error._replace(label=error.label + by)
             metrics[f"{name}_{end}_sem_m"] = Metric(f"standard error of {error.label}{by}", "m")
         metrics[f"stays_error_{end}_m"] = Metric(
-            "a bump that stays", "m", role="control", of=f"error_{end}_m"
+            "static bump", "m", role="control", of=f"error_{end}_m"
         )
-        metrics[f"stays_error_{end}_sem_m"] = Metric("standard error of a bump that stays", "m")
+        metrics[f"stays_error_{end}_sem_m"] = Metric("standard error of a static bump", "m")
     return metrics | {
         "perfect_error_m": Metric("perfect integrator", "m", role="floor", of="error_1s_m"),
         "chance_error_m": Metric("chance", "m", role="chance", of="error_1s_m"),

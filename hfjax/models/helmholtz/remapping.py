@@ -39,6 +39,7 @@ from hfjax.models.helmholtz.track import RING, PlaceWorld, Track, place_world
 from hfjax.task import Axis, HostReadout, Metric, Readout, Scalars, Task, logged, no_batch
 
 CONDITIONS = {"before": "before", "after": "right after", "relearned": "relearned"}  # and labels
+NOTE = "Position, 1 s after the senses are cut. Fields are shuffled after 'before'."
 
 
 class Relearning(NamedTuple):
@@ -136,7 +137,7 @@ def task(
         ),
         figures=draw,
         metrics=metrics(layers, protocol),
-        axis=Axis("minutes of relearning", block_s / 60),
+        axis=Axis("minutes relearning", block_s / 60),
     )
 
 
@@ -145,9 +146,12 @@ def metrics(circuit: Circuit, protocol: Protocol) -> dict[str, Metric]:
     evaluation = {}
     for name, label in CONDITIONS.items():
         for scalar, metric in test_metrics(protocol).items():
-            shown = scalar in ("error_1s_m", "chance_error_m", "stays_error_1s_m")
-            panel = f"Error 1 s after the senses are cut, {label}" if shown else ""
+            shown = scalar in ("error_1s_m", "stays_error_1s_m")
+            shown |= name == "relearned" and scalar == "chance_error_m"
+            panel = "Error 1 s after the senses are cut" if shown else ""
             of = f"{name}_{metric.of}" if metric.of else ""
+            if scalar == "error_1s_m":
+                metric = metric._replace(label="error at 1 s", note=NOTE)
             evaluation[f"{name}_{scalar}"] = metric._replace(
                 label=metric.label if metric.role else f"{metric.label}, {label}",
                 of=of if shown else "",

@@ -257,3 +257,13 @@ def test_a_model_of_a_notebook_is_loaded_with_its_task_or_its_config(tmp_path, c
     by_config = hfjax.load(workdir, config=toy.config())
     np.testing.assert_array_equal(by_config.state["params"]["w"], expected)
     assert provenance.newest(workdir)["seeds"] == 1
+
+
+def test_a_population_that_all_devices_cannot_divide_uses_as_many_as_can(tmp_path, capsys):
+    used = [len(train.devices_for(experiment.build(make(seeds=n)))) for n in (1, 3, 8, 9, 16)]
+    assert used == [8, 3, 8, 3, 8]
+    three = make(seeds=3, num_steps=5, eval_every=5, save_every=5)
+    assert train.run(three, tmp_path, writers=("terminal",))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "3 models on 3 CPU device(s)" in said
+    assert "Idle: 5 of 8 devices; a multiple of 8 as --seeds uses them all." in said

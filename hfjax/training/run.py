@@ -72,7 +72,7 @@ def run(
     writers  of hfjax.training.log.WRITERS.
     wandb    keyword arguments of hfjax.training.log.Wandb: mode, project, name, group, tags.
     profile  write a trace of one chunk to WORKDIR/profile, for TensorBoard or Perfetto.
-    devices  that divide the batch, or the seeds of a population (default: all).
+    devices  that divide the batch, or the seeds of a population (default: `devices_for`).
     origin   {"fdl_config": ..., "fiddlers": [...]}, which provenance.json and W&B record.
 
     Returns True where the run is complete, False where a signal stopped it. Raises InputError
@@ -80,9 +80,9 @@ def run(
     newest checkpoint stands) where a scalar stops being finite or the disk cannot be written.
     """
     workdir = wd.folder(workdir)
-    devices = devices or available_devices()
     config = complete(config)
     experiment = build(config)
+    devices = devices or devices_for(experiment)
     programs = make_programs(experiment, devices)
     initial = None
     if not wd.has_checkpoints(workdir):  # what ran before needs no check
@@ -151,6 +151,11 @@ def _say_start(
             f"{'Resuming at' if step else 'From'} step {step} of {experiment.num_steps}: {models} "
             f"on {len(devices)} {devices[0].platform.upper()} device(s), workdir {session.workdir}"
         )
+        if experiment.seeds > 1 and len(devices) < (number := len(jax.devices())):
+            session.log.say(
+                f"Idle: {number - len(devices)} of {number} devices; a multiple of {number} as "
+                "--seeds uses them all."
+            )
 
 
 # --- The loop ---
@@ -373,6 +378,14 @@ def available_devices() -> list[jax.Device]:
         ) from error
 
 
+def devices_for(experiment: Experiment) -> list[jax.Device]:
+    """All devices; of one host, and for a population, as many as divide its seeds."""
+    devices = available_devices()
+    if experiment.seeds == 1 or jax.process_count() > 1:
+        return devices
+    return devices[: max(n for n in range(1, len(devices) + 1) if experiment.seeds % n == 0)]
+
+
 def check(config: fdl.Buildable) -> None:
     """Check all of a config that can be checked without its data, and without training.
 
@@ -382,7 +395,7 @@ def check(config: fdl.Buildable) -> None:
     experiment = build_without_data(config)
     if not isinstance(config.data, fdl.Buildable):
         experiment = dataclasses.replace(experiment, data=config.data)
-        programs = make_programs(experiment, available_devices())
+        programs = make_programs(experiment, devices_for(experiment))
         programs.trace(min(experiment.chunk, experiment.num_steps))
 
 

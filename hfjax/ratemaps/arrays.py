@@ -67,10 +67,12 @@ def less_their_mean(maps: jax.Array) -> jax.Array:
     A constant map is 0 everywhere: the rounding of its mean must not look like structure.
     """
     visited = jnp.isfinite(maps)
-    count = jnp.maximum(jnp.sum(visited, axis=(1, 2), keepdims=True), 1).astype(maps.dtype)
-    mean = jnp.sum(finite_or_zero(maps), axis=(1, 2), keepdims=True) / count
     size = jnp.max(jnp.abs(finite_or_zero(maps)), axis=(1, 2), keepdims=True)
-    centred = jnp.where(visited, maps - mean, 0)
+    low = jnp.min(jnp.where(visited, maps, jnp.inf), axis=(1, 2), keepdims=True)
+    above = jnp.where(visited, maps - low, 0)
+    count = jnp.maximum(jnp.sum(visited, axis=(1, 2), keepdims=True), 1).astype(maps.dtype)
+    mean = jnp.sum(above, axis=(1, 2), keepdims=True) / count
+    centred = jnp.where(visited, above - mean, 0)
     rounding = 8 * jnp.finfo(maps.dtype).eps * size
     varies = jnp.max(jnp.abs(centred), axis=(1, 2), keepdims=True) > rounding
     return jnp.where(varies, centred, 0)

@@ -165,8 +165,23 @@ def softmax_gaussian(
     Source: Sorscher et al. 2019; Banino et al. 2018, eq. 1.
     """
     d_sq = distance_sq(positions, centres)
-    sigma = _sigma(sigma_m, centres, d_sq.ndim)
-    return jax.nn.softmax(d_sq / (-2 * sigma**2), axis=-1)
+    weights = jnp.exp(_below_nearest(d_sq, _sigma(sigma_m, centres, d_sq.ndim)) / 2)
+    return weights / jnp.sum(weights, axis=-1, keepdims=True)
+
+
+def _below_nearest(d_sq: jax.Array, sigma: float | jax.Array) -> jax.Array:
+    """u_i = min_j d_j^2 / sigma_j^2 - d_i^2 / sigma_i^2: [..., place], 0 at the nearest cell.
+
+    The subtraction must not follow a product: a compiler fuses the two, and rounds the nearest
+    cell's term in two ways. Far from all cells, the difference was large, and its exponential
+    infinite or 0.
+    """
+    if not np.ndim(sigma):
+        return (jnp.min(d_sq, axis=-1, keepdims=True) - d_sq) / sigma**2
+    u = d_sq / sigma**2
+    cells = jax.lax.broadcasted_iota(jnp.int32, u.shape, u.ndim - 1)
+    nearest = cells == jnp.argmin(u, axis=-1, keepdims=True)
+    return jnp.where(nearest, 0, jnp.minimum(jnp.min(u, axis=-1, keepdims=True) - u, 0))
 
 
 def softmax_surround(
@@ -194,10 +209,7 @@ def softmax_surround(
     # With u = d^2 / 4 sigma^2, r = exp(min u - u): q_i = r_i^2 / sum r^2 - r_i / sum r. Times
     # (sum r)(sum r^2), which cancels in p: r_i (sum_j r_j (1 - r_j) - (1 - r_i) sum r).
     d_sq = distance_sq(positions, centres)
-    sigma = _sigma(sigma_m, centres, d_sq.ndim)
-    if np.ndim(sigma):
-        d_sq, sigma = d_sq / sigma**2, 1
-    x = (jnp.min(d_sq, axis=-1, keepdims=True) - d_sq) / (4 * sigma**2)
+    x = _below_nearest(d_sq, _sigma(sigma_m, centres, d_sq.ndim)) / 4
     r, one_minus_r = jnp.exp(x), -jnp.expm1(x)
     q = r * (
         jnp.sum(r * one_minus_r, axis=-1, keepdims=True)

@@ -67,6 +67,19 @@ def test_closed_outlines_and_repeated_corners_are_the_same_environment():
     np.testing.assert_array_equal(arena.from_ratinabox(theirs).boundary, corners)
 
 
+@pytest.mark.parametrize(
+    ("corners", "sentence"),
+    [
+        ([[0, 2], [0, 1e9], [0, 0], [1, 0]], "must not cross itself or be flat"),  # a side dropped
+        ([[0, 0], [0, 1e154], [1e154, 0]], "must have finite corners within 1e9 m"),
+        ([[5e5, 4e6], [5e5 + 1, 4e6], [5e5, 4e6 + 1]], r"within 10000 times its extent \(1 m\)"),
+    ],
+)
+def test_boundaries_that_float32_cannot_resolve_are_refused(corners, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        arena.polygon(corners)
+
+
 @pytest.mark.parametrize("turns", [1, -1], ids=["counter-clockwise", "clockwise"])
 def test_positions_on_a_side_are_inside_as_shapely_has_it(turns):
     corners, hole = np.array([[0, 0], [2, 0], [2, 1], [1, 1], [1, 2], [0, 2]]), SQUARE_HOLE

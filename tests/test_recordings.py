@@ -336,6 +336,18 @@ def test_a_value_that_marks_lost_tracking_is_refused_until_it_is_named(tmp_path,
         trajectory(path, lost="x")
 
 
+def test_all_values_that_mark_lost_tracking_are_named_in_one_sentence(tmp_path):
+    turn = np.arange(2000)[:, None] / (37, 53)
+    lost = 320 + 300 * np.sin(turn)
+    lost[100:200], lost[900:950] = 0, -1
+    path = write(tmp_path / "rat.npz", np.arange(2000) / 50, lost)
+    with pytest.raises(
+        ValueError, match=r"50 of 2000 .* the x -1, .* give lost=\[-1\.0, 0\.0\] to"
+    ):
+        trajectory(path)
+    trajectory(path, lost=[-1, 0], max_gap_s=0.1)
+
+
 def test_repeated_times_are_dropped_on_request(tmp_path):
     rows = np.sort([*range(21), 3, 3, 20])
     path = write(tmp_path / "rat.npz", TIMES_S[rows], POSITIONS[rows])

@@ -78,6 +78,8 @@ def _facing(corners: np.ndarray, *, inwards: bool) -> np.ndarray:
 SAME_CORNER = 1e-9
 # Half the thickness of a wall, as a share of the extent.
 THICKNESS = 1e-6
+# Farther from the origin, in extents, float32 resolves less than a thousandth of the extent.
+FARTHEST = 1e4
 
 
 def thickness_m(environment: Environment) -> float:
@@ -93,13 +95,15 @@ def polygon(
     corners [corner, 2] (m), inner_walls [wall, end, 2] (m), holes: sequence of [corner, 2] (m).
     An outline may be closed (its first corner once more at the end) or repeat a corner: sides
     shorter than a billionth of the extent are dropped.
-    Raises ValueError where a coordinate is not finite; a polygon crosses itself or has no area; a
-    wall or a hole lies outside (a wall may, by a billionth of the extent, for rounding); a wall is
-    shorter than that; holes overlap or share a side; or a periodic boundary is not an axis-aligned
-    rectangle.
+    Raises ValueError where a coordinate is not finite, above 1e9 m, or above 1e4 times the extent
+    (float32 would not resolve positions); a polygon crosses itself or has no area (less than a
+    billionth of the square of its extent); a wall or a hole lies outside (a wall may, by a
+    billionth of the extent, for rounding); a wall is shorter than that; holes overlap or share a
+    side; or a periodic boundary is not an axis-aligned rectangle.
     Source: RatInABox `Environment`.
     """
     outline = _outline(corners, "the boundary")
+    _check_near_origin(outline)
     walls = _wall_ends(inner_walls)
     space = shapely.Polygon(outline)
     low, high = outline.min(axis=0), outline.max(axis=0)
@@ -127,15 +131,26 @@ def _outline(corners: Any, name: str) -> np.ndarray:
     outline = _array(corners)
     if outline.ndim != 2 or outline.shape[1] != 2 or len(outline) < 3:
         raise ValueError(f"{name} must be at least three corners (x, y), but is {corners}")
-    if not np.isfinite(outline).all():
-        raise ValueError(f"{name} must have finite corners, but is {outline.tolist()}")
+    if not np.all(np.abs(outline) <= 1e9):
+        raise ValueError(f"{name} must have finite corners within 1e9 m, but is {outline.tolist()}")
     to_next = np.abs(outline - np.roll(outline, -1, axis=0)).max(axis=-1)
     outline = outline[to_next > SAME_CORNER * np.ptp(outline, axis=0).max()]
     if len(outline) < 3:
         raise ValueError(f"{name} must be at least three different corners, but is {corners}")
-    if not shapely.Polygon(outline).is_valid:
+    drawn, extent = shapely.Polygon(outline), np.ptp(outline, axis=0).max()
+    if not drawn.is_valid or drawn.area <= SAME_CORNER * extent**2:
         raise ValueError(f"{name} must not cross itself or be flat, but is {outline.tolist()}")
     return outline
+
+
+def _check_near_origin(outline: np.ndarray) -> None:
+    """Raises ValueError for a boundary [corner, 2] so far away that float32 cannot resolve it."""
+    farthest, extent = np.abs(outline).max(), np.ptp(outline, axis=0).max()
+    if farthest > FARTHEST * extent:
+        raise ValueError(
+            f"the boundary must lie within {FARTHEST:g} times its extent ({extent:g} m) of the "
+            f"origin, but has a corner at {farthest:g} m: shift the origin"
+        )
 
 
 def _wall_ends(walls: Any) -> np.ndarray:

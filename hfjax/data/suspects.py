@@ -59,22 +59,38 @@ def width(path: str | pathlib.Path, extent: float, width_m: float, unit_m: float
 
 
 def lost_tracking(path: str | pathlib.Path, positions: np.ndarray) -> None:
-    """Refuse a value that probably marks lost tracking, such as 0, -1 or 1023.
+    """Refuse values that probably mark lost tracking, such as 0, -1 or 1023.
 
     positions [sample, 2], finite, at least one. A value of a coordinate is suspected that is its
     lowest, highest or most frequent one, and that is reached and left by jumps: above a tenth of
     the extent of the other samples, and above five times nearly all their steps (the 99th
-    percentile).
+    percentile). What is suspected is set aside, and the others are looked at again, up to five
+    times.
     """
-    for axis, along in zip("xy", positions.T, strict=True):
+    marks: list[float] = []
+    first, rest = "", positions
+    while len(rest) and len(marks) < 5 and (suspect := _mark(rest)):
+        axis, value = suspect
+        marks.append(value)
+        lost = rest[:, axis] == value
+        first = first or f"{lost.sum()} of {len(rest)} positions in {path} have the {'xy'[axis]}"
+        rest = rest[~(rest == value).any(axis=1)]
+    if marks:
+        give = marks[0] if len(marks) == 1 else marks
+        raise ValueError(
+            f"{first} {marks[0]:g}, a jump away from those before and after, which probably marks "
+            f"lost tracking: give lost={give} to leave them out, or lost=[] to keep them"
+        )
+
+
+def _mark(positions: np.ndarray) -> tuple[int, float] | None:
+    """An axis, and a value along it that probably marks lost tracking."""
+    for axis, along in enumerate(positions.T):
         values, counts = np.unique(along, return_counts=True)
         for value in (values[0], values[-1], values[np.argmax(counts)]):
             if _jumps(along, along == value):
-                raise ValueError(
-                    f"{(along == value).sum()} of {len(along)} positions in {path} have the {axis} "
-                    f"{value:g}, a jump away from those before and after, which probably marks "
-                    f"lost tracking: give lost={value!s} to leave them out, or lost=[] to keep them"
-                )
+                return axis, float(value)
+    return None
 
 
 def _jumps(along: np.ndarray, here: np.ndarray) -> bool:

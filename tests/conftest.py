@@ -2,7 +2,8 @@
 
 Most tests compile much and compute little, so programs are compiled quickly: without optimizations
 and without XLA's newer fusion emitters. A test that computes for long is marked `optimized`: its
-programs are optimized as a user's are.
+programs are optimized as a user's are. `HFJAX_TESTS_OPTIMIZED=1 pytest` compiles all programs as a
+user's, in nearly twice the CPU time.
 """
 
 import os
@@ -10,9 +11,10 @@ import pathlib
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["WANDB_MODE"] = "offline"
+ALL_OPTIMIZED = os.environ.get("HFJAX_TESTS_OPTIMIZED", "0") != "0"
 # Processes that tests start compile as this one does.
-os.environ["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false"
-os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+os.environ["XLA_FLAGS"] = "" if ALL_OPTIMIZED else "--xla_cpu_use_fusion_emitters=false"
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "0" if ALL_OPTIMIZED else "1"
 
 import hypothesis
 import jax
@@ -45,7 +47,7 @@ hypothesis.settings.load_profile("small")
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """Optimize the programs of tests marked `optimized`, and of the fixtures that they make."""
-    optimized = item.get_closest_marker("optimized") is not None
+    optimized = ALL_OPTIMIZED or item.get_closest_marker("optimized") is not None
     jax.config.update("jax_disable_most_optimizations", not optimized)
     return (yield)
 

@@ -136,6 +136,7 @@ def on_a_wall(position, environment=None):
     return visibility.boundary_vector_cells(position, tuning, environment=environment)
 
 
+@pytest.mark.optimized
 def test_boundary_vector_cells_see_the_wall_under_the_animal():
     """On a wall as a hair in front of it, where half of the rays meet it at once."""
     for turns in (1, -1):  # counter-clockwise and clockwise
@@ -160,6 +161,7 @@ def test_boundary_vector_cells_see_the_wall_under_the_animal():
     assert sorted(np.round([across[0], across[2]])) == [0, 1]
 
 
+@pytest.mark.optimized
 def test_no_ray_slips_through_a_corner():
     """From the middle of a regular polygon of 12 corners, rays at exactly its corners."""
     angles = np.arange(12) * np.pi / 6

@@ -61,7 +61,7 @@ def _when_moved(published: float) -> fdl.Config:
         Headline,
         name="eval/similarity_20",
         published=published,
-        source="a thesis, moves adding up",
+        source="thesis, whose moves accumulate",
         at={"num_steps": 5_000},  # of 100 updates
     )
 

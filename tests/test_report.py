@@ -91,7 +91,7 @@ def plausible(experiment):
         metric = meaning(name, metrics)
         usual = 0.4321 if metric.unit.startswith("%") else 43.21 if metric.unit == "cm" else 0.04321
         latest[name] = usual * spread
-        if name.startswith("eval/") and not metric.note.startswith("Position"):
+        if name.startswith("eval/"):
             change = 2.0 if (metric.better == "lower") == (name != names[0]) else 0.5
             before[name] = change * latest[name]
     return before, latest
@@ -166,6 +166,24 @@ def test_training_png_names_splits_and_units_and_the_published_value():
     np.testing.assert_allclose(cells.lines[0].get_xydata(), [[0, 10], [10, 30]])
     box = error.get_legend().get_bbox_to_anchor().transformed(error.transAxes.inverted())
     assert box.y1 < 0  # below the lines
+
+
+def test_what_is_compared_in_a_panel_can_be_told_apart():
+    metrics = logged(
+        step={},
+        evaluation={
+            "a": Metric("error a", panel="Errors", level=("silent", 1.0)),
+            "b": Metric("error b", panel="Errors", level=("silent", 1.0)),
+        },
+    )
+    records = [{"step": step, "eval/a": 1.0, "eval/b": 2.0} for step in (0, 10)]
+    headline = [Headline("eval/a", 0.5), Headline("eval/b", 0.6, kind="original's code")]
+    (ax,) = curves.training_curves(records, metrics=metrics, headline=headline).axes
+    lines = {line.get_label(): line for line in ax.lines}
+    assert len(lines) == len(ax.lines) == 5  # the level is drawn once
+    assert lines["published: error a"].get_color() == lines["error a"].get_color()
+    assert lines["original's code: error b"].get_color() == lines["error b"].get_color()
+    assert ax.get_ylabel() == "Errors"
 
 
 def test_training_png_stays_small():

@@ -286,7 +286,7 @@ def step_metrics(num_steps: int, *, num_head_direction: int) -> dict[str, Metric
         panel="The most active head-direction cell is the right one",
     )
     return {
-        **path_integration.loss_metrics(losses),
+        **path_integration.loss_metrics(losses, path_integration.cross_entropy),
         "error_cm": path_integration.training_error(num_steps),
         "head_direction_accuracy": right,
     }

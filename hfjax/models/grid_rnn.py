@@ -296,17 +296,17 @@ def assemble(
         evaluate=partial(path_integration.evaluate, integrator=integrator, settings=evaluation),
         figures=path_integration.draw,
         metrics=logged(
-            step=step_metrics(num_steps),
+            step=step_metrics(num_steps, loss.objective),
             evaluation=path_integration.metrics(world, evaluation),
         ),
     )
 
 
-def step_metrics(num_steps: int) -> dict[str, Metric]:
+def step_metrics(num_steps: int, objective: Objective) -> dict[str, Metric]:
     """What the scalars of `step` mean, but for those of a penalty."""
     losses = {"loss": "loss", "code_loss": "loss without decays and penalties"}
     return {
-        **path_integration.loss_metrics(losses),
+        **path_integration.loss_metrics(losses, objective),
         "error_cm": path_integration.training_error(num_steps),
     }
 

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from hfjax import arena, cells, check, decoders, figures, ratemaps
 from hfjax.missing import MISSING
 from hfjax.models import grid_module
-from hfjax.task import HostReadout, Metric, Readout, Scalars
+from hfjax.task import HostReadout, Metric, Readout, Scalars, declares, metrics_of
 
 # Walks are evaluated in groups of about this many positions, to bound memory: 4096 units take
 # 0.25 GiB for each array of [group, time, unit].
@@ -232,6 +232,7 @@ def chance_cm(box: Box) -> jax.Array:
     return 100 * jnp.median(jnp.linalg.norm(away, axis=-1))
 
 
+@declares({"loss": Metric("cross-entropy", "nats")})
 def cross_entropy(outputs: jax.Array, code: jax.Array) -> jax.Array:
     """-sum_i p_i log softmax(outputs)_i for a code p: [..., place] twice -> [...]. As published.
 
@@ -331,10 +332,11 @@ def metrics(world: World, settings: EvaluationSettings) -> dict[str, Metric]:
     }
 
 
-def loss_metrics(names: Mapping[str, str]) -> dict[str, Metric]:
-    """Losses {name: label} of training walks, in one panel."""
+def loss_metrics(names: Mapping[str, str], objective: Any) -> dict[str, Metric]:
+    """Losses {name: label} of training walks, in one panel and the unit that `objective` has."""
+    unit = metrics_of(objective).get("loss", Metric("loss")).unit
     return {
-        name: Metric(label, split="training", better="lower", panel="Loss")
+        name: Metric(label, unit, split="training", better="lower", panel="Loss")
         for name, label in names.items()
     }
 

@@ -511,6 +511,7 @@ def difference_of_gaussians(
     )
 
 
+@declares({"loss": Metric("cross-entropy", "nats")})
 def floored_cross_entropy(outputs: jax.Array, code: jax.Array) -> jax.Array:
     """-sum_i p_i log(softmax(outputs)_i + 1e-10): [..., place] twice -> [...]; as published.
 
@@ -652,7 +653,7 @@ def sheet_metrics(*, has_tau: bool) -> dict[str, Metric]:
     if has_tau:
         correlation = Metric(
             "tau and scale (Spearman)",
-            level=("none", 0.0),
+            level=("no relation", 0.0),
             panel="Does tau set the scale?",
         )
         metrics["tau_scale_correlation"] = correlation

@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
 
 from hfjax.task import Axis, Metric, Metrics, meaning
 from hfjax.training.experiment import Headline
 from hfjax.training.numbers import factor
 
 MOST_PANELS = 8
-COLOURS = ("#2a6fbb", "#d1603d", "#3c9d6d", "#8b5fbf", "#b8860b", "#17a2a2")
+COLOURS = ("#2a6fbb", "#d1603d", "#3c9d6d", "#8b5fbf", "#b8860b", "#17a2a2", "#d16ba5", "#444444")
 GREY = "#6f6f6f"
+PUBLISHED = (0, (8, 2, 1, 2, 1, 2))
 STYLES = {"": "-", "control": "--", "floor": ":", "chance": "-."}
 
 Records = Sequence[Mapping[str, Any]]
@@ -41,7 +43,9 @@ def training_curves(
     columns = min(3, max(1, len(shown)))
     rows = -(-max(1, len(shown)) // columns)
     figure = Figure(figsize=(4.4 * columns, 3.6 * rows), layout="constrained")
+    below = ScaledTranslation(0, -0.42, figure.dpi_scale_trans)  # inches, for the axis' label
     published = {h.name: h for h in headline if h.published is not None}
+    legends = []
     for number, (title, members) in enumerate(shown.items(), start=1):
         ax = figure.add_subplot(rows, columns, number, xlabel=axis.label)
         ax.set_title(textwrap.fill(title, 46), fontsize=10)
@@ -49,7 +53,11 @@ def training_curves(
         for name in [name for name in members if name in published]:
             colour = colours[name] if len(colours) > 1 else "black"
             _draw_published(ax, published[name], meaning(name, metrics), colour)
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=7, frameon=False)
+        where = {"bbox_to_anchor": (0.5, 0), "bbox_transform": ax.transAxes + below}
+        legend = ax.legend(loc="upper center", fontsize=7, frameon=False, **where)
+        legends.append(len(legend.get_texts()))
+    tallest = [max(legends[row * columns :][:columns], default=0) for row in range(rows)]
+    figure.set_figheight(sum(2.7 + 0.13 * lines for lines in tallest))
     seeds = max((np.size(r[n]) for r in records for n in names if n in r), default=1)
     if seeds > 1:
         figure.suptitle(f"{seeds} models: median, and a band between the quartiles", fontsize=10)
@@ -93,6 +101,7 @@ def _draw_panel(
     own = [n for n in names if not (m := meaning(n, metrics)) or not m.role]
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(own)}
     units, positive, log = [], True, False
+    levels: dict[tuple[str, float], str] = {}
     for name in names:
         metric = meaning(name, metrics)
         unit, role = (metric.unit, metric.role) if metric else ("", "")
@@ -108,9 +117,11 @@ def _draw_panel(
         if metric:
             log |= metric.log
             if metric.level:
-                label, value = metric.level
-                ax.axhline(factor(unit) * value, color=GREY, ls="-.", lw=1, label=label)
-    ax.set_ylabel(" / ".join(dict.fromkeys(filter(None, units))) or _plain_label(own, metrics, ax))
+                levels[metric.level] = unit
+    for (label, value), unit in levels.items():
+        ax.axhline(factor(unit) * value, color=GREY, ls="-.", lw=1, label=label)
+    unit = " / ".join(dict.fromkeys(filter(None, units)))
+    ax.set_ylabel(textwrap.fill(unit or _plain_label(own, metrics, ax), 28))
     if log and positive:
         ax.set_yscale("log")
     return colours
@@ -158,7 +169,7 @@ def _draw_published(ax: Axes, headline: Headline, metric: Metric | None, colour:
     label = f"{headline.kind}, {settings}" if settings else headline.kind
     if colour != "black" and metric:
         label = f"{label}: {metric.label}"
-    ax.axhline(value, color=colour, lw=1, ls=(0, (5, 2)), label=textwrap.fill(label, 70))
+    ax.axhline(value, color=colour, lw=1, ls=PUBLISHED, label=textwrap.fill(label, 70))
 
 
 def _series(records: Records, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -114,7 +114,7 @@ def build_task(config: fdl.Buildable) -> Task:
 
 def build_headline(config: fdl.Buildable) -> tuple[Headline, ...]:
     """The headline of a config, without its task and data; () in a config of an older version."""
-    return tuple(fdl.build(getattr(config, "headline", ())))
+    return tuple(fdl.build(headline) for headline in getattr(config, "headline", ()))
 
 
 def _build(config: fdl.Buildable, part: Callable[[Any], Any]) -> Any:

@@ -96,7 +96,7 @@ def _comparisons(
 ) -> tuple[list[str], list[str]]:
     """The value, its controls, the value at the start and the published one; and without the start.
 
-    A start from which it got worse is in both.
+    A start from which it got worse is in both; of what is no measure of progress there is none.
     """
     metrics = experiment.task.metrics
     metric = meaning(one.name, metrics)
@@ -109,7 +109,7 @@ def _comparisons(
         label, level = metric.level
         parts.append(f"{label} {in_words(level, metric, short=True)}")
     worse = False
-    if one.name in before and metric:
+    if one.name in before and metric and metric.better:
         first, last = (float(np.nanmedian(values[one.name])) for values in (before, latest))
         worse = _is_worse(last, first, metric)
         if digits(first) != digits(last):

@@ -11,10 +11,12 @@ import pathlib
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["WANDB_MODE"] = "offline"
-ALL_OPTIMIZED = os.environ.get("HFJAX_TESTS_OPTIMIZED", "0") != "0"
 # Processes that tests start compile as this one does.
-os.environ["XLA_FLAGS"] = "" if ALL_OPTIMIZED else "--xla_cpu_use_fusion_emitters=false"
-os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "0" if ALL_OPTIMIZED else "1"
+os.environ.setdefault("HFJAX_TESTS_OPTIMIZED", "")
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "0" if os.environ["HFJAX_TESTS_OPTIMIZED"] else "1"
+os.environ["XLA_FLAGS"] = (
+    "" if os.environ["HFJAX_TESTS_OPTIMIZED"] else "--xla_cpu_use_fusion_emitters=false"
+)
 
 import hypothesis
 import jax
@@ -47,7 +49,7 @@ hypothesis.settings.load_profile("small")
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """Optimize the programs of tests marked `optimized`, and of the fixtures that they make."""
-    optimized = ALL_OPTIMIZED or item.get_closest_marker("optimized") is not None
+    optimized = os.environ["HFJAX_TESTS_OPTIMIZED"] or item.get_closest_marker("optimized")
     jax.config.update("jax_disable_most_optimizations", not optimized)
     return (yield)
 

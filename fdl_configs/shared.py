@@ -19,9 +19,7 @@ def recorded(cfg: fdl.Config) -> None:
     data.position_unit_m, data.lost; see `hfjax.data.recordings.trajectory`. A file with missing
     samples or gaps also needs --fdl_set=data.max_gap_s=SECONDS: the path is cut at longer gaps.
     """
-    cfg.data = fdl.Config(
-        recordings.trajectory, path=None, num_steps=500, dt_s=0.02, max_gap_s=None
-    )
+    cfg.data = fdl.Config(recordings.trajectory, num_steps=500, dt_s=0.02, max_gap_s=None)
 
 
 def gaussian(cfg: fdl.Config) -> None:

@@ -9,6 +9,7 @@ import logging
 import os
 import pathlib
 import re
+import shutil
 import sys
 import textwrap
 import types
@@ -263,11 +264,14 @@ def _change(chosen: Chosen, values: flags.FlagValues) -> None:
     from hfjax.training.overrides import check_path, set_value
 
     config = chosen.config
+    task, data = config.task, config.data
     for assignment in values.fdl_set:
         path, equals, text = assignment.partition("=")
         if not equals:
             raise InputError(f"--fdl_set={assignment} has no value; write --fdl_set=path=value.")
         set_value(config, path, text, chosen.names)
+    if data == () != config.data and config.task is task:
+        raise InputError(f"{chosen.name} takes no data, for its task makes its own.")
     for name in ("seed", "seeds", "init_from"):
         if values[name].value is not None:
             setattr(config, name, values[name].value)
@@ -320,8 +324,26 @@ def our_configs() -> types.ModuleType:
 # --- Texts ---
 
 
+def _columns() -> int:
+    """The width of the terminal, of at most 120 columns; 100 where the output is no terminal."""
+    return min(shutil.get_terminal_size((100, 24)).columns, 120)
+
+
+def _wrapped(text: str, first: str = "", indent: int = 0) -> str:
+    """`first` and a text, in lines that fit the terminal; those after the first are indented."""
+    return textwrap.fill(
+        text,
+        max(_columns(), indent + 30),
+        initial_indent=first.ljust(indent),
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
 def _table(rows: Mapping[str, str], width: int = 18) -> str:
-    return "\n".join(f"  {name:<{width}} {text}".rstrip() for name, text in rows.items())
+    lines = (_wrapped(text, f"  {name:<{width}} ", width + 3) for name, text in rows.items())
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _help() -> str:
@@ -329,9 +351,8 @@ def _help() -> str:
     models = []
     for source in our_configs().sources().values():
         if source.configs:
-            names = textwrap.wrap(" ".join(source.fiddlers), 76) or ["none"]
-            fiddlers = ("\n" + " " * 14).join(names)
-            models.append(f"{_table(source.configs, 27)}\n    fiddlers: {fiddlers}")
+            fiddlers = _wrapped(" ".join(source.fiddlers) or "none", "    fiddlers: ", 14)
+            models.append(f"{_table(source.configs, 27)}\n{fiddlers}")
     texts = [
         _table({f"--{name}": text for name, (_, _, text) in rows.items()})
         for rows in (WHAT_TO_RUN, HOW_TO_RUN)
@@ -354,11 +375,24 @@ def _manual(chosen: Chosen) -> str:
     fiddlers = dict(zip(chosen.known, lines, strict=True))
     changed = f" changed by {', '.join(chosen.fiddlers)}" if chosen.fiddlers else ""
     return (
-        f"{chosen.name}{changed}: {chosen.text}\n\n"
-        "Settings (--fdl_set=PATH=VALUE), their values now, and what they mean:\n"
-        + "\n".join(setting_lines(chosen.config))
+        _introduction(f"{chosen.name}{changed}: {chosen.text}")
+        + "\n\nSettings (--fdl_set=PATH=VALUE), their values now, and what they mean:\n"
+        + "\n".join(setting_lines(chosen.config, _columns()))
         + f"\n\nFiddlers (--fiddler=NAME):\n{_table(fiddlers)}\n"
     )
+
+
+def _introduction(text: str) -> str:
+    """A docstring that fits the terminal. Commands, which are indented, stay on their lines."""
+    paragraphs = []
+    for paragraph in text.split("\n\n"):
+        # A line with a heading, as "Published: ...", begins anew.
+        parts = re.split(r"\n(?=[A-Z]\w*: )", paragraph)
+        fits = max(map(len, paragraph.split("\n"))) <= _columns()
+        is_command = paragraph.startswith("  ")
+        wrapped = "\n".join(_wrapped(" ".join(part.split())) for part in parts)
+        paragraphs.append(paragraph if fits or is_command else wrapped)
+    return "\n\n".join(paragraphs)
 
 
 def _final_settings(chosen: Chosen, values: flags.FlagValues) -> str:

@@ -45,6 +45,9 @@ def small(x):
         (optax.GradientTransformation, optax.sgd(0.1), 3, "a GradientTransformation"),
         (jax.Array, np.zeros(3), "x", "an array"),
         (jax.Array | None, [1.0], small, "an array or None"),
+        (Sequence[int], (1, 2), 3, "a list of whole numbers"),
+        (Sequence[int | str] | None, ["x", 2], "x", "a list of whole numbers or strings or None"),
+        (Sequence[Pair], [Pair(1)], [3], "a list of items, each a Pair"),
         (jax.typing.ArrayLike, True, "x", "an array or a number"),
     ],
 )
@@ -54,7 +57,6 @@ def test_types(hint, good, bad, words):
     assert hints.in_words(hint).startswith(words)
 
 
-@pytest.mark.parametrize("hint", [Any, Sequence[int]])
-def test_what_cannot_be_judged_fits(hint):
-    assert hints.fits("x", hint)
-    assert hints.in_words(hint) in ("any value", "a list")
+def test_any_value_fits():
+    assert hints.fits("x", Any)
+    assert hints.in_words(Any) == "any value"

@@ -97,6 +97,13 @@ def toy_config(tmp_path_factory):
             ["--fdl_config=biohsic", "--fiddler=digits", "--fdl_set=data=mnist_1k"],
             "there is no function 'mnist_1k'; did you mean 'mnist_10k'",
         ),
+        (
+            ["--fdl_config=helmholtz", "--fdl_set=task.circuit=relu"],
+            "task.circuit must be a tuple of items, each a Source or a Feedforward or a Pyramidal "
+            "or None, but hfjax.networks:relu makes an array.",
+        ),
+        (["--fdl_config=helmholtz", "--fdl_set=data=3"], "helmholtz takes no data, for its task"),
+        (["--fdl_config=grid_rnn", "--fiddler=recorded"], "data.path is not set; give --fdl_set="),
         (["--fdl_config=reservoir", "--fdl_set=data=3"], "`sample` of the task fails"),
         (["TOY", "stray"], "unexpected argument 'stray'"),
         (["TOY", "--init_from=nowhere"], "nowhere holds no run"),
@@ -140,6 +147,15 @@ def test_help_lists_each_model_with_its_configs_and_fiddlers(capsys):
     assert "topo_grid_topoloss" in topo_grid
     assert "sheet_grids" in topo_grid
     assert "gradient_tau" not in topo_grid
+
+
+@pytest.mark.parametrize("config", ["grid_rnn", "pattern_formation"])
+def test_texts_fit_a_narrow_terminal(capsys, monkeypatch, config):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["hfjax", "--help"]) == 0
+    assert main(["hfjax", f"--fdl_config={config}", "--fdl_help"]) == 0
+    for line in capsys.readouterr().out.splitlines():
+        assert len(line) <= 80 or line.startswith("    python -m hfjax")
 
 
 def test_data_are_read_from_the_folder_of_data_dir(tmp_path, capsys):
@@ -200,6 +216,8 @@ def misfit():
         ("task=3", "task must be a Task"),
         ("task.num_units=0", "num_units must be at least 1"),
         ("task=tests.test_main:misfit", "`step` of the task fails"),
+        ("init_from=nowhere", "nowhere holds no run"),
+        ("init_from=gs://bucket/run", "gs://bucket/run is an address"),
     ],
 )
 def test_a_dry_run_checks_what_needs_no_training(toy_config, capsys, setting, message):

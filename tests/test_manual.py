@@ -87,9 +87,8 @@ def plain(docs):
     return " ".join(re.sub(r":\w+:(?=`)|`(?=`)", "", docs).split())
 
 
-def test_a_narrow_terminal_shows_a_meaning_below_its_setting(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    lines = setting_lines(fdl_configs.make("grid_rnn"))
+def test_a_narrow_terminal_shows_a_meaning_below_its_setting():
+    lines = setting_lines(fdl_configs.make("grid_rnn"), columns=80)
     i = lines.index("  task.dt_s                      0.02")
     assert lines[i + 1] == "      duration of a time step (s)"
     assert all(len(line) <= 80 for line in lines if line.startswith("      "))

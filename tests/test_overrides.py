@@ -1,6 +1,6 @@
 """Settings given as text: paths, values, and functions by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import fiddle as fdl
@@ -33,8 +33,9 @@ def task(
     path: str | None = None,
     hidden: tuple[int, ...] = (4, 4),
     rate: float | Callable = 0.1,
+    columns: Sequence[int | str] | None = None,
 ):
-    return network, optimizer, encode, path, hidden, rate
+    return network, optimizer, encode, path, hidden, rate, columns
 
 
 @pytest.fixture
@@ -75,7 +76,6 @@ def test_functions_by_alias_and_by_module(config):
     assert changed(config, "encode=jax.nn.gelu").encode is jax.nn.gelu
     assert changed(config, "encode=jax.nn:silu").encode is jax.nn.silu
     assert changed(config, f"encode={__name__}:scaled").encode is scaled
-    assert changed(config, "rate=optax:constant_schedule").rate is optax.constant_schedule
 
 
 def test_a_part_keeps_the_arguments_that_fit(config):
@@ -102,6 +102,27 @@ def test_a_function_gets_arguments_of_its_own(config):
     assert fdl.build(config)[2](2.0) == 6.0
 
 
+def test_a_schedule_is_a_part_with_settings(config):
+    changed(config, "rate=optax:constant_schedule", "rate.value=0.5")
+    assert config.rate == fdl.Config(optax.constant_schedule, value=0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("x, y", ["x", "y"]),
+        ("[x,2]", ["x", 2]),
+        ("['x', 'y']", ["x", "y"]),
+        ("head", ["head"]),
+        ("'head'", ["head"]),
+        ("0,1", (0, 1)),
+        ("None", None),
+    ],
+)
+def test_lists_of_words_need_no_quotes(config, text, columns):
+    assert changed(config, f"columns={text}").columns == columns
+
+
 def test_an_item_of_a_tuple(config):
     assert changed(config, "hidden[1]=9").hidden == (4, 9)
 
@@ -116,6 +137,7 @@ def test_an_item_of_a_tuple(config):
         ("encode=qqq", "there is no function 'qqq'; write module:function for any other"),
         ("encode=.x", "'' is no name of a module"),
         ("optimizer=tanh", "optimizer must be a GradientTransformation or None, but hfjax.netw"),
+        ("hidden=tanh", "hidden must be a tuple of whole numbers, but is 'tanh'"),
         ("hidden[5]=3", r"no setting 'hidden\[5\]'"),
         ("path.x=3", "'path' has no settings of its own"),
         ("hidden=many", r"hidden must be a tuple of whole numbers, but is 'many'"),

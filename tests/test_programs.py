@@ -58,6 +58,23 @@ def test_member_of_a_population_is_the_single_run_of_its_seed():
     assert not np.allclose(scalars["loss"][:, 0], scalars["loss"][:, 1])
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_the_check_before_a_run_traces_nothing_twice(seeds):
+    """A start takes no longer because its programs are traced before the workdir is written."""
+    plain, calls = experiment(seeds=seeds), []
+
+    def counted(name):
+        function = getattr(plain.task, name)
+        return lambda *arguments: (calls.append(name), function(*arguments))[1]
+
+    task = plain.task._replace(**{n: counted(n) for n in ("init", "step", "evaluate")})
+    programs = make_programs(dataclasses.replace(plain, task=task), jax.devices()[:1])
+    programs.trace(5)
+    train_state, _ = programs.chunk(programs.init(), 5)
+    programs.evaluate(train_state.state)
+    assert sorted(calls) == ["evaluate", "init", "step"]
+
+
 @pytest.mark.parametrize(("num_devices", "seeds", "seed"), [(2, 1, 12), (8, 1, 12), (8, 8, 5)])
 def test_devices_divide_the_work_and_change_nothing(num_devices, seeds, seed):
     state_one, scalars_one = after_20_steps(1, seeds, seed)

@@ -50,7 +50,7 @@ def tanni(
 
 def trajectory(
     *,
-    path: str | None = None,
+    path: str,
     width_m: float | None = None,
     num_steps: int = 500,
     dt_s: float = 0.02,
@@ -96,8 +96,6 @@ def trajectory(
     dt_s gives more than a thousand positions for each sample; a number is not positive; or no
     stretch is long enough for one piece. Raises DataFileError where the file is not as described.
     """
-    if path is None:
-        raise ValueError("give the file of the trajectory: --fdl_set=data.path=FILE")
     units = {"time_unit_s": time_unit_s, "position_unit_m": position_unit_m}
     check.positive(**{name: unit for name, unit in units.items() if unit is not None})
     times_s, positions = _recording(

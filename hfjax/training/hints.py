@@ -53,6 +53,9 @@ def fits(value: Any, hint: Hint) -> bool:
         if arguments[-1:] == (Ellipsis,):
             return all(fits(v, arguments[0]) for v in value)
         return len(value) == len(arguments) and all(map(fits, value, arguments))
+    if origin in (list, collections.abc.Sequence):
+        is_list = isinstance(value, list | tuple)
+        return is_list and all(fits(v, arguments[0]) for v in value)
     if hint in (int, float):
         whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
         return whole or (hint is float and isinstance(value, float | np.floating))
@@ -101,15 +104,17 @@ def in_words(hint: Hint) -> str:
     if hint in WORDS:
         return WORDS[hint][0]
     if origin in (list, collections.abc.Sequence):
-        return "a list"
+        return f"a list of {_several((arguments[0], ...))}"
     return f"{'an' if _name(hint)[0] in 'AEIOU' else 'a'} {_name(hint)}"
 
 
 def _several(hints: tuple[Hint, ...]) -> str:
     if hints[-1:] != (Ellipsis,):
         return f"{len(hints)} items: {', '.join(map(in_words, hints))}"
-    item = hints[0]
-    return WORDS[item][1] if item in WORDS else f"items, each {in_words(item)}"
+    choices = typing.get_args(hints[0]) if is_union(hints[0]) else hints[:1]
+    if all(choice in WORDS for choice in choices):
+        return " or ".join(WORDS[choice][1] for choice in choices)
+    return f"items, each {in_words(hints[0])}"
 
 
 def _name(hint: Hint) -> str:

@@ -3,7 +3,6 @@
 import copy
 import inspect
 import re
-import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterator
@@ -11,7 +10,14 @@ from typing import Any
 
 import fiddle as fdl
 
-from hfjax.training.config import UNSET, Setting, fill_in_num_steps, function_name, settings
+from hfjax.training.config import (
+    UNSET,
+    Setting,
+    fill_in_num_steps,
+    function_name,
+    has_parts,
+    settings,
+)
 from hfjax.training.hints import hints_of, in_words
 
 _START = r"(?:^|(?<=[.;:]\s)|(?<=\n))\s*"  # of a line or a sentence
@@ -26,22 +32,29 @@ _COLUMN = 54  # where meanings begin
 _NARROW = 100  # a terminal with fewer columns shows a meaning below its setting
 
 
-def setting_lines(config: fdl.Config) -> list[str]:
+def setting_lines(config: fdl.Config, columns: int = 100) -> list[str]:
     """Every setting of a config: path, current value, and meaning where a docstring has it.
 
-    Without a meaning: the first line about the function that is the value, or the type.
+    Without a meaning: the first line about the function that is the value, or the type. Lines fit
+    the columns of a terminal.
     """
     config = copy.deepcopy(config)
     fill_in_num_steps(config)
-    columns = min(shutil.get_terminal_size((100, 24)).columns, 120)
     column = 6 if columns < _NARROW else _COLUMN
     lines = []
     for setting in settings(config):
         if setting.value is UNSET and setting.is_partial:
             continue  # given by the caller of the function
-        first = f"  {setting.path:<30} {value_in_words(setting.value):<20} "
+        value = "(below)" if has_parts(setting.value) else value_in_words(setting.value)
+        first = f"  {setting.path:<30} {value:<20} "
         if len(first) > column:
-            lines.append(first.rstrip())
+            lines += textwrap.wrap(
+                first.rstrip(),
+                columns,
+                subsequent_indent=" " * 6,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
             first = ""
         meaning = meanings(setting.function).get(setting.name) or _otherwise(setting)
         wrapped = textwrap.wrap(meaning, max(30, columns - column)) or [""]

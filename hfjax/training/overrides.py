@@ -32,11 +32,12 @@ from hfjax.training.hints import (
 def set_value(config: fdl.Config, path: str, text: str, names: Mapping[str, Any]) -> None:
     """Set the setting at a dotted path to what a text says.
 
-    The text is a Python literal, a string without quotes where a string is expected, or a function
-    where one is expected: by name, as `networks.tanh`, or as `module:function`. Names are looked up
-    in the module of the current value, then in `names` and the modules among them, then in the
-    modules of hfjax. A part of the config, such as task.network, keeps the arguments that the new
-    function takes too.
+    The text is a Python literal, a string without quotes where a string is expected, words between
+    commas where a list of strings is expected, or a function where one is expected: by name, as
+    `networks.tanh`, or as `module:function`. Names are looked up in the module of the current
+    value, then in `names` and the modules among them, then in the modules of hfjax. A part of the
+    config, such as task.network, keeps the arguments that the new function takes too. A function
+    that makes a function, such as a schedule, becomes a part of the config.
     Raises InputError where there is no such setting or function, or the value is of another type.
     """
 
@@ -123,6 +124,8 @@ def _value(path: str, text: str, current: Any, hint: Hint, names: Mapping[str, A
         return _named(path, text, current, hint, names)
     if hint is not None and not fits(value, hint) and _takes_text(hint):
         return text
+    if isinstance(value, str) and _takes_words(hint):
+        return [value]
     if isinstance(current, tuple) and isinstance(value, list):
         return tuple(value)
     return value
@@ -141,19 +144,25 @@ def _named(path: str, text: str, current: Any, hint: Hint, names: Mapping[str, A
         _check_made(path, function, hint)
         if is_part:
             return with_function(current, function)
-        return function if callable(current) or takes_function(hint) else fdl.Config(function)
+        is_function = callable(current) or takes_function(hint)
+        return function if is_function and not _makes_function(function) else fdl.Config(function)
     if hint is None or _takes_text(hint):
         return text
+    if _takes_words(hint):
+        words = [word.strip() for word in text.strip("[]()").split(",")]
+        return [int(w) if re.fullmatch(r"-?\d+", w) else w.strip("'\"") for w in words if w]
     raise InputError(wrong_type(path, text, hint))
 
 
 def _check_made(path: str, function: Callable, hint: Hint) -> None:
     """Raise InputError where a function is annotated to make what an annotation does not allow."""
     made = function if inspect.isclass(function) else hints_of(function).get("return")
-    classes = [c for c in _choices(hint) if _is_class(c) and c is not Any]
-    if not inspect.isclass(made) or not classes or takes_function(hint):
+    choices: list[Any] = [typing.get_origin(c) or c for c in _choices(hint) if c is not Any]
+    classes = [c for c in choices if _is_class(c) or c is tuple]
+    made_class = typing.get_origin(made) or made
+    if not inspect.isclass(made_class) or not classes or takes_function(hint):
         return
-    if not any(issubclass(made, c) for c in classes):
+    if not any(issubclass(made_class, c) for c in classes):
         raise InputError(
             f"{path} must be {in_words(hint)}, but {function_name(function)} makes "
             f"{in_words(made)}."
@@ -166,6 +175,19 @@ def _choices(hint: Hint) -> tuple[Hint, ...]:
 
 def _takes_text(hint: Hint) -> bool:
     return any(choice in (str, Any) for choice in _choices(hint))
+
+
+def _takes_words(hint: Hint) -> bool:
+    """Whether an annotation is of a list of strings."""
+    return any(
+        typing.get_origin(c) is Sequence and _takes_text(typing.get_args(c)[0])
+        for c in _choices(hint)
+    )
+
+
+def _makes_function(function: Callable) -> bool:
+    """Whether a function is annotated to return a function, as a schedule of optax is."""
+    return not inspect.isclass(function) and takes_function(hints_of(function).get("return"))
 
 
 def _is_class(hint: Hint) -> bool:

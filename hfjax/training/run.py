@@ -389,7 +389,8 @@ def devices_for(experiment: Experiment) -> list[jax.Device]:
 def check(config: fdl.Buildable) -> None:
     """Check all of a config that can be checked without its data, and without training.
 
-    Where data are not made by a function, all programs are traced too. Raises InputError.
+    Where data are not made by a function, all programs are traced too, and `init_from` is compared
+    with the state. Raises InputError.
     """
     config = complete(config)
     experiment = build_without_data(config)
@@ -397,6 +398,9 @@ def check(config: fdl.Buildable) -> None:
         experiment = dataclasses.replace(experiment, data=config.data)
         programs = make_programs(experiment, devices_for(experiment))
         programs.trace(min(experiment.chunk, experiment.num_steps))
+        _donors(experiment, programs.abstract.state)
+    elif experiment.init_from is not None:
+        load(experiment.init_from)
 
 
 # --- Runs that exist ---
@@ -454,31 +458,42 @@ def _data_shapes(workdir: str | os.PathLike, config: fdl.Buildable | None) -> An
 
 
 def _initial_state(experiment: Experiment, programs: Programs) -> TrainState:
-    """A new state, or the state of `init_from` with a new optimizer state.
-
-    Each array outside NOT_COPIED needs one of the same path and shape in the other run. One model
-    may be the start of a whole population.
-    """
+    """A new state, or the state of `init_from` with a new optimizer state."""
     train_state = programs.init()
+    donors = _donors(experiment, train_state.state)
+
+    def graft(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+        donor = donors.get(jax.tree_util.keystr(path))
+        if donor is None:
+            return leaf
+        return jax.device_put(jnp.broadcast_to(donor, leaf.shape), leaf.sharding)
+
+    return train_state._replace(state=jax.tree.map_with_path(graft, train_state.state))
+
+
+def _donors(experiment: Experiment, state: Any) -> dict[str, jax.Array]:
+    """{path: array} of the run `init_from`, for each array of `state` outside NOT_COPIED.
+
+    Each of them needs an array of the same path and shape there. One model may be the start of a
+    whole population. Raises InputError where an array is missing or of another shape.
+    """
     if experiment.init_from is None:
-        return train_state
-    donors = {
+        return {}
+    there = {
         jax.tree_util.keystr(path): leaf
         for path, leaf in jax.tree.leaves_with_path(load(experiment.init_from).state)
     }
-
-    def graft(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
-        name = jax.tree_util.keystr(path)
+    donors = {}
+    for path, leaf in jax.tree.leaves_with_path(state):
         if any(getattr(p, "name", getattr(p, "key", None)) in NOT_COPIED for p in path):
-            return leaf
-        donor = donors.get(name)
+            continue
+        name = jax.tree_util.keystr(path)
+        donor = there.get(name)
         if donor is None or donor.shape not in (leaf.shape, leaf.shape[1:]):
-            there = "missing" if donor is None else f"of shape {donor.shape}"
+            is_there = "missing" if donor is None else f"of shape {donor.shape}"
             raise InputError(
                 f"init_from={experiment.init_from} does not fit: {name.lstrip('.')} is "
-                f"{there} there and of shape {leaf.shape} here."
+                f"{is_there} there and of shape {leaf.shape} here."
             )
-        return jax.device_put(jnp.broadcast_to(donor, leaf.shape), leaf.sharding)
-
-    state = jax.tree.map_with_path(graft, train_state.state)
-    return train_state._replace(state=state)
+        donors[name] = donor
+    return donors

@@ -345,7 +345,6 @@ def test_all_values_that_mark_lost_tracking_are_named_in_one_sentence(tmp_path):
         ValueError, match=r"50 of 2000 .* the x -1, .* give lost=\[-1\.0, 0\.0\] to"
     ):
         trajectory(path)
-    trajectory(path, lost=[-1, 0], max_gap_s=0.1)
 
 
 def test_repeated_times_are_dropped_on_request(tmp_path):

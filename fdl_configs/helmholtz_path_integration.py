@@ -110,7 +110,7 @@ def helmholtz_remapping() -> fdl.Config:
 
 def _published(name: str, value: float, *, num_dims: int) -> fdl.Config:
     """A number of the paper, which has num_dims dimensions."""
-    at = {"task.track.num_dims": num_dims}
+    at = {"task.track.num_dims": num_dims, "task.gate": "square"}
     return fdl.Config(Headline, name=name, published=value, source="George et al. 2023", at=at)
 
 

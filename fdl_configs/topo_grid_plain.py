@@ -162,7 +162,11 @@ def _headline(
             name=f"eval/{name}",
             published=value,
             source="TopographicGridCells, notebook",
-            at={"task.num_units": 4096, "task.box": "walled_box"},
+            at={
+                "task.num_units": 4096,
+                "task.box": "walled_box",
+                "task.units.nonlinearity": "relu",
+            },
         )
         for name, value in (
             ("error_cm", error_cm),

@@ -73,6 +73,12 @@ def test_a_value_that_is_not_published_is_called_what_it_is():
     assert "1 cm; original's code 2" in text
 
 
+def test_settings_of_the_published_run_that_this_config_does_not_have_are_passed_over():
+    at = {"task.no_such_part.size": 3, "task.num_units": 8}
+    text = lines_of({"eval/loss": 1.0}, published=2.0, source="Someone", at=at)
+    assert "Published: Someone (num_units 8; here 4). squared error 1 cm; published 2" in text
+
+
 def test_the_start_is_left_out_where_it_takes_a_line_of_its_own_or_is_the_same():
     latest = {"eval/loss": 1.234567, "eval/floor": 1.234567}
     assert "began at" not in lines_of(latest, latest, published=1.2345)

@@ -32,14 +32,16 @@ def ending(
 ) -> str:
     """The last lines of a complete run; `before` are the scalars before training."""
     headline = [h for h in headlines(experiment, latest) if h.name in latest]
-    origins = _origins(headline, config)
-    shared = origins[0] if len(set(origins)) == 1 else None
-    lines = textwrap.wrap(_title(step, experiment, headline, shared), WIDTH)
+    other = {h.name: _other_settings(h, config) for h in headline if h.published is not None}
+    shared = set.intersection(*map(set, other.values())) if other else set()
+    title = _title(step, experiment, headline, _in_brackets(next(iter(other.values()), []), shared))
+    lines = textwrap.wrap(title, WIDTH)
     metrics = {h.name: meaning(h.name, experiment.task.metrics) for h in headline}
     labels = [(metrics[h.name] or Metric(h.name)).label for h in headline]
     column = min(28, max(map(len, labels), default=0))
     for one, label in zip(headline, labels, strict=True):
-        differs = "" if shared or one.published is None else _differs(one, config)
+        own = other.get(one.name, [])
+        differs = _in_brackets(own, set(own) - shared)
         with_start, without = (
             _wrapped(f"{label:<{column}}  {'; '.join(parts)}{differs}", column)
             for parts in _comparisons(one, experiment, before=before, latest=latest)
@@ -59,12 +61,7 @@ def headlines(experiment: Experiment, latest: Values) -> list[Headline]:
     ]
 
 
-def _origins(headline: list[Headline], config: fdl.Buildable) -> list[str]:
-    """Where each published value comes from, and how that run differs from this one."""
-    return [f"{h.source}{_differs(h, config)}" for h in headline if h.published is not None]
-
-
-def _title(step: int, experiment: Experiment, headline: list[Headline], origin: str | None) -> str:
+def _title(step: int, experiment: Experiment, headline: list[Headline], differs: str) -> str:
     axis = experiment.task.axis
     parts = [f"Complete after {step} {axis.label.removeprefix('training ')}"]
     if axis.per_step != 1:
@@ -74,9 +71,9 @@ def _title(step: int, experiment: Experiment, headline: list[Headline], origin: 
     sources: dict[str, dict[str, None]] = {}
     for one in headline:
         if one.published is not None and one.source:
-            sources.setdefault(one.kind, {})[origin or one.source] = None
+            sources.setdefault(one.kind, {})[one.source] = None
     parts += [f"{kind.capitalize()}: {', '.join(names)}" for kind, names in sources.items()]
-    return ". ".join(parts) + "."
+    return f"{'. '.join(parts)}{differs}."
 
 
 def _wrapped(text: str, column: int) -> list[str]:
@@ -125,16 +122,23 @@ def _is_worse(value: float, before: float, metric: Metric) -> bool:
     return change < -0.02 * abs(before)
 
 
-def _differs(one: Headline, config: fdl.Buildable) -> str:
-    """In brackets the settings of the published run that this one does not share; or nothing."""
+def _other_settings(one: Headline, config: fdl.Buildable) -> list[tuple[str, str, str]]:
+    """(name, value there, value here) of each setting that the published run does not share."""
     here = {setting.path: _name(setting.value) for setting in settings(config)}
-    other = {
-        p: (_name(v), here[p]) for p, v in (one.at or {}).items() if here.get(p, v) != _name(v)
-    }
-    if not other:
+    return [
+        (path.rpartition(".")[2], _name(value), here[path])
+        for path, value in (one.at or {}).items()
+        if path in here and here[path] != _name(value)
+    ]
+
+
+def _in_brackets(other: list[tuple[str, str, str]], shown: set[tuple[str, str, str]]) -> str:
+    """Those settings of `other` that are in `shown`, or nothing."""
+    names = [setting for setting in other if setting in shown]
+    if not names:
         return ""
-    there = ", ".join(f"{path.rpartition('.')[2]} {value}" for path, (value, _) in other.items())
-    return f" ({there}; here {', '.join(value for _, value in other.values())})"
+    there = ", ".join(f"{name} {value}" for name, value, _ in names)
+    return f" ({there}; here {', '.join(value for _, _, value in names)})"
 
 
 def _name(value: Any) -> str:

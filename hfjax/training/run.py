@@ -104,16 +104,8 @@ def run(
         elif writes:
             start = provenance.record(software, devices, step, experiment)
             _record_start(checkpoints, workdir, start, evaluated=evaluated)
-        log = logs.Log(
-            writers if writes else (),
-            workdir,
-            first_step=step,
-            num_steps=experiment.num_steps,
-            show=experiment.show,
-            metrics=experiment.task.metrics,
-            config={**flatten(config), **software},
-            wandb=wandb or {},
-        )
+        settings = {**flatten(config), **software}
+        log = _open_log(experiment, workdir, writers if writes else (), step, settings, wandb or {})
         stack.callback(log.close)
         session = Session(experiment, programs, workdir, checkpoints, log, writes)
         _say_start(session, step, devices, unreadable)
@@ -130,6 +122,26 @@ def _record_start(
     with _disk_errors(checkpoints):
         logs.rewind_metrics(workdir / "metrics.jsonl", start["step"], evaluated=evaluated)
         provenance.append(workdir, start)
+
+
+def _open_log(
+    experiment: Experiment,
+    workdir: pathlib.Path,
+    writers: Sequence[str],
+    step: int,
+    settings: Mapping[str, Any],
+    wandb: Mapping[str, Any],
+) -> logs.Log:
+    return logs.Log(
+        writers,
+        workdir,
+        first_step=step,
+        num_steps=experiment.num_steps,
+        show=experiment.show,
+        metrics=experiment.task.metrics,
+        config=settings,
+        wandb=wandb,
+    )
 
 
 def _say_start(

@@ -94,6 +94,8 @@ def test_a_part_in_the_place_of_none(config):
     changed(config, "optimizer[0].max_norm=2.0", "optimizer[1]=sgd")
     assert config.optimizer[0].max_norm == 2.0
     assert config.optimizer[1] == fdl.Config(optax.sgd, learning_rate=0.1)
+    # optax.chain is of another module than optax.sgd.
+    assert changed(config, "optimizer=sgd").optimizer == fdl.Config(optax.sgd)
 
 
 def test_a_function_gets_arguments_of_its_own(config):

@@ -275,12 +275,10 @@ def _attribute(module: Any, attribute: str, text: str) -> Callable:
 
 
 def _near(current: Any, hint: Hint) -> list[types.ModuleType]:
-    """The module of a value's function, or of the classes that an annotation names."""
+    """The modules of a value's function and of the classes that an annotation names."""
     function = fdl.get_callable(current) if isinstance(current, fdl.Buildable) else current
-    if callable(function):
-        owners = [getattr(function, "__module__", None)]
-    else:
-        homes = [c.__module__ for c in _choices(hint) if inspect.isclass(c)]
-        owners = [*homes, *(home.partition(".")[0] for home in homes)]
+    owners = [getattr(function, "__module__", None)] if callable(function) else []
+    homes = [c.__module__ for c in _choices(hint) if inspect.isclass(c)]
+    owners += [*homes, *(home.partition(".")[0] for home in homes)]
     kept = [name for name in owners if name in sys.modules and name not in ("builtins", "hfjax")]
     return [sys.modules[name] for name in dict.fromkeys(kept)]

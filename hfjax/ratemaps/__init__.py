@@ -1,10 +1,13 @@
 """Rate maps of many units, and the scores of the field: grid, border, information, direction.
 
 A rate map is an array [x, y], and the maps of a population are [unit, x, y]. A bin that was never
-visited is NaN; functions take every bin that is not finite as unvisited. All functions are pure,
-work on all units in one program, and leave `jax.jit` to the caller. Those with large intermediate
-results loop over blocks of units, so that 4096 maps of 32 x 32 bins need little memory beyond the
-maps themselves.
+visited is NaN; functions take every bin that is not finite as unvisited. Under `jax_debug_nans` a
+program must not return NaN: there `mean_maps` and `mean_by_bin` can mark such a bin by another
+number (tasks use `missing.MISSING`).
+
+All functions are pure, work on all units in one program, and leave `jax.jit` to the caller. Those
+with large intermediate results loop over blocks of units, so that 4096 maps of 32 x 32 bins need
+little memory beyond the maps themselves.
 """
 
 from hfjax.ratemaps.autocorrelogram import autocorrelograms, masked_autocorrelograms

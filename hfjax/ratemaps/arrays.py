@@ -62,18 +62,20 @@ def finite_or_zero(maps: jax.Array) -> jax.Array:
 
 
 def less_their_mean(maps: jax.Array) -> jax.Array:
-    """Maps [unit, x, y] less their mean over the visited bins; unvisited bins are 0.
+    """Maps [unit, x, y] less their mean over the visited bins, over their largest absolute value.
 
-    A constant map is 0 everywhere: the rounding of its mean must not look like structure.
+    Unvisited bins are 0. A constant map is 0 everywhere: the rounding of its mean must not look
+    like structure.
     """
     visited = jnp.isfinite(maps)
     size = jnp.max(jnp.abs(finite_or_zero(maps)), axis=(1, 2), keepdims=True)
+    maps = maps / jnp.where(size >= jnp.finfo(maps.dtype).tiny, size, 1)
     low = jnp.min(jnp.where(visited, maps, jnp.inf), axis=(1, 2), keepdims=True)
     above = jnp.where(visited, maps - low, 0)
     count = jnp.maximum(jnp.sum(visited, axis=(1, 2), keepdims=True), 1).astype(maps.dtype)
     mean = jnp.sum(above, axis=(1, 2), keepdims=True) / count
     centred = jnp.where(visited, above - mean, 0)
-    rounding = 8 * jnp.finfo(maps.dtype).eps * size
+    rounding = 8 * jnp.finfo(maps.dtype).eps
     varies = jnp.max(jnp.abs(centred), axis=(1, 2), keepdims=True) > rounding
     return jnp.where(varies, centred, 0)
 
@@ -90,6 +92,7 @@ def wide_range(maps: jax.Array) -> jax.Array:
     An offset would cost the variances their precision. The wide range keeps the squares of the
     faintest flanks of a place field (1e-34 of its peak) above the smallest float32.
     """
+    maps = maps / 2  # high - low must not overflow
     low = jnp.min(maps, axis=(1, 2), keepdims=True)
     high = jnp.max(maps, axis=(1, 2), keepdims=True)
     return (maps - low) / jnp.where(high > low, high - low, 1) * 2.0**50

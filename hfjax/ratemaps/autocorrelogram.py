@@ -56,9 +56,8 @@ def masked_block_autocorrelograms(maps: jax.Array) -> jax.Array:
     """`masked_autocorrelograms` of one block."""
     visited = jnp.isfinite(maps)
     mask = visited.astype(maps.dtype)
-    count = jnp.maximum(jnp.sum(mask, axis=(1, 2), keepdims=True), 1)
-    mean = jnp.sum(finite_or_zero(maps), axis=(1, 2), keepdims=True) / count
-    f = wide_range(jnp.where(visited, maps, mean)) * mask
+    lowest = jnp.min(jnp.where(visited, maps, jnp.inf), axis=(1, 2), keepdims=True)
+    f = wide_range(jnp.where(visited, maps, finite_or_zero(lowest))) * mask
     left = jnp.concatenate([f, mask, mask, mask])
     right = jnp.concatenate([f, mask, f, f**2])
     product, count, total, square = jnp.split(_correlate(left, right), 4)

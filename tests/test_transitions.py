@@ -96,6 +96,18 @@ def test_the_pendulum_swings_up_and_stays():
     assert (plain[4] > -(np.pi**2 + 0.1 * 64) / 0.05).all()
 
 
+def test_rounding_decides_no_reward_of_a_source_of_the_pendulum():
+    sources = pendulum()["sources"]
+    angles = np.arctan2(sources[:, 1], sources[:, 0])
+    turned = [
+        np.stack([np.cos(angles + turn), np.sin(angles + turn), sources[:, 2]], axis=-1)
+        for turn in (-1e-3, 1e-3)
+    ]
+    for name, reward in envs.PENDULUM_REWARDS.items():
+        before, after = (np.asarray(reward(s, np.zeros((9, 1)))) for s in turned)
+        np.testing.assert_allclose(before, after, atol=0.02, err_msg=name)
+
+
 def test_a_policys_actions_are_the_tanh_of_a_normal_variable(tmp_path):
     def layer(kernel, bias):
         return {"kernel": jnp.array(kernel), "bias": jnp.array(bias)}

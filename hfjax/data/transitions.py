@@ -145,6 +145,9 @@ def monte_carlo_returns(
     return np.asarray(jax.jit(functools.partial(jax.lax.map, returns_from))((sources, keys)))
 
 
+OFF_THE_HORIZON = 0.1  # rad
+
+
 def pendulum(
     *,
     policy: str = "pendulum",
@@ -156,7 +159,7 @@ def pendulum(
 ) -> dict[str, Any]:
     """Transitions of a trained policy in Pendulum-v1, and Monte-Carlo returns from nine states.
 
-    Episodes of 200 steps. Sources: angles pi/2, pi, 3 pi/2 by velocities -4, 0, 4.
+    Episodes of 200 steps. Sources: angles pi/2 - .1, pi, 3 pi/2 + .1 by velocities -4, 0, 4.
     -> "states" [time, 3], "last" [time], "sources" [9, 3], "mc_returns" [source, reward, rollout]
     of `envs.PENDULUM_REWARDS`, "gamma", and the "policy", for rewards that depend on the action.
 
@@ -169,6 +172,8 @@ def pendulum(
 
     Raises ValueError where a number is below 1, or gamma outside [0, 1).
     Source: distributional-sr `make_dataset`, `make_mc_returns`.
+    Deviation: the original has angles pi/2 and 3 pi/2, the edge of the reward "above horizon", where
+    rounding decides between two rewards that differ by 1. Ours lie 0.1 rad above the horizon.
     """
     check.at_least(1, num_transitions=num_transitions, num_rollouts=num_rollouts)
     check.below_one(gamma=gamma)
@@ -176,7 +181,8 @@ def pendulum(
     env, act = envs.pendulum(), functools.partial(policies.act, trained)
     data_key, mc_key = jax.random.split(jax.random.key(seed))
     data = episodes(env, act, data_key, num_transitions=num_transitions, most_envs=500)
-    angles = np.repeat([np.pi / 2, np.pi, 3 * np.pi / 2], 3).astype(np.float32)
+    off = OFF_THE_HORIZON
+    angles = np.repeat([np.pi / 2 - off, np.pi, 3 * np.pi / 2 + off], 3).astype(np.float32)
     velocities = np.tile([-4.0, 0.0, 4.0], 3).astype(np.float32)
     sources = envs.Pendulum(jnp.asarray(angles), jnp.asarray(velocities))
 

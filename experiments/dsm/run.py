@@ -4,17 +4,20 @@
     python experiments/dsm/run.py --only=returns              # pendulum and windy grid
     python experiments/dsm/run.py --only=behaviours/goal      # place cells, one of five behaviours
     python experiments/dsm/run.py --only=perturbation         # moved place cells: DSM against SR
+    python experiments/dsm/run.py --only=policies             # returns of the pendulum's policy
     python experiments/dsm/run.py --only=returns --budget=full    # the paper's constants, for a GPU
 
 Each table shows the evaluation before training (a random model, the control) and the last one.
 """
 
+import functools
 from collections.abc import Mapping
 
 import numpy as np
 import scipy.stats
 
 from experiments import harness
+from experiments.dsm import policies as pendulum
 from experiments.harness import Row, Run, Study
 from hfjax import envs
 from hfjax.models import dsm
@@ -159,10 +162,31 @@ def similarity_table(
     return harness.table(["place cells moved", *map(str, dsm.MOVED)], lines)
 
 
+def policies(study: Study) -> str:
+    """Returns of the pendulum's policy and of the optimal one, from the same starts."""
+    num_episodes, optimal = 4_000, pendulum.optimal
+    if study.budget == harness.QUICK:
+        num_episodes = 10
+        optimal = functools.partial(optimal, num_angles=20, num_velocities=21, num_torques=3)
+    rows = {
+        "as it comes with hfjax": pendulum.trained(),
+        "its mean action": pendulum.without_noise(),
+        "optimal": optimal(),
+    }
+    lines = []
+    for name, act in rows.items():
+        returns = pendulum.episode_returns(act, num_episodes=num_episodes)
+        error = scipy.stats.sem(returns)
+        lines.append([name, f"{returns.mean():.1f} ± {error:.1f}", f"{returns.std(ddof=1):.0f}"])
+    head = ["policy", "mean ± standard error", "standard deviation"]
+    return harness.table(head, lines)
+
+
 SECTIONS = {
     "returns": harness.Section(returns, seeds=3),
     "behaviours": harness.Section(behaviours, seeds=3),
     "perturbation": harness.Section(perturbation, seeds=5),
+    "policies": harness.Section(policies, seeds=1),
 }
 
 if __name__ == "__main__":

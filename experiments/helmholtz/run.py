@@ -119,6 +119,19 @@ REMAPPING_ROWS = {
     "theta fraction .25, mean speed .5": remapped(
         relearning_speed_mean_mps=0.5, gate__fraction=0.25
     ),
+    "theta fraction .75, mean speed .5": remapped(
+        relearning_speed_mean_mps=0.5, gate__fraction=0.75
+    ),
+    "mean speed .5 from the start": remapped(
+        relearning_speed_mean_mps=0.5, track__speed_mean_mps=0.5
+    ),
+    "200 place cells, mean speed .5": remapped(
+        relearning_speed_mean_mps=0.5, track__num_place=200, circuit__num_place=200
+    ),
+    "eta .005": remapped(circuit__learning_rate=0.005),
+    "eta .005, mean speed .5": remapped(
+        relearning_speed_mean_mps=0.5, circuit__learning_rate=0.005
+    ),
 }
 FREQUENCIES_HZ, FRACTIONS = (5.0, 6.0, 7.0, 8.0, 9.0, 10.0), (0.25, 0.5, 0.75)
 SWEEP_ROWS = {

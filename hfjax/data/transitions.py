@@ -172,8 +172,8 @@ def pendulum(
 
     Raises ValueError where a number is below 1, or gamma outside [0, 1).
     Source: distributional-sr `make_dataset`, `make_mc_returns`.
-    Deviation: the original has angles pi/2 and 3 pi/2, the edge of the reward "above horizon", where
-    rounding decides between two rewards that differ by 1. Ours lie 0.1 rad above the horizon.
+    Deviation: the original has angles pi/2 and 3 pi/2, the edge of the reward "above horizon":
+    rounding decides there between two rewards that differ by 1. Ours lie 0.1 rad above it.
     """
     check.at_least(1, num_transitions=num_transitions, num_rollouts=num_rollouts)
     check.below_one(gamma=gamma)

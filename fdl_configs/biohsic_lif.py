@@ -21,7 +21,8 @@ def biohsic_lif() -> fdl.Config:
 
     Layers [10, 4], windows of 64 that slide by one, 20 time steps and updates in each, 25 epochs.
     30 models in 3 minutes of one CPU core, from the command to its end, evaluations and figures
-    included (one model: half a minute). Expect 100 % of the test samples (published: 96).
+    included (one model: half a minute). Expect 100 % of the test samples (published: 96)
+    with each of the 30 seeds: the default seed is as good as any.
     Fiddlers: linear, xor; unscaled, reset; back_propagation, single_layer; laptop.
     """
     return fdl.Config(

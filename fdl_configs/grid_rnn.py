@@ -18,7 +18,7 @@ from hfjax.training.experiment import Headline
 from hfjax.training.run import Experiment
 
 # No Free Lunch, a sweep over such networks.
-SWEEP = "Schaeffer et al. 2022 (200000 steps)"
+SWEEP = "Schaeffer et al. 2022, 200000 steps"
 SETTINGS = {
     "task.box": "walled_box",
     "task.network": "vanilla",

@@ -65,7 +65,7 @@ def helmholtz() -> fdl.Config:
 
 
 def _published(name: str, value: float) -> fdl.Config:
-    source, at = "George et al. 2023 (notebook, one seed)", {"task.gate": "square"}
+    source, at = "George et al. 2023, notebook of one seed", {"task.gate": "square"}
     return fdl.Config(Headline, name=name, published=value, source=source, at=at)
 
 

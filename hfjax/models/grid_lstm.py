@@ -26,7 +26,7 @@ OUTPUT_LAYERS = ("place", "head_direction")
 class State(NamedTuple):
     """What a checkpoint holds; place_centres [place, 2] (m) and preferred_headings [cell] (rad).
 
-    params: those of `Network`.
+    params: those of `GridLSTM`.
     """
 
     params: Any
@@ -43,7 +43,7 @@ class HeadingCode(Protocol):
 
 
 class Run(Protocol):
-    """(params, state, walk, dropout key or none) -> g, y, z of `Network` along walks."""
+    """(params, state, walk, dropout key or none) -> g, y, z of `GridLSTM` along walks."""
 
     def __call__(
         self, params: Any, state: State, walk: arena.Walk, key: jax.Array | None = None, /
@@ -60,7 +60,7 @@ class TotalLoss(Protocol):
         """The loss of a batch."""
 
 
-class Network(nn.Module):
+class GridLSTM(nn.Module):
     """LSTM, linear layer with dropout, and two linear output layers.
 
     (h_0, c_0) = p_0 W_p + d_0 W_d;  h_t, c_t = LSTM(h_tm1, c_tm1, v_t)
@@ -168,7 +168,7 @@ def task(
 
     loss = mean cross-entropy of softmax(y_t) with the place code p_t, and of softmax(z_t) with the
            head-direction code d_t, + weight_decay / 2 * sum of the two layers' squared weights
-    y_t, z_t: the outputs of `Network` on inputs [s_t, cos a_t, sin a_t] (`egocentric_inputs`).
+    y_t, z_t: the outputs of `GridLSTM` on inputs [s_t, cos a_t, sin a_t] (`egocentric_inputs`).
 
     num_units           units of the LSTM.
     num_linear          units of the linear layer g, whose rate maps are shown.
@@ -198,7 +198,7 @@ def task(
     """
     check.at_least(1, batch_size=batch_size, num_steps=num_steps)
     check.not_negative(kappa=kappa, weight_decay=weight_decay)
-    network = Network(num_units, num_linear, num_place, num_head_direction, dropout)
+    network = GridLSTM(num_units, num_linear, num_place, num_head_direction, dropout)
     return assemble(
         network=network,
         world=World(
@@ -218,7 +218,7 @@ def task(
     )
 
 
-def check_network(network: Network) -> None:
+def check_network(network: GridLSTM) -> None:
     """Raise ValueError where a size is below 1, or the dropout outside [0, 1)."""
     check.at_least(
         1,
@@ -232,7 +232,7 @@ def check_network(network: Network) -> None:
 
 def assemble(
     *,
-    network: Network,
+    network: GridLSTM,
     world: World,
     heading_code: HeadingCode,
     weight_decay: float,
@@ -297,7 +297,7 @@ def init(
     data: Any,
     /,
     *,
-    network: Network,
+    network: GridLSTM,
     world: World,
     optimizer: optax.GradientTransformation,
 ) -> State:
@@ -323,11 +323,11 @@ def forward(
     walk: arena.Walk,
     dropout_key: jax.Array | None = None,
     *,
-    network: Network,
+    network: GridLSTM,
     world: World,
     heading_code: HeadingCode,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """g, y, z of `Network` along walks; with dropout where dropout_key is given.
+    """g, y, z of `GridLSTM` along walks; with dropout where dropout_key is given.
 
     state gives the preferred places and directions of the codes.
     """

@@ -159,12 +159,14 @@ def _quartiles(values: np.ndarray) -> np.ndarray:
 
 
 def _draw_published(ax: Axes, headline: Headline, metric: Metric | None, colour: str) -> None:
-    """The published value as a line, with the settings of that run.
+    """The published value as a line, with the first setting of that run which is known.
 
     Black where there is one scalar; else in the colour of its scalar, which it names.
     """
     assert headline.published is not None
-    settings = ", ".join(f"{p.rpartition('.')[2]} {v}" for p, v in (headline.at or {}).items())
+    settings = ", ".join(
+        f"{p.rpartition('.')[2]} {v}" for p, v in [*(headline.at or {}).items()][:1]
+    )
     value = factor(metric.unit if metric else "") * headline.published
     label = f"{headline.kind}, {settings}" if settings else headline.kind
     if colour != "black" and metric:

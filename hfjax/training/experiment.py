@@ -18,7 +18,7 @@ class Headline(NamedTuple):
     published  the published value, in the scalar's own unit (a share from 0 to 1).
     source     of the published value: "George et al. 2023".
     at         settings of the published run by their paths, a function by its name; where this run
-               has another value, its end says so.
+               has another value, its end says so. The most important one first, for training.png.
     kind       the words before that value: "published", or what else it is.
     """
 

@@ -548,7 +548,7 @@ def draw_samples(
     sources, extent = readout["shown_sources"], readout["shown_extent"]
     columns = min(3, len(sources))
     rows = -(-len(sources) // columns)
-    figure = Figure(figsize=(2.9 * columns + 0.6, 2.9 * rows + 1.2), layout="constrained")
+    figure = Figure(figsize=(2.9 * columns + 0.6, 3.2 * rows + 1.2), layout="compressed")
     figure.suptitle(
         f"Future states that the model samples, and those of the data{how}", fontsize=11
     )

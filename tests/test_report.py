@@ -192,6 +192,13 @@ def test_what_is_compared_in_a_panel_can_be_told_apart():
     assert ax.get_ylabel() == "Errors"
 
 
+def test_a_scalar_of_one_step_is_a_point_on_the_axis_of_the_whole_run():
+    records = [{"step": 0, "eval/b": 1.0}, {"step": 50, "train/a": 1.0, "eval/b": 2.0}]
+    a, b = curves.training_curves(records).axes
+    assert [ax.lines[0].get_marker() for ax in (a, b)] == ["o", "o"]
+    assert a.get_xlim() == b.get_xlim() == (-1, 51)
+
+
 def test_training_png_stays_small():
     records = [{"step": s, **{f"train/x{i}": 1.0 for i in range(30)}} for s in range(3)]
     figure = curves.training_curves(records)

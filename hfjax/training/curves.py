@@ -45,11 +45,14 @@ def training_curves(
     figure = Figure(figsize=(4.4 * columns, 3.6 * rows), layout="constrained")
     below = ScaledTranslation(0, -0.42, figure.dpi_scale_trans)  # inches, for the axis' label
     published = {h.name: h for h in headline if h.published is not None}
+    last = axis.per_step * max((r["step"] for r in records), default=0)
     legends = []
     for number, (title, members) in enumerate(shown.items(), start=1):
         ax = figure.add_subplot(rows, columns, number, xlabel=axis.label)
         ax.set_title(textwrap.fill(title, 46), fontsize=10)
         colours = _draw_panel(ax, records, members, metrics, axis)
+        if last:
+            ax.set_xlim(-0.02 * last, 1.02 * last)  # of all panels
         for name in [name for name in members if name in published]:
             colour = colours[name] if len(colours) > 1 else "black"
             _draw_published(ax, published[name], meaning(name, metrics), colour)
@@ -143,7 +146,7 @@ def _label(name: str, metric: Metric | None) -> str:
 def _draw_line(
     ax: Axes, x: np.ndarray, y: np.ndarray, name: str, *, label: str, colour: str, style: str
 ) -> None:
-    marker = "o" if name.startswith("eval/") and style == "-" else None
+    marker = "o" if (name.startswith("eval/") and style == "-") or len(x) == 1 else None
     if y.ndim == 2:
         low, y, high = _quartiles(y)
         ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)

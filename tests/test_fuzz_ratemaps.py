@@ -171,6 +171,15 @@ def test_geometry_lies_in_its_ranges(maps):
     assert np.all(np.abs(waves.phase) <= np.float32(np.pi))
 
 
+@pytest.mark.parametrize("name", ["plain", "masked", "phases", "waves"])
+def test_the_largest_maps_give_what_small_ones_give(name):
+    large = LARGE_MAPS.copy()
+    large[1, 3, 4] = np.nan
+    expected = jax.tree.leaves(SCORES[name](large / np.float32(2.0**127)))
+    for value, other in zip(jax.tree.leaves(SCORES[name](large)), expected, strict=True):
+        np.testing.assert_allclose(value, other, rtol=1e-5, atol=1e-5)
+
+
 @given(maps=tables(st.floats(0, width=32), UNITS, BINS, BINS))
 @example(maps=NO_MAPS)
 def test_border_scores_lie_between_minus_one_and_one(maps):

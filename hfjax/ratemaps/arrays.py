@@ -62,22 +62,21 @@ def finite_or_zero(maps: jax.Array) -> jax.Array:
 
 
 def less_their_mean(maps: jax.Array) -> jax.Array:
-    """Maps [unit, x, y] less their mean over the visited bins, over their largest absolute value.
+    """Maps [unit, x, y] less their mean over the visited bins, over their range.
 
-    Unvisited bins are 0. A constant map is 0 everywhere: the rounding of its mean must not look
-    like structure.
+    Unvisited bins are 0. A constant map is 0 everywhere: rounding must not look like structure.
     """
     visited = jnp.isfinite(maps)
-    size = jnp.max(jnp.abs(finite_or_zero(maps)), axis=(1, 2), keepdims=True)
-    maps = maps / jnp.where(size >= jnp.finfo(maps.dtype).tiny, size, 1)
+    maps = maps / 16  # neither must the range overflow, nor 1 / range underflow
     low = jnp.min(jnp.where(visited, maps, jnp.inf), axis=(1, 2), keepdims=True)
     above = jnp.where(visited, maps - low, 0)
+    width = jnp.max(above, axis=(1, 2), keepdims=True)
+    size = jnp.max(jnp.abs(finite_or_zero(maps)), axis=(1, 2), keepdims=True)
+    varies = width > 16 * jnp.finfo(maps.dtype).eps * size
+    above = above / jnp.where(varies, width, 1)
     count = jnp.maximum(jnp.sum(visited, axis=(1, 2), keepdims=True), 1).astype(maps.dtype)
     mean = jnp.sum(above, axis=(1, 2), keepdims=True) / count
-    centred = jnp.where(visited, above - mean, 0)
-    rounding = 8 * jnp.finfo(maps.dtype).eps
-    varies = jnp.max(jnp.abs(centred), axis=(1, 2), keepdims=True) > rounding
-    return jnp.where(varies, centred, 0)
+    return jnp.where(visited & varies, above - mean, 0)
 
 
 def wrapped(x: jax.Array, period: float) -> jax.Array:
@@ -92,7 +91,7 @@ def wide_range(maps: jax.Array) -> jax.Array:
     An offset would cost the variances their precision. The wide range keeps the squares of the
     faintest flanks of a place field (1e-34 of its peak) above the smallest float32.
     """
-    maps = maps / 2  # high - low must not overflow
+    maps = maps / 16  # neither must high - low overflow, nor 1 / (high - low) underflow
     low = jnp.min(maps, axis=(1, 2), keepdims=True)
     high = jnp.max(maps, axis=(1, 2), keepdims=True)
     return (maps - low) / jnp.where(high > low, high - low, 1) * 2.0**50

@@ -9,7 +9,7 @@ import optax
 import pytest
 import scipy.special
 
-from hfjax import kernels
+from hfjax import kernels, missing
 from hfjax.data import labelled
 from hfjax.models import biohsic
 from tests.biohsic_small import (
@@ -264,7 +264,7 @@ def evaluated():
 
 def test_figures_are_drawn_from_the_readout():
     _, _, readout = trained()
-    drawn = biohsic.draw(jax.tree.map(np.asarray, readout))
+    drawn = biohsic.draw(missing.on_host(readout))
     assert set(drawn) == {"information_plane", "confusion"}
     check_figures(drawn)
     num_classes = len(readout["confusion"])

@@ -60,7 +60,7 @@ def test_the_window_in_the_state_keeps_its_size():
         ("biohsic", ("digits", "cifar10"), "digits and --fiddler=cifar10 both set"),
         ("biohsic", ("mnist_10k", "laptop"), "both set data; give one"),
         ("biohsic", ("hsic_gradient", "back_propagation"), "both set task.learner; give one"),
-        ("biohsic_lif", ("xor", "linear"), "both set task.network.hidden; give one"),
+        ("biohsic_lif", ("xor", "linear"), "both set data; give one"),
     ],
 )
 def test_fiddlers_that_exclude_each_other_end_with_a_sentence(config, fiddlers, message):

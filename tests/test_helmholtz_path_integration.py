@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from hfjax import decoders, theta
+from hfjax import decoders, missing, theta
 from hfjax.models import helmholtz
 from hfjax.models.helmholtz import path_integration as model
 from hfjax.models.helmholtz import remapping
@@ -56,7 +56,7 @@ def test_half_an_hour_makes_an_attractor_that_integrates_paths():
     np.testing.assert_allclose(readout["errors/stays"][:, at_cut], errors[:, at_cut], atol=1e-6)
     assert float(measured["perfect_error_m"]) == pytest.approx(errors[:, at_cut].mean(), abs=1e-6)
     assert readout["decoded_m"].shape == readout["positions_m"].shape == (20, 100, 1)
-    figures = model.draw(jax.tree.map(np.asarray, readout))
+    figures = model.draw(missing.on_host(readout))
     assert {"error", "path_integration", "rate_maps", "weights"} < set(figures)
     check_figures(figures)
 
@@ -76,7 +76,7 @@ def test_two_dimensions_run_and_are_drawn():
     scalars, readout = jax.jit(learn_and_evaluate)(jax.random.split(jax.random.key(0), 3))
     assert all(np.isfinite(value) for value in scalars.values())
     assert readout["example/positions_m"].shape == (120, 2)
-    figures = model.draw(jax.tree.map(np.asarray, readout))
+    figures = model.draw(missing.on_host(readout))
     assert {"error", "rate_maps", "weights", "all_maps"} < set(figures)
     check_figures(figures)
 

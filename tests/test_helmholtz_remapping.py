@@ -6,7 +6,7 @@ import pytest
 
 import fdl_configs
 import hfjax
-from hfjax import decoders
+from hfjax import decoders, missing
 from hfjax.models.helmholtz import remapping
 from hfjax.models.helmholtz.path_integration import Protocol
 from hfjax.training import run as train
@@ -61,7 +61,7 @@ def test_the_three_conditions_are_measured_and_drawn(relearned):
     assert scalars["before_error_1s_m"] < scalars["after_error_1s_m"]
     # With alternating theta, position is decoded from the new code; right after, the two codes mix.
     assert scalars["relearned_perfect_error_m"] < scalars["after_perfect_error_m"] / 2
-    figures = remapping.draw(jax.tree.map(np.asarray, readout))
+    figures = remapping.draw(missing.on_host(readout))
     assert set(figures) == {"errors", "error_over_time", "rate_maps"}
     check_figures(figures)
 

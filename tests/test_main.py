@@ -63,7 +63,7 @@ def toy_config(tmp_path_factory):
         (["--fdl_config=tests.toy.confg"], "did you mean 'config'"),
         (["--fdl_config=tests.toy.task"], "tests.toy:task is no config: it returns Task, not fdl."),
         (["--fdl_config=json.dumps"], "json:dumps is no config: it needs the argument 'obj'."),
-        (["--fdl_config=sys:exit"], "sys:exit failed: SystemExit"),
+        (["--fdl_config=sys:exit"], "exit failed: SystemExit"),
         (["--fdl_config=.x"], "'.x' is no name of a config, as grid_rnn or my_module.my_config."),
         (["--fdl_config=x..y"], "'x..y' is no name of a config"),
         (["TOY", "--fiddler=wide"], "--fiddler=wide is not for from_file; there is none to choose"),
@@ -179,7 +179,7 @@ def test_the_manual_shows_the_settings_after_fiddlers_and_overrides(capsys):
     lines = {line.split()[0]: line for line in reversed(indented)}
     assert lines["task.circuit.num_place"].split()[1] == "225"
     assert lines["task.gate.fraction"].split()[1] == "0.25"
-    assert "training steps in all" in lines["num_steps"]
+    assert "num_steps 180 training steps in all" in " ".join(out.split())
     assert "ridge_only" in lines
     assert "hierarchy" not in out
     assert " at 0x" not in out

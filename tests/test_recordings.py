@@ -126,8 +126,6 @@ def test_a_file_that_is_not_a_trajectory_raises_one_sentence(tmp_path):
     ):
         with pytest.raises(DataFileError, match=message):
             recordings.trajectory(path=str(path))
-    with pytest.raises(ValueError, match="give the file"):
-        recordings.trajectory()
 
 
 def test_a_series_has_the_layout_of_pynapples_frames_and_is_read_again(tmp_path):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hfjax import missing
 from hfjax.models import biohsic, reservoir
 from tests import small
 from tests.contract import check_figures
@@ -207,7 +208,7 @@ def test_too_few_samples_are_refused():
 def test_figures_are_drawn_from_the_readout():
     task, (*_, state), _ = trained(2)
     _, readout = jit(task.evaluate)(state, DATA, jax.random.key(0))
-    drawn = reservoir.draw(jax.tree.map(np.asarray, readout))
+    drawn = reservoir.draw(missing.on_host(readout))
     assert set(drawn) == {"traces", "error"}
     check_figures(drawn)
     assert len(drawn["error"].axes[0].lines[0].get_xdata()) == 24

@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 
 import fdl_configs
-from hfjax import arena, cells, networks
+from hfjax import arena, cells, missing, networks
 from hfjax.models import path_integration, topo_grid
 from tests.contract import check_figures
 
@@ -431,7 +431,7 @@ def test_figures_of_the_sheet_are_drawn_from_the_readout():
         task = topo_grid.task(**SMALL, units=units)
         state = jit(task.init)(jax.random.key(0), ())
         scalars, readout = jit(task.evaluate)(state, (), jax.random.key(1))
-        drawn = topo_grid.draw(jax.tree.map(np.asarray, readout))
+        drawn = topo_grid.draw(missing.on_host(readout))
         check_figures(drawn)
         panels = [ax.get_title() for ax in drawn["sheet"].axes if ax.get_images()]
         leaky = units.tau is not None

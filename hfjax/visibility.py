@@ -1,6 +1,8 @@
 """Walls between places: line of sight, geodesic distances, boundary vector cells."""
 
+import collections
 import functools
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -11,7 +13,7 @@ import shapely
 
 from hfjax import check
 from hfjax.arena import Environment, contains
-from hfjax.arena.environment import facing_walls, thickness_m
+from hfjax.arena.environment import FacingWalls, facing_walls, thickness_m
 from hfjax.cells import (
     DistanceSq,
     VectorTuning,
@@ -215,14 +217,16 @@ def _distance_along_rays(
     A position on a wall is in front of it, as in `arena.step`: rays that leave the front meet the
     wall at a distance of 0. The same holds behind a side of a polygon, up to half its thickness.
     Walls reach beyond their ends by a millionth of their length, so that no ray slips through a
-    corner.
+    corner. A position on a corner that juts into free space sees what `_into_corners` says.
 
     positions [..., 2] (m), directions [ray] (rad) -> [..., ray].
     """
     dx, dy = np.cos(directions), np.sin(directions)
+    into_corners = _into_corners(facing_walls(environment), dx, dy)
     x, y = positions[..., 0, None], positions[..., 1, None]
     nearest = jnp.full((*positions.shape[:-1], len(directions)), NOWHERE_M, positions.dtype)
-    for (corner, end), one_sided in zip(*facing_walls(environment), strict=True):
+    walls = zip(*facing_walls(environment), into_corners, strict=True)
+    for (corner, end), one_sided, into_corner in walls:
         side = end - corner
         denominator = dx * side[1] - dy * side[0]  # [ray], negative for rays to the back
         parallel = np.abs(denominator) < 1e-12
@@ -238,8 +242,33 @@ def _distance_along_rays(
         reach = jnp.where(in_front, jnp.minimum(behind, 0), behind) * per
         on_wall = (ox * ray_y - oy * ray_x) * per
         met = (jnp.where(in_front, -1, 1) * to_front > 0) & (jnp.abs(on_wall - 0.5) <= 0.5 + 1e-6)
+        for (u, v), into in zip((corner, end), into_corner, strict=True):
+            if not into.all():
+                apart_sq = (u - x) ** 2 + (v - y) ** 2
+                on_corner = apart_sq <= (2 * thickness_m(environment)) ** 2
+                met &= (as_row(jnp.asarray(into, x.dtype), positions.ndim) > 0) | ~on_corner
         nearest = jnp.where(met, jnp.minimum(nearest, reach), nearest)
     return nearest + 0 * (x + y)  # NaN stays NaN
+
+
+def _into_corners(walls: FacingWalls, dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
+    """Whether a ray from the end of a wall may meet it there: dx, dy [ray] -> [wall, end, ray].
+
+    All may, but at a corner of two sides that juts into free space: there only rays to the back of
+    both sides go into the wall.
+    """
+    sides = walls.walls[:, 1] - walls.walls[:, 0]
+    to_back = dx * sides[:, 1, None] - dy * sides[:, 0, None] < -1e-12  # [wall, ray]
+    into = np.ones((len(sides), 2, len(dx)), bool)
+    meeting = collections.defaultdict(list)  # sides by their corners
+    for i, end in itertools.product(np.flatnonzero(walls.one_sided), (0, 1)):
+        meeting[tuple(walls.walls[i, end])].append((i, end))
+    for corner, ends in meeting.items():
+        for (i, end), (j, other) in itertools.permutations(ends, 2):
+            u, v = walls.walls[j, 1 - other] - corner
+            if u * sides[i, 1] - v * sides[i, 0] < 0:  # the other side lies behind this one
+                into[i, end] = to_back[i] & to_back[j]
+    return into
 
 
 def boundary_vector_cells(

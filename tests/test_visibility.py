@@ -161,6 +161,21 @@ def test_boundary_vector_cells_see_the_wall_under_the_animal():
     assert sorted(np.round([across[0], across[2]])) == [0, 1]
 
 
+def test_on_a_corner_that_juts_out_only_rays_into_it_meet_it():
+    """The corner of a hole, and that of an L, against a place a hair in front of it."""
+    hole = arena.box(1.0, holes=[[[0.4, 0.4], [0.6, 0.4], [0.6, 0.6], [0.4, 0.6]]])
+    ell = arena.polygon([[0, 0], [1, 0], [1, 0.5], [0.5, 0.5], [0.5, 1], [0, 1]])
+    # Rays between those along the walls.
+    rays = (np.arange(24) + 0.5) * np.pi / 12
+    for room, place in ((hole, [0.4, 0.4]), (ell, [0.5, 0.5])):
+        before = np.array(place) - 1e-4
+        on, beside = (
+            visibility._distance_along_rays(jnp.array(p), room, rays) for p in (place, before)
+        )
+        np.testing.assert_allclose(on, beside, atol=2e-3)
+        assert sum(np.asarray(on) < 1e-5) == 6  # a quarter
+
+
 @pytest.mark.optimized
 def test_no_ray_slips_through_a_corner():
     """From the middle of a regular polygon of 12 corners, rays at exactly its corners."""

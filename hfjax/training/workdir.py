@@ -31,7 +31,7 @@ def folder(workdir: str | os.PathLike) -> pathlib.Path:
     try:
         return local_path(workdir)
     except ValueError as error:
-        raise InputError(f"the workdir cannot be used: {error}") from error
+        raise InputError(str(error)) from error
 
 
 def claim(workdir: pathlib.Path, config: fdl.Buildable) -> None:

@@ -42,6 +42,8 @@ def figure_of(ax: Axes) -> Figure:
 Extent = Sequence[Sequence[float]] | np.ndarray  # ((left, right), (bottom, top)) (m)
 NOT_VISITED = "0.82"  # the grey of bins without a value (NaN)
 WHOLE_SCALE = "activity: lowest (0)\nto highest (1) of each unit"
+CORRELATION = "correlation of the map\nwith itself, shifted"
+SHIFT_LABELS = ("shift in x (m)", "shift in y (m)")
 
 
 def spatial_map(
@@ -113,7 +115,7 @@ def autocorrelogram(
     *,
     extent_m: Extent,
     title: str,
-    colour_label: str | None = "correlation of the map\nwith itself, shifted",
+    colour_label: str | None = CORRELATION,
     ax: Axes | None = None,
 ) -> Figure:
     """Spatial autocorrelogram [2 x - 1, 2 y - 1] of a map that spans extent_m."""
@@ -124,7 +126,7 @@ def autocorrelogram(
         limits=(-1, 1),
         colour_map="RdBu_r",
         colour_label=colour_label,
-        axis_labels=("shift in x (m)", "shift in y (m)"),
+        axis_labels=SHIFT_LABELS,
         ax=ax,
     )
 
@@ -179,8 +181,8 @@ def autocorrelograms(
         labels,
         extent_m=_shifts(extent_m),
         title=title,
-        colour_label="correlation of the map\nwith itself, shifted",
-        axis_labels=("shift in x (m)", "shift in y (m)"),
+        colour_label=CORRELATION,
+        axis_labels=SHIFT_LABELS,
     )
 
 
@@ -417,22 +419,31 @@ def trajectory(
 ) -> Figure:
     """A true and a decoded path, both [time, 2] (m), in the outline of their box."""
     ax = axes_or_new(ax, (3.6, 3.6))
-    (left, right), (bottom, top) = np.asarray(extent_m, float)
-    longest = max(right - left, top - bottom) / 2
-    outline = [(left, bottom), (right, bottom), (right, top), (left, top), (left, bottom)]
-    ax.plot(*np.array(outline).T, color=GREY, linewidth=1, label="box")
+    longest = np.ptp(np.asarray(extent_m, float), axis=1).max() / 2
+    ax.plot(*box_outline(extent_m), color=GREY, linewidth=1, label="box")
     ax.plot(*_broken_at_jumps(true, longest), color="black", linewidth=1.2, label="true")
     ax.plot(*_broken_at_jumps(decoded, longest), color=RAT, linewidth=0.8, label="decoded")
     ax.plot(*true[0], "o", color="black", markersize=5, label="start")
-    margin = 0.04 * 2 * longest
-    ax.set_xlim(left - margin, right + margin)
-    ax.set_ylim(bottom - margin, top + margin)
+    _set_space(ax, extent_m, title, margin=0.04)
+    return figure_of(ax)
+
+
+def box_outline(extent: Extent) -> np.ndarray:
+    """The rectangle ((left, right), (bottom, top)) as a closed line [x or y, corner]."""
+    (left, right), (bottom, top) = np.asarray(extent, float)
+    return np.array([(left, right, right, left, left), (bottom, bottom, top, top, bottom)])
+
+
+def _set_space(ax: Axes, extent_m: Extent, title: str, *, margin: float) -> None:
+    """Equal aspect, title and labels of a panel of space; margin: in widths of the extent."""
+    low, high = np.asarray(extent_m, float).T
+    around = margin * (high - low).max()
+    ax.set(xlim=(low[0] - around, high[0] + around), ylim=(low[1] - around, high[1] + around))
     ax.set_aspect("equal")
     ax.set_title(title, fontsize=9)
     ax.set_xlabel("x (m)", fontsize=8)
     ax.set_ylabel("y (m)", fontsize=8)
     ax.tick_params(labelsize=7)
-    return figure_of(ax)
 
 
 def trajectories(
@@ -634,14 +645,7 @@ def _draw_arena(ax: Axes, environment: "Environment", title: str, wall_colour: s
     """The walls of an environment, with equal aspect, title and labels."""
     for wall in environment.walls:
         ax.plot(*wall.T, color=wall_colour, linewidth=1.5, solid_capstyle="round")
-    margin = 0.03 * max(high - low for low, high in environment.extent)
-    (left, right), (bottom, top) = environment.extent
-    ax.set(xlim=(left - margin, right + margin), ylim=(bottom - margin, top + margin))
-    ax.set_aspect("equal")
-    ax.set_title(title, fontsize=9)
-    ax.set_xlabel("x (m)", fontsize=8)
-    ax.set_ylabel("y (m)", fontsize=8)
-    ax.tick_params(labelsize=7)
+    _set_space(ax, environment.extent, title, margin=0.03)
 
 
 def arenas(

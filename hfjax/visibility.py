@@ -222,11 +222,11 @@ def _distance_along_rays(
     positions [..., 2] (m), directions [ray] (rad) -> [..., ray].
     """
     dx, dy = np.cos(directions), np.sin(directions)
-    into_corners = _into_corners(facing_walls(environment), dx, dy)
     x, y = positions[..., 0, None], positions[..., 1, None]
     nearest = jnp.full((*positions.shape[:-1], len(directions)), NOWHERE_M, positions.dtype)
-    walls = zip(*facing_walls(environment), into_corners, strict=True)
-    for (corner, end), one_sided, into_corner in walls:
+    walls, thickness = facing_walls(environment), thickness_m(environment)
+    into_corners = _into_corners(walls, dx, dy)
+    for (corner, end), one_sided, into_corner in zip(*walls, into_corners, strict=True):
         side = end - corner
         denominator = dx * side[1] - dy * side[0]  # [ray], negative for rays to the back
         parallel = np.abs(denominator) < 1e-12
@@ -237,15 +237,14 @@ def _distance_along_rays(
         )
         ox, oy = corner[0] - x, corner[1] - y
         behind = ox * side[1] - oy * side[0]  # [..., 1], the distance times the length
-        slack = thickness_m(environment) * np.linalg.norm(side) if one_sided else 0
+        slack = thickness * np.linalg.norm(side) if one_sided else 0
         in_front = behind <= slack
         reach = jnp.where(in_front, jnp.minimum(behind, 0), behind) * per
         on_wall = (ox * ray_y - oy * ray_x) * per
         met = (jnp.where(in_front, -1, 1) * to_front > 0) & (jnp.abs(on_wall - 0.5) <= 0.5 + 1e-6)
         for (u, v), into in zip((corner, end), into_corner, strict=True):
             if not into.all():
-                apart_sq = (u - x) ** 2 + (v - y) ** 2
-                on_corner = apart_sq <= (2 * thickness_m(environment)) ** 2
+                on_corner = (u - x) ** 2 + (v - y) ** 2 <= (2 * thickness) ** 2
                 met &= (as_row(jnp.asarray(into, x.dtype), positions.ndim) > 0) | ~on_corner
         nearest = jnp.where(met, jnp.minimum(nearest, reach), nearest)
     return nearest + 0 * (x + y)  # NaN stays NaN

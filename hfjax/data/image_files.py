@@ -76,10 +76,8 @@ def _read(path: pathlib.Path) -> bytes:
             return content
         with gzip.open(io.BytesIO(content)) as packed:
             unpacked = packed.read(_MOST_BYTES + 1)
-    except OSError as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise _wrong(path, f"is cut short or damaged ({one_line(error)})") from error
-    except (EOFError, zlib.error) as error:
-        raise _wrong(path, f"is cut short or damaged ({error})") from error
     if len(unpacked) > _MOST_BYTES:
         raise _wrong(path, f"is another file: it unpacks to more than {_MOST_BYTES} bytes")
     return unpacked

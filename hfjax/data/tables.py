@@ -87,11 +87,15 @@ def _time_of(table: Table) -> Column:
     raise ValueError(f"has no times under the name t; give time=NAME, one of {_listed(table)}")
 
 
+def _frame(names: Sequence[str]) -> str | None:
+    """The name of the frame of positions among arrays."""
+    return next((name for name in FRAMES if name in names), None)
+
+
 def _positions_of(table: Table, time: Column | None) -> list[Any]:
     """The columns of the positions where none are given; a single one is a whole frame."""
-    for name in FRAMES:
-        if name in table.names:
-            return [name]
+    if (frame := _frame(table.names)) is not None:
+        return [frame]
     known = [*table.names, *table.labels]
     if "x" in known and "y" in known:
         return ["x", "y"]
@@ -106,8 +110,7 @@ def _positions_of(table: Table, time: Column | None) -> list[Any]:
 def _column(table: Table, name: Column) -> np.ndarray:
     """One column [sample]."""
     if table.frame is not None and (isinstance(name, int) or name in table.labels):
-        frame = _numbers(table.read(table.frame), table.frame, _number(table, name))
-        return frame
+        return _numbers(table.read(table.frame), table.frame, _number(table, name))
     if name in table.names:
         array = _numbers(table.read(str(name)), name)
         if array.ndim > 1 and array.size == max(array.shape):
@@ -187,7 +190,7 @@ def _npz(path: pathlib.Path) -> Table:
             f"is not an npz of arrays ({one_line(error)}); recordings are read from npz, csv, tsv, "
             "txt and mat files"
         ) from error
-    frame = next((name for name in FRAMES if name in names), None)
+    frame = _frame(names)
     labels: list[str] = []
     if frame and "columns" in names:  # pynapple's: strings, numbers, or pickled strings
         columns = read_npz(path, ["columns"], objects=pickles.plain)["columns"]
@@ -223,7 +226,7 @@ def _mat(path: pathlib.Path) -> Table:
             lambda: np.asarray(scipy.io.loadmat(file, appendmat=False, variable_names=[name])[name])
         )
 
-    frame = next((name for name in FRAMES if name in names), None)
+    frame = _frame(names)
     return Table(names, read, frame, [])
 
 

@@ -519,8 +519,7 @@ def sample_points(
     """
     ax = figures.axes_or_new(ax, (4.2, 4.0))
     (left, right), (bottom, top) = extent
-    outline = [(left, bottom), (right, bottom), (right, top), (left, top), (left, bottom)]
-    ax.plot(*np.array(outline).T, color=figures.GREY, linewidth=0.8)
+    ax.plot(*figures.box_outline(extent), color=figures.GREY, linewidth=0.8)
     ax.plot(*futures.T, ".", color="0.75", markersize=4, label="data: from near the source")
     for atom, points in enumerate(samples):
         ax.plot(*points.T, ".", color=f"C{atom % 7}", markersize=1.8, alpha=0.7)

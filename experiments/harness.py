@@ -47,14 +47,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import fdl_configs
-from hfjax.errors import InputError, TrainingFailed, nearest
+from hfjax.errors import STOPPED, InputError, TrainingFailed, nearest
 from hfjax.training import log
 from hfjax.training import run as train
 from hfjax.training.workdir import load_readout
 
 QUICK = "quick"  # the budget that only checks that everything runs
 QUICK_STEPS = QUICK_SEEDS = 2
-STOPPED = 75  # exit code of a run that a signal stopped, and that is saved
 
 Scalars = dict[str, np.ndarray]  # name -> [seed]
 

@@ -1,7 +1,8 @@
 """The entry point: `python -m hfjax --fdl_config=grid_rnn`. Flags, configs and trainer meet here.
 
-Exit codes: 0 the run is complete, or was stopped by a signal and saved; 1 training failed; 2 bad
-input, nothing written. Heavy imports wait until the names on the command line are checked.
+Exit codes: 0 the run is complete; 1 training failed; 2 bad input, nothing written; 75 a signal
+stopped the run and it is saved, so the same command goes on. Heavy imports wait until the names on
+the command line are checked.
 """
 
 import inspect
@@ -19,8 +20,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from absl import flags
 from absl import logging as absl_logging
 
-from hfjax.errors import InputError, TrainingFailed, nearest, one_line
+from hfjax.errors import STOPPED, InputError, TrainingFailed, nearest, one_line
 from hfjax.files import local_path
+from hfjax.output import unbreakable_output
 
 if TYPE_CHECKING:
     import fiddle as fdl
@@ -80,6 +82,7 @@ HOW_TO_RUN: Flags = {
 WANDB_MODES = ("auto", "online", "offline", "disabled")
 
 
+@unbreakable_output()
 def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit code."""
     if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(argv[1:]) or len(argv) == 1:
@@ -114,7 +117,7 @@ def _train(chosen: "Chosen", values: flags.FlagValues) -> int:
     _quiet_background_errors()
     jax.config.update("jax_numpy_rank_promotion", "raise")
     try:
-        train.run(
+        is_complete = train.run(
             chosen.config,
             _workdir(chosen, values),
             writers=values.writers,
@@ -134,7 +137,7 @@ def _train(chosen: "Chosen", values: flags.FlagValues) -> int:
     except TrainingFailed as error:
         sys.stderr.write(f"hfjax: {error}\n")
         return 1
-    return 0
+    return 0 if is_complete else STOPPED
 
 
 # --- From flags to a config ---

@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+STOPPED = 75  # exit code of a run that a signal stopped and that is saved: EX_TEMPFAIL, try again
+
 
 class InputError(ValueError):
     """The request cannot be carried out: a wrong name, type, value or file. Exit code 2."""

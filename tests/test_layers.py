@@ -4,7 +4,7 @@ import ast
 import pathlib
 
 ROOT = pathlib.Path(__file__).parent.parent
-GROUND = {"task", "check", "errors", "files", "missing", "_lazy"}
+GROUND = {"task", "check", "errors", "files", "missing", "output", "_lazy"}
 # What each part may import, besides itself and the ground floor. A part that is not named here is
 # one of the building blocks below the models.
 ABOVE_THE_FLOOR = {
@@ -13,7 +13,7 @@ ABOVE_THE_FLOOR = {
     "training": set(),
     "data": {"arena", "cells", "decoders", "envs", "gym", "networks", "visibility"},
 }
-NOT_FOR_MODELS = {"training", "data", "files", "fdl_configs", "__main__"}
+NOT_FOR_MODELS = {"training", "data", "files", "output", "fdl_configs", "__main__"}
 
 
 def imported(path):

@@ -6,6 +6,7 @@ import types
 
 import pytest
 
+from hfjax.errors import STOPPED
 from tests.command_line import hfjax_here, stop_after
 
 TOY = ("--fdl_config=tests.toy.config", "--writers=wandb,jsonl,terminal")
@@ -16,7 +17,7 @@ def test_wandb_goes_on_in_the_same_run_and_its_failure_stops_nothing(tmp_path, m
     with monkeypatch.context() as patch:
         stop_after(5, patch)
         code, out, error = hfjax_here(*offline)
-    assert (code, error) == (0, "")
+    assert (code, error) == (STOPPED, "")
     assert "Stopped by SIGTERM at step 5" in out
     sync = f"wandb sync {tmp_path}/run/wandb/offline-run-*"
     assert sync in out

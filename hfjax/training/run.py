@@ -23,6 +23,7 @@ import numpy as np
 
 from hfjax.errors import InputError, SaveError, TrainingFailed, one_line
 from hfjax.missing import on_host
+from hfjax.output import unbreakable_output
 from hfjax.task import HostReadout, Task
 from hfjax.training import log as logs
 from hfjax.training import provenance, report
@@ -57,6 +58,7 @@ class Session(NamedTuple):
     writes: bool  # one process writes all files; each writes its part of a checkpoint
 
 
+@unbreakable_output()
 def run(
     config: fdl.Buildable,
     workdir: str | os.PathLike,
@@ -329,7 +331,10 @@ def _disk_errors(checkpoints: wd.Checkpoints) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _stop_on_signal() -> Iterator[types.SimpleNamespace]:
-    """Note SIGTERM or SIGINT in `.signal` instead of dying; a second SIGINT interrupts at once."""
+    """Note SIGTERM or SIGINT in `.signal` instead of dying; a second SIGINT interrupts at once.
+
+    SIGHUP, the end of the terminal or of the ssh connection, is ignored.
+    """
     stop = types.SimpleNamespace(signal=None)
 
     def note(number: int, _: types.FrameType | None) -> None:
@@ -341,6 +346,7 @@ def _stop_on_signal() -> Iterator[types.SimpleNamespace]:
         yield stop  # only the main thread may handle signals
         return
     before = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
+    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         yield stop
     finally:

@@ -16,7 +16,7 @@ from fiddle.experimental import serialization
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hfjax.data import recordings
+from hfjax.data.recordings import trajectories
 from hfjax.task import Metrics, meaning
 from hfjax.training import run as train
 from hfjax.training import schedules
@@ -70,7 +70,7 @@ def tiny(config: fdl.Config) -> fdl.Config:
     elif "maker" in arguments:
         config.data = fdl.Config(small.transitions, maker=data.maker)
     elif "path" in arguments:
-        data.path, data.max_gap_s = str(recordings._shipped("sargolini")), 0.1
+        data.path, data.max_gap_s = str(trajectories._shipped("sargolini")), 0.1
     for node, _ in daglish.iterate(config.task):
         if isinstance(node, fdl.Config):
             function = fdl.get_callable(node)

@@ -5,6 +5,7 @@ Each function raises ValueError with one sentence: what is suspected, and which 
 """
 
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -58,18 +59,26 @@ def width(path: str | pathlib.Path, extent: float, width_m: float, unit_m: float
     )
 
 
-def lost_tracking(path: str | pathlib.Path, positions: np.ndarray) -> None:
+def marks(lost: float | Sequence[float]) -> np.ndarray:
+    """The values that mark lost tracking."""
+    try:
+        return np.asarray(lost, float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"lost must be a number or a list of numbers, but is {lost!r}") from error
+
+
+def lost_tracking(path: str | pathlib.Path, positions: np.ndarray, *, min_samples: int = 1) -> None:
     """Refuse values that probably mark lost tracking, such as 0, -1 or 1023.
 
     positions [sample, 2], finite, at least one. A value of a coordinate is suspected that is its
     lowest, highest or most frequent one, and that is reached and left by jumps: above a tenth of
     the extent of the other samples, and above five times nearly all their steps (the 99th
-    percentile). What is suspected is set aside, and the others are looked at again, up to five
-    times.
+    percentile), and that min_samples samples have. What is suspected is set aside, and the others
+    are looked at again, up to five times.
     """
     marks: list[float] = []
     first, rest = "", positions
-    while len(rest) and len(marks) < 5 and (suspect := _mark(rest)):
+    while len(rest) and len(marks) < 5 and (suspect := _mark(rest, min_samples)):
         axis, value = suspect
         marks.append(value)
         lost = rest[:, axis] == value
@@ -83,12 +92,13 @@ def lost_tracking(path: str | pathlib.Path, positions: np.ndarray) -> None:
         )
 
 
-def _mark(positions: np.ndarray) -> tuple[int, float] | None:
+def _mark(positions: np.ndarray, min_samples: int) -> tuple[int, float] | None:
     """An axis, and a value along it that probably marks lost tracking."""
     for axis, along in enumerate(positions.T):
         values, counts = np.unique(along, return_counts=True)
         for value in (values[0], values[-1], values[np.argmax(counts)]):
-            if _jumps(along, along == value):
+            here = along == value
+            if here.sum() >= min_samples and _jumps(along, here):
                 return axis, float(value)
     return None
 

@@ -73,6 +73,25 @@ def times_and_positions(
     return t, x
 
 
+def columns(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """The named columns of a text, as the strings of its cells {name: [row]}.
+
+    Raises DataFileError where the file cannot be read or is no table.
+    """
+    try:
+        table = _text(path)
+    except FileNotFoundError as error:
+        raise DataFileError(f"there is no file {path}") from error
+    except (OSError, ValueError) as error:
+        raise DataFileError(f"{path} {one_line(error)}") from error
+    cells = table.read("").reshape(-1, len(table.labels))
+    return {
+        label: np.array([cell.strip() for cell in column], str)
+        for label, column in zip(table.labels, cells.T, strict=True)
+        if label
+    }
+
+
 # --- Columns ---
 
 

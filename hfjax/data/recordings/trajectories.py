@@ -109,7 +109,7 @@ def trajectory(
     if lost is None and not missing.all():
         suspects.lost_tracking(path, positions[~missing])
     elif lost is not None:
-        missing |= np.isin(positions, _marks(lost)).any(axis=1)
+        missing |= np.isin(positions, suspects.marks(lost)).any(axis=1)
     if max_gap_s is None:
         max_gap_s = _usual_gap_s(path, times_s, missing)
     positions = _in_widths(path, positions, missing, width_m, position_unit_m)
@@ -136,14 +136,6 @@ def _in_widths(
         suspects.width(path, 2 * half, width_m, unit_m)
         half = width_m / (1.0 if unit_m is None else unit_m) / 2
     return (np.where(missing[:, None], np.nan, positions) / 2 - (low / 4 + high / 4)) / half
-
-
-def _marks(lost: float | Sequence[float]) -> np.ndarray:
-    """The values that mark lost tracking."""
-    try:
-        return np.asarray(lost, float)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"lost must be a number or a list of numbers, but is {lost!r}") from error
 
 
 def _usual_gap_s(path: str, times_s: np.ndarray, missing: np.ndarray) -> float:

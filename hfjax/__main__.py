@@ -57,6 +57,11 @@ HOW_TO_RUN: Flags = {
     ),
     "seed": (flags.DEFINE_integer, None, "seed of the model, or of the first of a population"),
     "seeds": (flags.DEFINE_integer, None, "train a population of this many seeds in one program"),
+    "break_lock": (
+        flags.DEFINE_bool,
+        False,
+        "remove the lock of the workdir that a dead process of another host has left",
+    ),
     "init_from": (
         flags.DEFINE_string,
         None,
@@ -126,6 +131,7 @@ def _train(chosen: "Chosen", values: flags.FlagValues) -> int:
                 for name in ("mode", "project", "name", "group", "tags")
             },
             profile=values.profile,
+            break_lock=values.break_lock,
             origin={
                 "fdl_config": values.fdl_config or str(values.fdl_config_file),
                 "fiddlers": list(values.fiddler),

@@ -1,19 +1,23 @@
 """A run's folder: its lock, damage that it survives, its provenance, and drawing it again."""
 
+import errno
+import fcntl
 import json
 import os
 import pathlib
 import shutil
+import socket
 import stat
 import sys
 
+import filelock
 import jax
 import numpy as np
 import pytest
 
 import hfjax
 from hfjax.errors import InputError
-from hfjax.training import provenance, redraw
+from hfjax.training import lock, provenance, redraw
 from hfjax.training import workdir as wd
 from tests import toy
 from tests.command_line import hfjax_here, tree
@@ -52,6 +56,68 @@ def test_workdir_of_another_config_is_refused_untouched(complete_run):
     assert code == 2
     assert "task.nan_at is -1 there, 7 here; seed is 0 there, 3 here" in error
     assert tree(complete_run) == before
+
+
+def test_a_second_process_is_told_who_uses_the_workdir(copy):
+    with lock.locked(copy):
+        before = tree(copy)
+        for flags in ((), ("--break_lock",)):  # which is not for a process that lives
+            code, _, error = hfjax_here(TOY, f"--workdir={copy}", *flags)
+            assert code == 2
+            process = f"process {os.getpid()} on {socket.gethostname()} (since 20"
+            assert f"the workdir {copy} is in use by {process}" in error
+            assert "Stop that first" in error
+            assert error.count("\n") == 1
+        assert tree(copy) == before
+    assert hfjax_here(TOY, f"--workdir={copy}")[0] == 0
+    assert not (copy / lock.NAME).exists()
+
+
+def test_the_lock_of_another_host_is_waited_for_and_broken_on_request(copy, monkeypatch):
+    monkeypatch.setattr(lock, "PATIENCE_S", 0.1)
+    with filelock.FileLock(copy / lock.NAME):
+        (copy / lock.NAME).write_text("12\nnode7\n")
+        code, _, error = hfjax_here(TOY, f"--workdir={copy}")
+        assert code == 2
+        assert "locked by process 12 on node7 (since" in error
+        assert "waiting 0.1 s at most" in error
+        assert "If that process is dead, remove its lock by --break_lock." in error
+        code, out, _ = hfjax_here(TOY, f"--workdir={copy}", "--break_lock")
+        assert code == 0
+        assert "warning: the lock of process 12 on node7" in out
+        assert "was removed" in out
+
+
+@pytest.mark.parametrize(
+    ("process", "host", "warning"),
+    [("12", "node7", True), ("4194305", socket.gethostname(), False)],
+)
+def test_a_lock_left_by_a_killed_process_stops_nothing(copy, process, host, warning):
+    (copy / lock.NAME).write_text(f"{process}\n{host}\n")
+    code, out, _ = hfjax_here(TOY, f"--workdir={copy}")
+    assert code == 0
+    assert (f"warning: the lock of process 12 on {host}" in out) == warning
+
+
+@pytest.mark.parametrize("missing", [errno.ENOSYS, errno.ENOLCK])
+def test_without_locks_of_the_file_system_the_file_is_the_lock(copy, monkeypatch, missing):
+    def flock(*_):
+        raise OSError(missing, os.strerror(missing))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(lock, "PATIENCE_S", 0.1)
+    with lock.locked(copy):
+        code, _, error = hfjax_here(TOY, f"--workdir={copy}")
+        assert code == 2
+        assert f"in use by process {os.getpid()} on {socket.gethostname()}" in error
+    assert not (copy / lock.NAME).exists()
+    (copy / lock.NAME).write_text("12\nnode7\n")
+    code, _, error = hfjax_here(TOY, f"--workdir={copy}")
+    assert code == 2
+    assert "in use by process 12 on node7" in error
+    assert hfjax_here(TOY, f"--workdir={copy}", "--break_lock")[0] == 0
+    (copy / lock.NAME).write_text(f"4194305\n{socket.gethostname()}\n")  # no such process
+    assert hfjax_here(TOY, f"--workdir={copy}")[0] == 0
 
 
 def test_damaged_newest_checkpoint_is_set_aside(copy, complete_run):

@@ -68,6 +68,7 @@ def run(
     profile: bool = False,
     devices: Sequence[jax.Device] | None = None,
     origin: Mapping[str, Any] | None = None,
+    break_lock: bool = False,
 ) -> bool:
     """Train `config` in `workdir` to its end, or until a signal; the same call again resumes.
 
@@ -76,6 +77,7 @@ def run(
     profile  write a trace of one chunk to WORKDIR/profile, for TensorBoard or Perfetto.
     devices  that divide the batch, or the seeds of a population (default: `devices_for`).
     origin   {"fdl_config": ..., "fiddlers": [...]}, which provenance.json and W&B record.
+    break_lock  remove the lock that a dead process of another host has left (see training.lock).
 
     Returns True where the run is complete, False where a signal stopped it. Raises InputError
     (nothing written) where config, devices or workdir do not allow the run, and TrainingFailed (the
@@ -91,10 +93,10 @@ def run(
         programs.trace(min(experiment.chunk, experiment.num_steps))
         initial = _initial_state(experiment, programs)
     software = provenance.software(origin or {})
-    if writes := jax.process_index() == 0:
-        wd.claim(workdir, config)
-
     with contextlib.ExitStack() as stack:
+        warning = ""
+        if writes := jax.process_index() == 0:
+            warning = stack.enter_context(wd.claim(workdir, config, break_lock=break_lock))
         stop = stack.enter_context(_stop_on_signal())
         checkpoints = stack.enter_context(wd.Checkpoints(workdir, keep=experiment.keep))
         restored, unreadable = checkpoints.restore_newest(programs.abstract)
@@ -110,6 +112,8 @@ def run(
         log = _open_log(experiment, workdir, writers if writes else (), step, settings, wandb or {})
         stack.callback(log.close)
         session = Session(experiment, programs, workdir, checkpoints, log, writes)
+        if warning:
+            log.warn(warning)
         _say_start(session, step, devices, unreadable)
         step, evaluated = _train(session, train_state, evaluated, stop, profile)
     is_complete = step == experiment.num_steps and evaluated
@@ -346,7 +350,8 @@ def _stop_on_signal() -> Iterator[types.SimpleNamespace]:
         yield stop  # only the main thread may handle signals
         return
     before = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
-    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    if hasattr(signal, "SIGHUP"):  # not on Windows
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         yield stop
     finally:

@@ -4,13 +4,14 @@ config.json        the Fiddle config, loadable      config.py   the same as Pyth
 metrics.jsonl      one record a line                figures/    the newest figures, PNG
 readout/STEP.npz   arrays behind the figures        checkpoints/STEP   Orbax
 provenance.json    software, commit, command and devices of every start
+.lock              while a process writes here: its number and host
 """
 
 import contextlib
 import io
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import fiddle as fdl
@@ -24,6 +25,7 @@ from hfjax.errors import InputError, SaveError, one_line
 from hfjax.files import local_path, read_npz, write_atomically
 from hfjax.training import config_text, provenance
 from hfjax.training.config import absolute_paths, difference
+from hfjax.training.lock import locked
 
 
 def folder(workdir: str | os.PathLike) -> pathlib.Path:
@@ -34,37 +36,45 @@ def folder(workdir: str | os.PathLike) -> pathlib.Path:
         raise InputError(str(error)) from error
 
 
-def claim(workdir: pathlib.Path, config: fdl.Buildable) -> None:
-    """Write `config` into `workdir`, or check that the folder holds a run of the same config.
+@contextlib.contextmanager
+def claim(
+    workdir: pathlib.Path, config: fdl.Buildable, *, break_lock: bool = False
+) -> Iterator[str]:
+    """Hold `workdir` for a run of `config`, which is written there or is the one that is there.
 
-    Raises InputError, with nothing changed, where the folder cannot be written or holds a run of
-    another config; the message then names the first differences.
+    Yields a warning about the lock, or "". Raises InputError, with nothing changed, where the
+    folder cannot be written, holds a run of another config (the message then names the first
+    differences), or is in use by another process.
     """
     text, source = config_text.to_json(config), config_text.to_python(config)
-    stored = workdir / "config.json"
-    try:
-        if workdir.exists() and not workdir.is_dir():
-            raise InputError(f"the workdir {workdir} is a file, where a folder is needed.")
-        workdir.mkdir(parents=True, exist_ok=True)
-        if stored.exists():
-            _check_same(workdir, stored.read_text(errors="replace"), config)
+    with contextlib.ExitStack() as stack:
+        try:
+            if workdir.exists() and not workdir.is_dir():
+                raise InputError(f"the workdir {workdir} is a file, where a folder is needed.")
+            workdir.mkdir(parents=True, exist_ok=True)
+            _check_same(workdir, config)
             if not os.access(workdir, os.W_OK):
                 raise PermissionError("no permission to write")
-        else:
-            write_atomically(workdir / "config.py", source.encode())
-            write_atomically(stored, text.encode())
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"the workdir {workdir} cannot be written: {reason}.") from error
+            warning = stack.enter_context(locked(workdir, break_lock=break_lock))
+            if not _check_same(workdir, config):  # which another process may have written by now
+                write_atomically(workdir / "config.py", source.encode())
+                write_atomically(workdir / "config.json", text.encode())
+        except OSError as error:
+            reason = error.strerror or error
+            raise InputError(f"the workdir {workdir} cannot be written: {reason}.") from error
+        yield warning
 
 
-def _check_same(workdir: pathlib.Path, stored: str, config: fdl.Buildable) -> None:
-    """Raise InputError where the stored JSON is not that of `config`."""
+def _check_same(workdir: pathlib.Path, config: fdl.Buildable) -> bool:
+    """Whether there is a stored config. Raises InputError where it is not `config`."""
+    if not (workdir / "config.json").exists():
+        return False
+    stored = (workdir / "config.json").read_text(errors="replace")
     try:
         old = _without_words(absolute_paths(config_text.from_json(stored)))
         new = _without_words(config)
         if config_text.to_json(old) == config_text.to_json(new):
-            return
+            return True
         differs = difference(old, new)
     except InputError as error:
         versions = provenance.versions(workdir, config_text.written_by(stored))

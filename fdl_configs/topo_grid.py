@@ -20,6 +20,11 @@ def topo_grid() -> fdl.Config:
 
     Time constants tau start uniform in 1 to 50 steps, weights Glorot uniform. Published: figures
     without numbers.
+    With `sheet_grids` the medians (quartiles) of ten seeds are 48 % (46-57) of units above grid
+    score 0.3, where low-pass noise has 27 %, and 6.3 cm (5.0-6.6) over 20 steps. Of them seed 0,
+    the default, has the second lowest share (45 %) and the seventh lowest error (6.5 cm):
+
+        python experiments/topo_grid/run.py --only=variants/tau --seeds=10
     """
     cfg = topo_grid_plain()
     cfg.task.units = fdl.Config(

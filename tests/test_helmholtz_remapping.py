@@ -6,9 +6,12 @@ import pytest
 
 import fdl_configs
 import hfjax
+from experiments.helmholtz import attempts
 from hfjax import decoders, missing
 from hfjax.models.helmholtz import remapping
-from hfjax.models.helmholtz.path_integration import Protocol
+from hfjax.models.helmholtz.circuit import init_circuit
+from hfjax.models.helmholtz.path_integration import Protocol, path_integrator
+from hfjax.task import Task
 from hfjax.training import run as train
 from tests import small
 from tests.contract import check_figures, tiny
@@ -82,3 +85,46 @@ def test_remapping_starts_from_another_run(tmp_path):
     for name, synapses in donor.circuit.synapses.items():
         np.testing.assert_array_equal(state.fresh.synapses[name].weights, synapses.weights)
     assert int(state.fresh.steps) == 2
+
+
+def test_attempts_change_the_step_and_keep_the_synapses_from_before():
+    circuit = init_circuit(jax.random.key(0), path_integrator())
+    fresh = remapping.Relearning(np.zeros((100, 1)), circuit.synapses, np.int32(0))
+    start = remapping.RemappingState(circuit, None, fresh)
+
+    def learn(factor):
+        def step(state, batch, key):  # scales all synapses, with the bookkeeping of remapping
+            old = remapping._old_synapses(state)
+            scaled = jax.tree.map(lambda w: factor * w, state.circuit.synapses)
+            fresh = state.fresh._replace(synapses=old, steps=state.fresh.steps + 1)
+            return remapping.RemappingState(state.circuit._replace(synapses=scaled), None, fresh), {
+                "factor": np.float32(factor)
+            }
+
+        return Task(init=None, sample=None, step=step, evaluate=None, figures=None)
+
+    def weights(state, name):
+        return np.asarray(state.circuit.synapses[name].weights)
+
+    learned = "EC/basal/HPC"
+    anew = attempts.drawn_anew(task=learn(2.0))
+    one, _ = anew.step(start, (), jax.random.key(1))
+    two, _ = anew.step(one, (), jax.random.key(2))
+    assert (
+        abs(np.corrcoef(weights(start, learned).ravel(), weights(one, learned).ravel())[0, 1]) < 0.1
+    )
+    np.testing.assert_array_equal(weights(two, learned), 2 * weights(one, learned))
+    np.testing.assert_array_equal(
+        weights(one, "EC/apical/EC"), 2 * weights(start, "EC/apical/EC")
+    )  # the attractor is kept
+    for state in (one, two):
+        np.testing.assert_array_equal(
+            state.fresh.synapses[learned].weights, weights(start, learned)
+        )
+
+    two_phases = attempts.in_turn(first=learn(2.0), then=learn(3.0), num_first=2)
+    factors, state = [], start
+    for _ in range(3):
+        state, scalars = two_phases.step(state, (), jax.random.key(0))
+        factors.append(float(scalars["factor"]))
+    assert factors == [2, 2, 3]

@@ -184,8 +184,8 @@ def policies(study: Study) -> str:
 
 SECTIONS = {
     "returns": harness.Section(returns, seeds=3),
-    "behaviours": harness.Section(behaviours, seeds=3),
-    "perturbation": harness.Section(perturbation, seeds=5),
+    "behaviours": harness.Section(behaviours, seeds=10),
+    "perturbation": harness.Section(perturbation, seeds=10),
     "policies": harness.Section(policies, seeds=1),
 }
 

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from experiments import harness
 from experiments.harness import Row, Run, Study
+from experiments.helmholtz import attempts
 from hfjax import figures, plasticity, theta
 from hfjax.models import helmholtz
 from hfjax.models.helmholtz import figures as panels
@@ -65,6 +66,19 @@ def ring(half_hours: int = 1, **task_settings: Any) -> Row:
 def remapped(half_hours: int = 1, **task_settings: Any) -> Row:
     """A row of remapping."""
     return by_ridge("helmholtz_remapping", half_hours=half_hours, **task_settings)
+
+
+def attempt(wrap: Callable[..., Task], *, half_hours: int = 1, **parts: Any) -> Row:
+    """A row of remapping by a task of `attempts`, made from the tasks of rows, or from numbers."""
+    tasks = {
+        name: harness.make_config(part, seeds=1).task if isinstance(part, Row) else part
+        for name, part in parts.items()
+    }
+    return row(
+        "helmholtz_remapping",
+        half_hours=half_hours,
+        settings={"task": fdl.Config(wrap, **tasks), "headline": ()},
+    )
 
 
 def autoencoder_row(*fiddlers: str, **task_settings: Any) -> Row:
@@ -131,6 +145,25 @@ REMAPPING_ROWS = {
     "eta .005": remapped(circuit__learning_rate=0.005),
     "eta .005, mean speed .5": remapped(
         relearning_speed_mean_mps=0.5, circuit__learning_rate=0.005
+    ),
+    "theta fraction .75": remapped(gate__fraction=0.75),
+    "theta fraction .75, eta .005, mean speed .5": remapped(
+        relearning_speed_mean_mps=0.5, gate__fraction=0.75, circuit__learning_rate=0.005
+    ),
+    "fields of .12 m for 15 minutes, mean speed .5": attempt(
+        attempts.in_turn,
+        first=remapped(relearning_speed_mean_mps=0.5, track__sigma_m=0.12),
+        then=remapped(relearning_speed_mean_mps=0.5),
+        num_first=HALF_HOUR // 2,
+    ),
+    "mean speed .5 for 15 minutes, then .2": attempt(
+        attempts.in_turn,
+        first=remapped(relearning_speed_mean_mps=0.5),
+        then=remapped(),
+        num_first=HALF_HOUR // 2,
+    ),
+    "HPC and EC drawn anew, mean speed .5": attempt(
+        attempts.drawn_anew, task=remapped(relearning_speed_mean_mps=0.5)
     ),
 }
 FREQUENCIES_HZ, FRACTIONS = (5.0, 6.0, 7.0, 8.0, 9.0, 10.0), (0.25, 0.5, 0.75)
@@ -472,12 +505,12 @@ def remapping_figure(scalars: Mapping[str, np.ndarray]) -> Figure:
 SECTIONS = {
     "autoencoder": harness.Section(autoencoder, 20),
     "autoencoder_variants": harness.Section(variants(AUTOENCODER_ROWS), 20),
-    "rules": harness.Section(rules, 8),
+    "rules": harness.Section(rules, 10),
     "path_integration": harness.Section(path_integration, 20),
-    "ring_variants": harness.Section(variants(RING_ROWS), 8),
+    "ring_variants": harness.Section(variants(RING_ROWS), 10),
     "remapping": harness.Section(remapping, 20),
-    "remapping_variants": harness.Section(variants(REMAPPING_ROWS), 8),
-    "sweep": harness.Section(sweep, 5),
+    "remapping_variants": harness.Section(variants(REMAPPING_ROWS), 10),
+    "sweep": harness.Section(sweep, 10),
     "torus": harness.Section(torus, 3),
 }
 

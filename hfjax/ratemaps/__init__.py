@@ -10,7 +10,11 @@ with large intermediate results loop over blocks of units, so that 4096 maps of 
 little memory beyond the maps themselves.
 """
 
-from hfjax.ratemaps.autocorrelogram import autocorrelograms, masked_autocorrelograms
+from hfjax.ratemaps.autocorrelogram import (
+    autocorrelograms,
+    masked_autocorrelograms,
+    recording_autocorrelograms,
+)
 from hfjax.ratemaps.geometry import (
     GridGeometry,
     PlaneWaves,
@@ -19,15 +23,25 @@ from hfjax.ratemaps.geometry import (
     spacing_orientation,
 )
 from hfjax.ratemaps.maps import (
+    Bins,
     Extent,
+    NumBins,
     RateMapSums,
     add_samples,
+    bins_of,
     mean_maps,
+    position_bins,
     rate_map_sums,
     rate_maps,
     smooth,
 )
 from hfjax.ratemaps.moser_score import MoserScores, moser_grid_scores
+from hfjax.ratemaps.recording_score import (
+    Lattice,
+    RecordingScores,
+    recording_grid_scores,
+    recording_lattice,
+)
 from hfjax.ratemaps.ring_score import (
     GRID_SCORE_THRESHOLDS,
     RING_INNER,
@@ -40,6 +54,22 @@ from hfjax.ratemaps.shuffles import (
     low_pass_noise_maps,
     noise_control,
     share_metrics,
+)
+from hfjax.ratemaps.significance import (
+    Significance,
+    population_threshold,
+    random_shifts,
+    shuffled_scores,
+    significance,
+)
+from hfjax.ratemaps.spikes import (
+    adaptive_rate_maps,
+    firing_rate_maps,
+    occupancy,
+    samples_of_counts,
+    spike_maps,
+    spike_samples,
+    spikes_by_bin,
 )
 from hfjax.ratemaps.sums import BinSums, mean_by_bin, sum_by_bin
 from hfjax.ratemaps.tuning import (
@@ -57,19 +87,27 @@ __all__ = [
     "RING_INNER",
     "RING_OUTER",
     "BinSums",
+    "Bins",
     "BorderScores",
     "DirectionTuning",
     "Extent",
     "GridGeometry",
     "GridScores",
+    "Lattice",
     "MoserScores",
     "NoiseControl",
+    "NumBins",
     "PlaneWaves",
     "RateMapSums",
+    "RecordingScores",
+    "Significance",
     "SpatialInformation",
+    "adaptive_rate_maps",
     "add_samples",
     "autocorrelograms",
+    "bins_of",
     "border_scores",
+    "firing_rate_maps",
     "grid_phases",
     "grid_scores",
     "head_direction_curves",
@@ -80,12 +118,25 @@ __all__ = [
     "mean_maps",
     "moser_grid_scores",
     "noise_control",
+    "occupancy",
     "plane_waves",
+    "population_threshold",
+    "position_bins",
+    "random_shifts",
     "rate_map_sums",
     "rate_maps",
+    "recording_autocorrelograms",
+    "recording_grid_scores",
+    "recording_lattice",
+    "samples_of_counts",
     "share_metrics",
+    "shuffled_scores",
+    "significance",
     "smooth",
     "spacing_orientation",
     "spatial_information",
+    "spike_maps",
+    "spike_samples",
+    "spikes_by_bin",
     "sum_by_bin",
 ]

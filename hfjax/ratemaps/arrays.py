@@ -47,15 +47,6 @@ def floating_maps(maps: jax.Array) -> jax.Array:
     return maps
 
 
-def square_maps(maps: jax.Array, *, min_bins: int = 1) -> jax.Array:
-    """`floating_maps`, with a ValueError where maps are not square or have too few bins."""
-    maps = floating_maps(maps)
-    if maps.shape[1] != maps.shape[2] or maps.shape[1] < min_bins:
-        size = f" with at least {min_bins} bins along each axis" if min_bins > 1 else ""
-        raise ValueError(f"maps must be square{size}, but have shape {maps.shape[1:]}")
-    return maps
-
-
 def finite_or_zero(maps: jax.Array) -> jax.Array:
     """The values, and 0 where one is not finite: there the bin counts as unvisited."""
     return jnp.where(jnp.isfinite(maps), maps, 0)

@@ -1,13 +1,25 @@
 """Spatial autocorrelograms of rate maps, and their rotation about the centre."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.fft
 from jax import lax
 
-from hfjax.ratemaps.arrays import both_axes, finite_or_zero, floating_maps, over_blocks, wide_range
+from hfjax import check
+from hfjax.ratemaps.arrays import (
+    both_axes,
+    finite_or_zero,
+    floating_maps,
+    less_their_mean,
+    over_blocks,
+    wide_range,
+)
+
+FAINT_VARIANCE = 1e-5  # of the map's variance: 100 roundings of a float32 Fourier transform
 
 Autocorrelogram = Callable[[jax.Array], jax.Array]  # maps [unit, x, y] -> [unit, 2x-1, 2y-1]
 Kernel = Callable[[np.ndarray], np.ndarray]  # fraction of a bin [pixel] -> weights [pixel, bin]
@@ -33,6 +45,54 @@ def masked_autocorrelograms(maps: jax.Array) -> jax.Array:
     Source: Hafting et al. 2005, methods (the sum runs over visited bins).
     """
     return over_blocks(masked_block_autocorrelograms, floating_maps(maps))
+
+
+def recording_autocorrelograms(maps: jax.Array, *, min_overlap: int = 20) -> jax.Array:
+    """Spatial autocorrelograms of maps with gaps: NaN where too few bins overlap.
+
+    r(d) as in `masked_autocorrelograms`, over the pairs of bins that were both visited, by Fourier
+    transform. NaN where fewer than min_overlap pairs remain, and where one side of the overlap has
+    less than 1e-5 of the map's variance: there float32 has no digits, and rates no structure.
+
+    maps [unit, x, y] of any rectangle, not finite where unvisited -> [unit, 2x-1, 2y-1], r(-d) =
+    r(d). Equal within 1e-3 to the definition in float64.
+    Source: Hafting et al. 2005, methods; the 20 bins of Sargolini et al. 2006, supplement.
+    """
+    check.at_least(1, min_overlap=min_overlap)
+    block = partial(_recording_block, min_overlap=min_overlap)
+    return over_blocks(block, floating_maps(maps))
+
+
+def _recording_block(maps: jax.Array, *, min_overlap: int) -> jax.Array:
+    """`recording_autocorrelograms` of one block."""
+    f = less_their_mean(maps)
+    mask = jnp.isfinite(maps).astype(f.dtype)
+    product, count, total, square = _masked_sums(f, mask)
+    n = jnp.maximum(count, 1)
+    mean = total / n
+    variance = square / n - mean**2
+    whole = jnp.sum(f**2, axis=(1, 2), keepdims=True) / jnp.sum(mask, axis=(1, 2), keepdims=True)
+    valid = (count >= min_overlap) & (variance > FAINT_VARIANCE * whole)
+    opposite = (slice(None), slice(None, None, -1), slice(None, None, -1))
+    valid &= valid[opposite]
+    scale = jnp.sqrt(jnp.where(valid, variance * variance[opposite], 1))
+    r = (product / n - mean * mean[opposite]) / scale
+    return jnp.where(valid, jnp.clip(r, -1, 1), jnp.nan)
+
+
+def _masked_sums(f: jax.Array, mask: jax.Array) -> list[jax.Array]:
+    """Sums over pairs [f(x), f(x+d)] at each shift d: of products, pairs, f(x+d), and its square.
+
+    f (0 where unvisited) and mask [unit, x, y] -> four arrays [unit, d_x, d_y].
+    """
+    num_x, num_y = f.shape[1:]
+    size = [scipy.fft.next_fast_len(2 * n - 1, real=True) for n in (num_x, num_y)]
+    of_f, of_mask, of_square = (jnp.fft.rfft2(a, s=size) for a in (f, mask, f**2))
+    visited = jnp.conj(of_mask)
+    spectra = (jnp.abs(of_f) ** 2, jnp.abs(of_mask) ** 2, visited * of_f, visited * of_square)
+    x, y = np.arange(1 - num_x, num_x), np.arange(1 - num_y, num_y)
+    sums = [jnp.fft.irfft2(a, s=size)[:, x[:, None], y] for a in spectra]
+    return [sums[0], jnp.round(sums[1]), *sums[2:]]
 
 
 def block_autocorrelograms(maps: jax.Array, faintest: float = 0.0) -> jax.Array:
@@ -118,43 +178,48 @@ def _correlate_forward(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.sum(skew.reshape(num_units, num_x, 2 * num_x - 1, num_y), axis=1)
 
 
-def half_plane(edge: int) -> tuple[np.ndarray, np.ndarray]:
+def lags(shape: Sequence[int]) -> tuple[np.ndarray, ...]:
+    """The shifts d_x and d_y [2x-1, 2y-1] of the autocorrelogram of maps [x, y]. On the host."""
+    return np.meshgrid(*(np.arange(1 - n, n) for n in shape), indexing="ij")
+
+
+def half_plane(edges: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Bins of an array of 2 edge + 1 along each axis: whether in one half, distance to the centre.
 
     The half has one bin of each pair at d and -d, without the centre. On the host.
     """
-    lag = np.arange(-edge, edge + 1)
-    half = (lag[:, None] > 0) | ((lag[:, None] == 0) & (lag[None, :] > 0))
-    return half, np.hypot(lag[:, None], lag[None, :])
+    x, y = lags([edge + 1 for edge in edges])
+    return (x > 0) | ((x == 0) & (y > 0)), np.hypot(x, y)
 
 
 def rotation_taps(
     pixels: np.ndarray,
-    size: int,
+    shape: Sequence[int],
     angles: Sequence[float],
     kernel: Kernel,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The bins that a rotation about the centre reads, and their weights; on the host in float64.
 
-    pixels [pixel, 2] of an array [size, size], angles (degrees)
+    pixels [pixel, 2] of an array of that shape, angles (degrees)
     -> flat indices [angle, pixel, tap] and weights of that shape. kernel: `linear_weights` or
     `cubic_weights`. Taps beyond the edge are reflected about the outermost bin. A pixel that is
     rotated in from outside the array has weights 0.
     """
-    centre = (size - 1) / 2
-    x, y = (pixels - centre).T
+    last = np.asarray(shape)[:, None] - 1
+    x, y = pixels.T - last / 2
     taps, weights = [], []
     for angle in angles:
         # Exact 0 and 1 at 90 degrees, or pixels from the very edge would count as outside.
         cos, sin = np.round([np.cos(np.radians(angle)), np.sin(np.radians(angle))], 15)
-        source = np.stack([cos * x + sin * y, cos * y - sin * x]) + centre
-        inside = np.all((source >= 0) & (source <= size - 1), axis=0)
+        source = np.stack([cos * x + sin * y, cos * y - sin * x]) + last / 2
+        inside = np.all((source >= 0) & (source <= last), axis=0)
         base = np.floor(source)
         w_x, w_y = kernel(source[0] - base[0]), kernel(source[1] - base[1])
         num_taps = w_x.shape[1]
         index = base[..., None].astype(int) + np.arange(num_taps) - (num_taps // 2 - 1)
-        i, j = np.abs((index + size - 1) % (2 * size - 2) - (size - 1))
-        taps.append((i[:, :, None] * size + j[:, None, :]).reshape(len(pixels), -1))
+        end = last[..., None]
+        i, j = np.abs((index + end) % (2 * end) - end)
+        taps.append((i[:, :, None] * shape[1] + j[:, None, :]).reshape(len(pixels), -1))
         w = w_x[:, :, None] * w_y[:, None, :] * inside[:, None, None]
         weights.append(w.reshape(len(pixels), -1))
     return np.stack(taps).astype(np.int32), np.stack(weights)

@@ -13,10 +13,9 @@ from hfjax.ratemaps.arrays import (
     less_their_mean,
     matmul,
     over_blocks,
-    square_maps,
     wrapped,
 )
-from hfjax.ratemaps.autocorrelogram import block_autocorrelograms, half_plane
+from hfjax.ratemaps.autocorrelogram import block_autocorrelograms, lags
 from hfjax.ratemaps.maps import Extent
 from hfjax.ratemaps.morphology import over_neighbours, shifted
 
@@ -33,27 +32,34 @@ def spacing_orientation(maps: jax.Array, *, bin_width_m: float) -> GridGeometry:
     """Grid spacing and orientation from the six peaks nearest to the autocorrelogram's centre.
 
     Peaks are local maxima (of 3 x 3 bins, above 0.1) beyond the first minimum of the
-    autocorrelogram's radial mean and within 0.9 of the map, interpolated by a parabola along each
-    axis. The nearest peak is chosen, then twice the nearest one at least 30 degrees from those
-    already chosen; as r(-d) = r(d), three peaks are enough. Spacing is their mean distance.
+    autocorrelogram's radial mean and within 0.9 of the map (in an oblong map, within the ellipse of
+    0.9 of its sides), interpolated by a parabola along each axis. The nearest peak is chosen, then
+    twice the nearest one at least 30 degrees from those already chosen; as r(-d) = r(d), three
+    peaks are enough. Spacing is their mean distance.
     Orientation is the mean of their directions modulo 60 degrees, from the x axis towards the y
     axis.
 
-    maps [unit, x, y], square, not finite (counted as 0) where unvisited; bin_width_m in metres
-    -> GridGeometry, NaN for a unit with fewer than three such peaks.
+    maps [unit, x, y], bins square, not finite (counted as 0) where unvisited; bin_width_m in metres
+    -> GridGeometry, NaN for a unit with fewer than three such peaks. For recordings use
+    `recording_lattice`, which leaves unvisited bins out.
 
-    Raises ValueError if the maps are not square.
     Source: Hafting et al. 2005, methods; opexebo's grid_score_stats differs in peaks at whole bins,
     in 15 degrees instead of 30, and in how it masks the centre and the edge.
     """
-    maps = square_maps(maps)
+    maps = floating_maps(maps)
     return over_blocks(partial(_block_geometry, bin_width_m=bin_width_m), maps)
 
 
 def _block_geometry(maps: jax.Array, *, bin_width_m: float) -> GridGeometry:
     """`spacing_orientation` of one block."""
-    x, y, candidate = _peaks(block_autocorrelograms(maps))
-    axes = _three_nearest(x, y, candidate) * bin_width_m
+    sac = block_autocorrelograms(maps)
+    x, y, candidate = peaks(sac)
+    lag_x, lag_y = lags(maps.shape[1:])
+    distance = np.hypot(lag_x, lag_y).reshape(-1, 1)
+    sides = np.hypot(lag_x / maps.shape[1], lag_y / maps.shape[2]).reshape(-1, 1)
+    candidate &= jnp.asarray(sides <= 0.9)
+    candidate &= jnp.asarray(distance, sac.dtype) > _first_valley(sac)[None].astype(sac.dtype)
+    axes = three_nearest(x, y, candidate) * bin_width_m
     theta = jnp.arctan2(axes[..., 1], axes[..., 0])
     mean_6 = jnp.arctan2(jnp.mean(jnp.sin(6 * theta), 1), jnp.mean(jnp.cos(6 * theta), 1))
     spacing = jnp.mean(jnp.hypot(axes[..., 0], axes[..., 1]), axis=1)
@@ -62,31 +68,32 @@ def _block_geometry(maps: jax.Array, *, bin_width_m: float) -> GridGeometry:
 
 def _first_valley(sac: jax.Array) -> jax.Array:
     """The radius (bins) of the first minimum of the radial mean: [unit, d_x, d_y] -> [unit]."""
-    n = (sac.shape[1] + 1) // 2
-    shell = np.round(half_plane(n - 1)[1]).astype(int)
+    shape = [(n + 1) // 2 for n in sac.shape[1:]]
+    shell = np.round(np.hypot(*lags(shape))).astype(int)
+    n = min(shape)
     shells = np.stack([(shell == k) / np.sum(shell == k) for k in range(n)]).reshape(n, -1)
     radial = matmul(sac.reshape(len(sac), -1), jnp.asarray(shells.T, sac.dtype))
     rises = radial[:, 1:] > radial[:, :-1]
     return jnp.where(jnp.any(rises, axis=1), jnp.argmax(rises, axis=1), n)
 
 
-def _peaks(sac: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Bins of half of the autocorrelograms: interpolated x and y (bins), and whether it is a peak.
+def peaks(sac: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Bins of the autocorrelograms: interpolated x and y (bins), and whether it is a peak.
 
-    sac [unit, d_x, d_y] -> three arrays [bin, unit].
+    A peak is the maximum of 3 x 3 bins, all finite or outside, above 0.1 and in one half: the other
+    half has the same. sac [unit, d_x, d_y] -> three arrays [bin, unit].
     """
     num_units, dtype = sac.shape[0], sac.dtype
-    n = (sac.shape[1] + 1) // 2
-    half, distance = half_plane(n - 1)
-    allowed = half & (distance <= 0.9 * n)
-    lag = jnp.arange(1 - n, n, dtype=dtype)
-    valley = _first_valley(sac)[None, None].astype(dtype)
+    lag_x, lag_y = lags([(n + 1) // 2 for n in sac.shape[1:]])
+    half = (lag_x > 0) | ((lag_x == 0) & (lag_y > 0))
     s = jnp.moveaxis(sac, 0, -1)
+    s = jnp.where(jnp.isfinite(s), s, jnp.inf)  # no neighbour of an unknown bin is a maximum
     around = over_neighbours(jnp.maximum, s, -jnp.inf, diagonal=True)
-    candidate = (s >= around) & (s > 0.1) & jnp.asarray(allowed)[..., None]
-    candidate &= jnp.asarray(distance, dtype)[..., None] > valley
-    x = lag[:, None, None] + _peak_offset(shifted(s, 1, 0, 0.0), s, shifted(s, -1, 0, 0.0))
-    y = lag[None, :, None] + _peak_offset(shifted(s, 0, 1, 0.0), s, shifted(s, 0, -1, 0.0))
+    candidate = (s >= around) & (s > 0.1) & jnp.isfinite(s) & jnp.asarray(half)[..., None]
+    x = jnp.asarray(lag_x, dtype)[..., None]
+    y = jnp.asarray(lag_y, dtype)[..., None]
+    x = x + _peak_offset(shifted(s, 1, 0, 0.0), s, shifted(s, -1, 0, 0.0))
+    y = y + _peak_offset(shifted(s, 0, 1, 0.0), s, shifted(s, 0, -1, 0.0))
     x, y, candidate = (a.reshape(-1, num_units) for a in (x, y, candidate))
     return x, y, candidate
 
@@ -97,10 +104,10 @@ def _peak_offset(before: jax.Array, peak: jax.Array, after: jax.Array) -> jax.Ar
     return (after - before) / (2 * bend)
 
 
-def _three_nearest(x: jax.Array, y: jax.Array, candidate: jax.Array) -> jax.Array:
+def three_nearest(x: jax.Array, y: jax.Array, candidate: jax.Array) -> jax.Array:
     """The three peaks nearest to the centre, at least 30 degrees apart -> [unit, 3, 2] (bins).
 
-    x, y, candidate [bin, unit] as from `_peaks`. NaN where there is no such peak.
+    x, y, candidate [bin, unit] as from `peaks`. NaN where there is no such peak.
     """
     r = jnp.hypot(x, y)
     axes = []

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from hfjax.ratemaps.arrays import matmul, over_blocks, square_maps
+from hfjax import check
+from hfjax.ratemaps.arrays import floating_maps, matmul, over_blocks
 from hfjax.ratemaps.autocorrelogram import (
     block_autocorrelograms,
     half_plane,
@@ -45,33 +46,35 @@ def moser_grid_scores(maps: jax.Array) -> MoserScores:
     0.95 of the peak to 0.2, and stops before the region jumps in size, gets a hole, or stops
     growing.
 
-    maps [unit, x, y], square, not finite (counted as 0) where unvisited -> MoserScores of [unit]
+    maps [unit, x, y], bins square, not finite (counted as 0) where unvisited; the edge of an oblong
+    map is that of its shorter side -> MoserScores of [unit]
     arrays; score NaN and radius 0 where there is no central field of at least five bins.
 
-    Raises ValueError if the maps are not square or have fewer than 8 bins along each axis.
+    Raises ValueError if the maps have fewer than 8 bins along an axis.
     Source: Sargolini et al. 2006; opexebo, analysis.autocorrelation, place_field and grid_score, of
     which the windowing of the mean (it omits the last window) is kept on purpose. No ellipse
     correction is made: opexebo reports the ellipse beside a score that does not use it. One rare
     case differs: where every starting threshold gives a field with a hole, opexebo may still return
     a score, and this function returns NaN.
     """
-    maps = square_maps(maps, min_bins=8)
-    return over_blocks(partial(_block_scores, circles=_circles(maps.shape[1])), maps)
+    maps = floating_maps(maps)
+    check.at_least(8, num_bins=min(maps.shape[1:]))
+    return over_blocks(partial(_block_scores, circles=_circles(maps.shape[1:])), maps)
 
 
 class _Circles(NamedTuple):
     """Constants of the expanding circles, on the host.
 
-    edge: the largest radius; the cut autocorrelogram has 2 edge + 1 bins along each axis.
-    cut: its bins in the whole autocorrelogram. bins [pixel]: flat indices of half of the disc,
-    which is enough as the autocorrelogram is symmetric.
+    edge: the largest radius, half of the cut autocorrelogram's shorter side.
+    cut: its bins in the whole autocorrelogram, along each axis. bins [pixel]: flat indices of half
+    of the disc, which is enough as the autocorrelogram is symmetric.
     masks [2 (edge + 1), pixel]: bins nearer than each whole radius, then bins not farther.
     radii [central radius, step]: outer radii of the annuli, 0 after the last step.
     taps, weights [angle, pixel, tap]: reads of the rotations, see `rotation_taps`.
     """
 
     edge: int
-    cut: slice
+    cut: tuple[slice, ...]
     bins: np.ndarray
     masks: np.ndarray
     radii: np.ndarray
@@ -79,12 +82,11 @@ class _Circles(NamedTuple):
     weights: np.ndarray
 
 
-def _circles(num_bins: int) -> _Circles:
-    """Tables for maps of num_bins along each axis."""
-    size = 2 * (round(1.8 * num_bins) // 2) + 1
-    size = size - 2 if size > round(1.8 * num_bins) else size
-    edge = size // 2
-    half, distance = half_plane(edge)
+def _circles(num_bins: tuple[int, ...]) -> _Circles:
+    """Tables for maps of num_bins along x and y."""
+    edges = [(round(1.8 * n) - 1) // 2 for n in num_bins]
+    edge = min(edges)
+    half, distance = half_plane(edges)
     used = half & (distance < edge)
     whole = np.arange(edge + 1)[:, None]
     radii = np.zeros((edge + 1, edge), np.int32)
@@ -92,11 +94,12 @@ def _circles(num_bins: int) -> _Circles:
         steps = np.linspace(max(3, central + 1), edge, edge - central).astype(int)
         radii[central, : len(steps)] = steps
     pixels = np.argwhere(used)
-    taps, weights = rotation_taps(pixels, size, MOSER_ANGLES, linear_weights)
+    shape = [2 * e + 1 for e in edges]
+    taps, weights = rotation_taps(pixels, shape, MOSER_ANGLES, linear_weights)
     return _Circles(
         edge=edge,
-        cut=slice(num_bins - 1 - edge, num_bins + edge),
-        bins=pixels[:, 0] * size + pixels[:, 1],
+        cut=tuple(slice(n - 1 - e, n + e) for n, e in zip(num_bins, edges, strict=True)),
+        bins=pixels[:, 0] * shape[1] + pixels[:, 1],
         masks=np.concatenate([distance[used] < whole, distance[used] <= whole]),
         radii=radii,
         taps=taps,
@@ -106,7 +109,7 @@ def _circles(num_bins: int) -> _Circles:
 
 def _block_scores(maps: jax.Array, *, circles: _Circles) -> MoserScores:
     """`moser_grid_scores` of one block."""
-    sac = block_autocorrelograms(maps, FAINTEST)[:, circles.cut, circles.cut]
+    sac = block_autocorrelograms(maps, FAINTEST)[:, *circles.cut]
     sac = jnp.moveaxis(sac, 0, -1)
     central = _central_radius(sac)
     c = _annulus_correlations(sac, central, circles)
@@ -173,15 +176,15 @@ class _Levels(NamedTuple):
 
 def _central_levels(sac: jax.Array) -> _Levels:
     """Levels relative to the central peak, after an opening that removes narrow peaks."""
-    edge = sac.shape[0] // 2
+    centre = sac.shape[0] // 2, sac.shape[1] // 2
     # Opening by reconstruction: peaks narrower than a cross of five bins are cut down.
     eroded = jnp.minimum(sac, over_neighbours(jnp.minimum, sac, jnp.inf))
     level = until_stable(eroded, lambda x: jnp.minimum(dilated(x, diagonal=True), sac))
-    peak = level[edge, edge]
+    peak = level[centre]
     level = level / jnp.where(peak > 0, peak, 1)[None, None]
     low = jnp.where(level >= 0.19, level, -1)  # the lowest threshold is 0.2
-    centre = jnp.full_like(low, -1).at[edge, edge].set(1)
-    reach = until_stable(centre, lambda x: jnp.minimum(dilated(x), low))
+    start = jnp.full_like(low, -1).at[centre].set(1)
+    reach = until_stable(start, lambda x: jnp.minimum(dilated(x), low))
     frame = jnp.full_like(reach, 2).at[1:-1, 1:-1].set(0)
     frame = jnp.where(frame > 0, reach, 2)
     enclosed = until_stable(
@@ -276,4 +279,4 @@ def _central_radius(sac: jax.Array) -> jax.Array:
         partial(_lower_threshold, levels=levels, growth=start.growth), search, thresholds
     )
     radius = jnp.floor(jnp.sqrt(search.accepted / np.pi)).astype(jnp.int32)
-    return jnp.where(search.accepted >= 5, jnp.minimum(radius, sac.shape[0] // 2), 0)
+    return jnp.where(search.accepted >= 5, jnp.minimum(radius, min(sac.shape[:2]) // 2), 0)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from hfjax.ratemaps.arrays import matmul, over_blocks, square_maps
+from hfjax.ratemaps.arrays import floating_maps, matmul, over_blocks
 from hfjax.ratemaps.autocorrelogram import (
     Autocorrelogram,
     autocorrelograms,
@@ -49,51 +49,53 @@ def grid_scores(
         score_60 = [c(60) + c(120)]/2 - [c(30) + c(90) + c(150)]/3,
         score_90 = c(90) - [c(45) + c(135)]/2,
 
-    each the best of ten rings, from radius 0.2 to 0.4 ... 1.0 times the width of the map. Rotation
-    is by cubic splines; values from outside the autocorrelogram are 0.
+    each the best of ten rings, from radius 0.2 to 0.4 ... 1.0 times the width of the map (in an
+    oblong map, the shorter one). Rotation is by cubic splines; values from outside the
+    autocorrelogram are 0.
 
-    maps [unit, x, y], square, not finite where unvisited -> GridScores of [unit] arrays.
-    ring_inner, ring_outer: radii as a fraction of the width of the map.
+    maps [unit, x, y], bins square, not finite where unvisited -> GridScores of [unit] arrays.
+    ring_inner, ring_outer: radii as a fraction of the (shorter) width of the map.
     autocorrelogram: `autocorrelograms` (unvisited bins count as 0, as in the original) or
     `masked_autocorrelograms`.
 
-    Raises ValueError if the maps are not square or a ring contains no bin.
-    Source: GridScorer of Banino et al. 2018 and of Sorscher et al. 2019, with their ring masks and
-    the rotation of scipy.ndimage.rotate(order=3, reshape=False). As there, 1e-5 is added to the
+    Raises ValueError if a ring contains no bin.
+    Source: GridScorer of Banino et al. 2018 and of Sorscher et al. 2019 (of square maps), with
+    their ring masks and the rotation of scipy.ndimage.rotate(order=3, reshape=False). As there, 1e-5 is added to the
     variance of a ring, which keeps flat rings at 0 (and slightly lowers the scores of faint ones).
     Equal to the original within 1e-4 in float32, with two exceptions: flanks below 1e-30 of the
     peak of a map are 0 in float32, while the original in float64 still correlates them; and a map
     that is constant but not 0 scores 0, where the original correlates rounding errors.
     """
-    maps = square_maps(maps)
-    rings = _ring_tables(maps.shape[1], ring_inner, ring_outer)
+    maps = floating_maps(maps)
+    rings = _ring_tables(maps.shape[1:], ring_inner, ring_outer)
     return over_blocks(partial(_block_scores, rings=rings, autocorrelogram=autocorrelogram), maps)
 
 
 class _RingTables(NamedTuple):
     """Constants of the rings, in float64 on the host.
 
-    bins [pixel]: flat indices of the bins of all rings in the autocorrelogram [size, size].
+    bins [pixel]: flat indices of the bins of all rings in the autocorrelogram [x, y].
     average [ring, pixel]: rows sum to 1, so that it averages over each ring.
     taps, weights [angle, pixel, tap]: reads of the rotations, see `rotation_taps`.
-    prefilter [size, size]: from samples to spline coefficients.
+    prefilter [x, x] and [y, y]: from samples to spline coefficients.
     """
 
     bins: np.ndarray
     average: np.ndarray
     taps: np.ndarray
     weights: np.ndarray
-    prefilter: np.ndarray
+    prefilter: list[np.ndarray]
 
 
-def _ring_tables(num_bins: int, inner: float, outer: Sequence[float]) -> _RingTables:
-    """Tables for maps of num_bins along each axis.
+def _ring_tables(shape: tuple[int, ...], inner: float, outer: Sequence[float]) -> _RingTables:
+    """Tables for maps [x, y].
 
     An autocorrelogram and its rotated copies are symmetric about the centre, so that half of each
     ring is enough.
     """
-    size = 2 * num_bins - 1
-    half, radius = half_plane(num_bins - 1)
+    size = [2 * n - 1 for n in shape]
+    num_bins = min(shape)
+    half, radius = half_plane([n - 1 for n in shape])
     used = half & (radius > inner * num_bins) & (radius <= max(outer) * num_bins)
     pixels = np.argwhere(used)
     rings = np.stack([radius[used] <= r * num_bins for r in outer]).astype(np.float64)
@@ -104,11 +106,11 @@ def _ring_tables(num_bins: int, inner: float, outer: Sequence[float]) -> _RingTa
         )
     taps, weights = rotation_taps(pixels, size, ROTATIONS, cubic_weights)
     return _RingTables(
-        bins=pixels[:, 0] * size + pixels[:, 1],
+        bins=pixels[:, 0] * size[1] + pixels[:, 1],
         average=rings / rings.sum(axis=1, keepdims=True),
         taps=taps,
         weights=weights,
-        prefilter=spline_prefilter(size),
+        prefilter=[spline_prefilter(n) for n in size],
     )
 
 
@@ -129,13 +131,14 @@ def _block_scores(
 
 def _ring_correlations(sac: jax.Array, rings: _RingTables) -> jax.Array:
     """Correlations of rings with rotated rings: [unit, x, y] -> [angle, ring, unit]."""
-    prefilter, average = (jnp.asarray(a, sac.dtype) for a in (rings.prefilter, rings.average))
+    average = jnp.asarray(rings.average, sac.dtype)
+    along_x, along_y = (jnp.asarray(a, sac.dtype) for a in rings.prefilter)
     # Units go to the last axis: a gathered tap is then one contiguous row.
     sac = jnp.moveaxis(sac, 0, -1)
     coefficients = jnp.einsum(
-        "ix,xyu,jy->iju", prefilter, sac, prefilter, precision=lax.Precision.HIGHEST
-    ).reshape(prefilter.size, -1)
-    straight = sac.reshape(prefilter.size, -1)[rings.bins]
+        "ix,xyu,jy->iju", along_x, sac, along_y, precision=lax.Precision.HIGHEST
+    ).reshape(-1, sac.shape[-1])
+    straight = sac.reshape(-1, sac.shape[-1])[rings.bins]
     weights = jnp.asarray(rings.weights[..., None], sac.dtype)
     rotated = jnp.sum(coefficients[rings.taps] * weights, axis=2)  # [angle, pixel, unit]
     mean = matmul(average, straight)

@@ -9,12 +9,13 @@ import numpy as np
 
 from hfjax import check
 from hfjax.ratemaps.arrays import both_axes
+from hfjax.ratemaps.maps import NumBins, bins_along_axes
 from hfjax.ratemaps.ring_score import GRID_SCORE_THRESHOLDS, GridScores, grid_scores
 from hfjax.task import Metric
 
 
 def low_pass_noise_maps(
-    key: jax.Array, *, num_units: int, num_bins: int, sigma_bins: float = 2.0
+    key: jax.Array, *, num_units: int, num_bins: NumBins, sigma_bins: float = 2.0
 ) -> jax.Array:
     """Maps without structure except smoothness: low-pass filtered white Gaussian noise.
 
@@ -22,19 +23,21 @@ def low_pass_noise_maps(
     filter is a Gaussian. The noise is drawn on a larger field and cut, so that the edges have the
     same statistics as the middle. Each bin has mean 0 and variance 1.
 
-    -> [num_units, num_bins, num_bins]. Raises ValueError if a size is below 1 or sigma_bins is not
-    above 0.
+    num_bins: along each axis, or along (x, y) -> [unit, x, y]. Raises ValueError if a size is below
+    1 or sigma_bins is not above 0.
     """
-    check.at_least(1, num_units=num_units, num_bins=num_bins)
+    check.at_least(1, num_units=num_units)
     check.positive(sigma_bins=sigma_bins)
+    shape = bins_along_axes(num_bins)
     pad = int(np.ceil(4 * sigma_bins))
-    field = num_bins + 2 * pad
-    noise = jax.random.normal(key, (num_units, field, field))
-    offset = np.arange(field) - np.arange(num_bins)[:, None] - pad
-    kernel = np.exp(-(offset**2) / (2 * sigma_bins**2))
-    kernel /= np.sqrt(np.sum(kernel**2, axis=1, keepdims=True))
-    k = jnp.asarray(kernel, noise.dtype)
-    return both_axes(k, noise, k)
+    noise = jax.random.normal(key, (num_units, *(n + 2 * pad for n in shape)))
+    kernels = []
+    for n in shape:
+        offset = np.arange(n + 2 * pad) - np.arange(n)[:, None] - pad
+        kernel = np.exp(-(offset**2) / (2 * sigma_bins**2))
+        kernel /= np.sqrt(np.sum(kernel**2, axis=1, keepdims=True))
+        kernels.append(jnp.asarray(kernel, noise.dtype))
+    return both_axes(kernels[0], noise, kernels[1])
 
 
 def share_metrics(what: str) -> dict[str, Metric]:
@@ -75,13 +78,12 @@ def noise_control(
     For each threshold t, `shares` has the share of maps ("grid_share_above_t") and of noise maps
     ("noise_share_above_t") with a score_60 above t.
 
-    maps [unit, x, y], square; sigma_bins as in `low_pass_noise_maps` -> NoiseControl.
-    Raises ValueError if maps are not square, num_noise_maps is below 1 or sigma_bins is not above
-    0.
+    maps [unit, x, y]; sigma_bins as in `low_pass_noise_maps` -> NoiseControl.
+    Raises ValueError if num_noise_maps is below 1 or sigma_bins is not above 0.
     """
-    num_units, num_bins = maps.shape[:2]
+    num_units, num_x, num_y = maps.shape
     noise = low_pass_noise_maps(
-        key, num_units=num_noise_maps, num_bins=num_bins, sigma_bins=sigma_bins
+        key, num_units=num_noise_maps, num_bins=(num_x, num_y), sigma_bins=sigma_bins
     )
     both = grid_scores(jnp.concatenate([maps, noise]))
     scores = GridScores(*(x[:num_units] for x in both))

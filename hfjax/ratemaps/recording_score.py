@@ -13,7 +13,7 @@ from hfjax.ratemaps.geometry import peaks, three_nearest
 
 FIELD_LEVEL = 0.2  # the autocorrelogram at the edge of its central field
 ANGLES = 60  # of half a turn: 3 degrees each, and 30 degrees are whole steps
-OUTER = (3.0, 6.0)  # the annuli's outer radii, in radii of the central field
+OUTER = (1.5, 6.0)  # the annuli's outer radii, in radii of the central field
 PEAK_DISTANCE = (1.5, 6.0)  # where the six peaks are looked for, in the same unit
 
 
@@ -53,10 +53,9 @@ def recording_grid_scores(
         score = max over annuli of min[c(60), c(120)] - max[c(30), c(90), c(150)].
 
     The annuli begin at the radius R of the central field, that of a disc of its area, and end at
-    each whole number of bins from 3 R to 6 R. The field ends on each ray where the autocorrelogram
-    falls below .2. Fields of that size cannot be nearer than 2 R, so that 3 R is the least radius
-    that contains the six nearest; 6 R contains those of the sparsest grids. No radius depends on
-    the size of the arena, except that none exceeds its shorter side.
+    each whole number of bins from 1.5 R to 6 R, which contains the six nearest fields even of
+    sparse grids. The field ends on each ray where the autocorrelogram falls below .2. No radius
+    depends on the size of the arena, except that none exceeds its shorter side.
 
     The autocorrelogram is that of `recording_autocorrelograms`: visited bins only, at least
     min_overlap of them. It is read on a polar grid of whole bins and 3 degrees (linear
@@ -188,10 +187,7 @@ def _annulus_scores(rings: jax.Array) -> RecordingScores:
     outside = (radius >= central[:, None]).astype(rings.dtype)
     c_30, c_60, c_90 = (_correlations(rings, k * ANGLES // 6, outside) for k in (1, 2, 3))
     g = c_60 - jnp.maximum(c_30, c_90)
-    edge = rings.shape[1]
-    # In a small arena, the largest annulus that has room for the six fields' inner halves.
-    first = jnp.where(central * 2 <= edge, jnp.minimum(jnp.ceil(OUTER[0] * central), edge), jnp.inf)
-    allowed = (radius >= first[:, None]) & (radius <= jnp.ceil(OUTER[1] * central)[:, None])
+    allowed = (radius >= OUTER[0] * central[:, None]) & (radius <= OUTER[1] * central[:, None])
     g = jnp.where(allowed & jnp.isfinite(g), g, -jnp.inf)
     best = jnp.max(g, axis=1)
     found = jnp.isfinite(best)
@@ -203,7 +199,8 @@ def _correlations(rings: jax.Array, shift: int, outside: jax.Array) -> jax.Array
     """Pearson's correlation of rings with themselves turned by `shift` angles.
 
     rings [unit, radius, angle]; outside [unit, radius]: 1 from the central field on
-    -> [unit, radius], over all rings up to each radius; NaN where fewer than half of the pairs are known.
+    -> [unit, radius], over all rings up to each radius; NaN where fewer than half of the pairs are
+    known.
     """
     turned = jnp.roll(rings, shift, axis=2)
     known = jnp.isfinite(rings) & jnp.isfinite(turned)

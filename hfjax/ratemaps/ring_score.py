@@ -62,9 +62,10 @@ def grid_scores(
     Source: GridScorer of Banino et al. 2018 and of Sorscher et al. 2019 (of square maps), with
     their ring masks and the rotation of scipy.ndimage.rotate(order=3, reshape=False). As there,
     1e-5 is added to the variance of a ring, which keeps flat rings at 0 (and slightly lowers the
-    scores of faint ones). Equal to the original within 1e-4 in float32, with two exceptions: flanks below 1e-30 of the
-    peak of a map are 0 in float32, while the original in float64 still correlates them; and a map
-    that is constant but not 0 scores 0, where the original correlates rounding errors.
+    scores of faint ones). Equal to the original within 1e-4 in float32, with two exceptions:
+    flanks below 1e-30 of the peak of a map are 0 in float32, while the original in float64 still
+    correlates them; and a map that is constant but not 0 scores 0, where the original correlates
+    rounding errors.
     """
     maps = floating_maps(maps)
     rings = _ring_tables(maps.shape[1:], ring_inner, ring_outer)

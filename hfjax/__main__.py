@@ -114,6 +114,11 @@ def main(argv: Sequence[str]) -> int:
     return 0 if values.fdl_help or values.print_config else _train(chosen, values)
 
 
+def command() -> None:
+    """The console command `hfjax`, as `python -m hfjax`."""
+    sys.exit(main(sys.argv))
+
+
 def _train(chosen: "Chosen", values: flags.FlagValues) -> int:
     import jax
 
@@ -439,4 +444,4 @@ def _quiet_background_errors() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    command()

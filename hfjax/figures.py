@@ -481,6 +481,63 @@ def _broken_at_jumps(path: np.ndarray, longest: float) -> tuple[np.ndarray, np.n
     return x, y
 
 
+def spikes_on_path(
+    positions: np.ndarray,
+    spike_positions: np.ndarray,
+    *,
+    extent_m: Extent,
+    title: str,
+    ax: Axes | None = None,
+) -> Figure:
+    """Where an animal walked, and where it was at each spike of a cell.
+
+    positions [sample, 2] (m), NaN where the path is interrupted; spike_positions [spike, 2] (m).
+    """
+    ax = axes_or_new(ax, (3.6, 3.6))
+    ax.plot(*positions.T, color="0.75", linewidth=0.4)
+    # Many spikes must not hide the structure of fields.
+    size = float(np.clip(4 * (1000 / max(len(spike_positions), 1)) ** 0.5, 1.2, 4))
+    ax.plot(*spike_positions.T, ".", color="#c1272d", markersize=size, markeredgewidth=0)
+    _set_space(ax, extent_m, title, margin=0.03)
+    return figure_of(ax)
+
+
+def direction_curve(rates: np.ndarray, *, title: str, ax: Axes | None = None) -> Figure:
+    """A directional tuning curve [direction] (Hz) in polar axes; bin k is at 2 pi (k + 1/2) / num.
+
+    ax: polar axes. Directions that never occurred (NaN) interrupt the line.
+    """
+    if ax is None:
+        figure = Figure(figsize=(3.4, 3.6), layout="constrained")
+        ax = figure.add_subplot(projection="polar")
+    theta = 2 * np.pi * (np.arange(len(rates)) + 0.5) / len(rates)
+    closed, around = np.append(rates, rates[0]), np.append(theta, theta[0] + 2 * np.pi)
+    ax.plot(around, closed, color=SIMULATED, linewidth=1.2)
+    ax.fill(theta, np.nan_to_num(rates), color=SIMULATED, alpha=0.2, linewidth=0)
+    top = float(np.nanmax(rates, initial=0.0)) or 1.0
+    ax.set_ylim(0, top)
+    ax.set_yticks([top], [f"{top:.2g} Hz"], fontsize=7)
+    ax.set_xticks(np.pi / 2 * np.arange(4), ["0°", "90°", "180°", "270°"], fontsize=7)
+    ax.tick_params(pad=-1)
+    ax.set_title(title, fontsize=9)
+    return figure_of(ax)
+
+
+def train_correlogram(
+    lags_s: np.ndarray, counts: np.ndarray, *, title: str, ax: Axes | None = None
+) -> Figure:
+    """Autocorrelogram of a spike train: pairs of spikes [lag] by the time between them (s)."""
+    ax = axes_or_new(ax, (3.6, 3.0))
+    width_ms = 1000 * float(lags_s[1] - lags_s[0])
+    ax.bar(1000 * lags_s, counts, width=width_ms, color="0.35")
+    ax.set_xlim(1000 * lags_s[0] - width_ms / 2, 1000 * lags_s[-1] + width_ms / 2)
+    ax.set_xlabel("time between spikes (ms)", fontsize=8)
+    ax.set_ylabel("pairs of spikes", fontsize=8)
+    ax.tick_params(labelsize=7)
+    ax.set_title(title, fontsize=9)
+    return figure_of(ax)
+
+
 def error_over_time(
     errors: Mapping[str, tuple[np.ndarray, np.ndarray]],
     *,

@@ -11,7 +11,10 @@ ABOVE_THE_FLOOR = {
     "__init__": {"training", "task"},
     "__main__": {"training", "fdl_configs"},
     "training": set(),
-    "data": {"arena", "cells", "decoders", "envs", "gym", "networks", "visibility"},
+    "data": {
+        *("arena", "cells", "decoders", "envs", "figures", "gym", "networks", "ratemaps"),
+        "visibility",
+    },
 }
 NOT_FOR_MODELS = {"training", "data", "files", "output", "fdl_configs", "__main__"}
 

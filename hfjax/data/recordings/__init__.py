@@ -4,7 +4,8 @@
 
     paths = recordings.sargolini()                          # a rat's path in pieces, for a model
     session = recordings.load("session.nwb")                # positions, head direction, spikes
-    cleaned = recordings.clean(session, min_speed_mps=0.05)  # ready to be analysed
+    cleaned = recordings.clean(session, min_speed_mps=0.05)
+    cells = recordings.score(cleaned).columns                # scores and p-values of each cell
 
 `python -m hfjax.data.recordings FILES --out=DIR` scores and draws every cell.
 """
@@ -16,6 +17,7 @@ from hfjax import _lazy
 if TYPE_CHECKING:  # at run time _lazy gives them
     from hfjax.data.recordings.cleaning import Cleaned, clean
     from hfjax.data.recordings.loading import from_nwb, from_pynapple, load
+    from hfjax.data.recordings.scoring import Scored, score
     from hfjax.data.recordings.sessions import Problem, Recording, from_arrays, two_leds
     from hfjax.data.recordings.trajectories import sargolini, save_series, tanni, trajectory
 
@@ -23,6 +25,7 @@ __all__ = [
     "Cleaned",
     "Problem",
     "Recording",
+    "Scored",
     "clean",
     "from_arrays",
     "from_nwb",
@@ -30,6 +33,7 @@ __all__ = [
     "load",
     "sargolini",
     "save_series",
+    "score",
     "tanni",
     "trajectory",
     "two_leds",
@@ -37,6 +41,7 @@ __all__ = [
 _MODULES = {
     "cleaning": ("Cleaned", "clean"),
     "loading": ("from_nwb", "from_pynapple", "load"),
+    "scoring": ("Scored", "score"),
     "sessions": ("Problem", "Recording", "from_arrays", "two_leds"),
     "trajectories": ("sargolini", "save_series", "tanni", "trajectory"),
 }

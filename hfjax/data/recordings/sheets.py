@@ -1,0 +1,235 @@
+"""Figures of recorded cells: a sheet for each, and an overview of all."""
+
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hfjax import figures
+from hfjax.data.recordings.scoring import Scored
+
+MAX_LAG_S, LAG_BIN_S = 0.5, 0.01  # of the autocorrelogram of a spike train
+PER_PAGE = 60  # cells on a page of the overview
+
+
+def cell_sheet(scored: Scored, unit: int) -> Figure:
+    """One cell: path with spikes, rate map, autocorrelogram, directions, theta.
+
+    unit: its number in the recording.
+    """
+    # Placed by hand, in inches: a layout engine takes longer than the rest.
+    (left, right), (bottom, top) = scored.extent_m
+    height = 2.6
+    wide = float(np.clip(height * (right - left) / (top - bottom), 1.6, 4.6))
+    starts, x = [], 0.6
+    widths = (wide, wide, wide, 2.2, 2.6)
+    for width, gap in zip(widths, (0.85, 1.25, 0.75, 0.95, 0.25), strict=True):
+        starts.append(x)
+        x += width + gap
+    heading = _heading(scored, unit)
+    full = height + 1.55 + 0.2 * heading.count("\n")
+    figure = Figure(figsize=(x, full))
+    panels = [
+        figure.add_axes(
+            (start / x, 0.62 / full, width / x, height / full),
+            projection="polar" if number == 3 else None,
+        )
+        for number, (start, width) in enumerate(zip(starts, widths, strict=True))
+    ]
+    figure.suptitle(heading, fontsize=11, y=1 - 0.12 / full)
+    draw_path(scored, unit, panels[0])
+    draw_map(scored, unit, panels[1])
+    draw_correlogram(scored, unit, panels[2])
+    draw_directions(scored, unit, panels[3])
+    draw_theta(scored, unit, panels[4])
+    return figure
+
+
+def _heading(scored: Scored, unit: int) -> str:
+    """Name, spikes, rate and border score, and in a second line what was wrong, if anything."""
+    row = _row(scored, unit)
+    name = row["name"]
+    session = "" if name.startswith(scored.cleaned.name) else f" of {scored.cleaned.name}"
+    minutes = scored.cleaned.dt_s * len(scored.cleaned.times_s) / 60
+    told = "; ".join(p.text for p in scored.cleaned.problems if p.unit in ("", name))
+    return (
+        f"{name}{session}: {row['num_spikes']} spikes in {minutes:.0f} min, "
+        f"{row['mean_rate_hz']:.2f} Hz; border score {_number(row['border_score'])}, "
+        f"{in_words(row['border_score_p'])}" + (f"\n{told[:150]}" if told else "")
+    )
+
+
+def _row(scored: Scored, unit: int) -> dict[str, np.ndarray]:
+    return {name: values[unit] for name, values in scored.columns.items()}
+
+
+def in_words(p: float) -> str:
+    """A p-value as text: p < .001, p = .03; "no score" without one."""
+    if not np.isfinite(p):
+        return "no score"
+    if p < 0.001:
+        return "p < .001"
+    digits = 3 if p < 0.01 else 2
+    return f"p = {p:.{digits}f}".replace("0.", ".")
+
+
+def _number(value: float, digits: int = 2) -> str:
+    return f"{value:.{digits}f}" if np.isfinite(value) else "none"
+
+
+# --- Panels ---
+
+
+def draw_path(scored: Scored, unit: int, ax: Axes) -> None:
+    """The path, and the positions of the cell's spikes."""
+    positions, counts = scored.cleaned.positions_m, scored.cleaned.counts[:, unit]
+    at = np.repeat(positions, counts.astype(int), axis=0)
+    figures.spikes_on_path(positions, at, extent_m=scored.extent_m, title="path and spikes", ax=ax)
+
+
+def draw_map(scored: Scored, unit: int, ax: Axes, *, label: bool = True) -> None:
+    """The rate map, from 0 to its peak."""
+    row = _row(scored, unit)
+    peak = float(row["peak_rate_hz"])
+    information = _number(row["information_bits_per_spike"])
+    figures.spatial_map(
+        scored.maps[unit],
+        extent_m=scored.extent_m,
+        title=f"rate map, peak {peak:.1f} Hz\n{information} bits/spike, "
+        f"{in_words(row['information_p'])}",
+        limits=(0.0, peak if peak > 0 else 1.0),
+        ax=ax,
+    )
+    _finish(ax)
+    _colour_bar(ax, "rate (Hz)")
+
+
+def draw_correlogram(scored: Scored, unit: int, ax: Axes) -> None:
+    """The spatial autocorrelogram, with grid score and spacing."""
+    row = _row(scored, unit)
+    figures.autocorrelogram(
+        scored.correlograms[unit],
+        extent_m=scored.extent_m,
+        title=f"autocorrelogram, grid score {_number(row['grid_score'])}, "
+        f"{in_words(row['grid_score_p'])}\nspacing {_number(row['grid_spacing_m'])} m",
+        colour_label=None,
+        ax=ax,
+    )
+    _finish(ax)
+
+
+def draw_directions(scored: Scored, unit: int, ax: Axes) -> None:
+    """The rate by head direction."""
+    row = _row(scored, unit)
+    if scored.direction_curves is None:
+        _without(ax, "no head direction\nin this recording")
+        return
+    figures.direction_curve(
+        scored.direction_curves[unit],
+        title=f"head direction, length {_number(row['head_direction_length'])}\n"
+        f"{in_words(row['head_direction_p'])}",
+        ax=ax,
+    )
+
+
+def draw_theta(scored: Scored, unit: int, ax: Axes) -> None:
+    """The autocorrelogram of the spike train."""
+    spikes = scored.cleaned.spike_times_s.get(scored.cleaned.units[unit])
+    if spikes is None:
+        bin_ms = 1000 * scored.cleaned.dt_s
+        _without(ax, f"spikes are known\nin bins of {bin_ms:.0f} ms only:\nno theta")
+        return
+    lags, counts = spike_lags(spikes)
+    figures.train_correlogram(
+        lags, counts, title="spike train (theta: a peak at 100 to 170 ms)", ax=ax
+    )
+
+
+def spike_lags(
+    spikes: np.ndarray, *, max_lag_s: float = MAX_LAG_S, bin_s: float = LAG_BIN_S
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of different spikes by their distance in time.
+
+    spikes [spike] (s), in order -> lags [lag] (s), from -max_lag_s to max_lag_s in steps of bin_s,
+    and counts [lag], the same for a lag and its negative.
+    """
+    num = round(max_lag_s / bin_s)
+    counts = np.zeros(num + 1, int)
+    for step in range(1, len(spikes)):
+        apart = spikes[step:] - spikes[:-step]
+        near = np.rint(apart / bin_s)
+        near = near[near <= num].astype(int)
+        if not len(near):
+            break
+        counts += np.bincount(near, minlength=num + 1)
+    counts[0] *= 2  # each pair has two orders
+    return bin_s * np.arange(-num, num + 1), np.concatenate([counts[:0:-1], counts])
+
+
+def _without(ax: Axes, text: str) -> None:
+    """An empty panel that says why."""
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, text, ha="center", va="center", fontsize=9, transform=ax.transAxes)
+
+
+def _finish(ax: Axes) -> None:
+    """The small print of a panel on a sheet."""
+    ax.title.set_fontsize(9)
+    ax.xaxis.label.set_fontsize(8)
+    ax.yaxis.label.set_fontsize(8)
+    ax.tick_params(labelsize=7)
+
+
+def _colour_bar(ax: Axes, label: str) -> None:
+    """A colour bar to the right of a panel, without a layout engine."""
+    bar = ax.inset_axes((1.03, 0.0, 0.04, 1.0))
+    figures.figure_of(ax).colorbar(ax.get_images()[0], cax=bar)
+    bar.set_ylabel(label, fontsize=8)
+    bar.tick_params(labelsize=7)
+
+
+# --- Overview ---
+
+
+def overview(cells: Sequence[tuple[Scored, int]], *, title: str) -> Figure:
+    """Rate map and autocorrelogram of each cell, with peak rate and grid score.
+
+    cells: recording and number of the unit.
+    """
+    columns = min(6, len(cells))
+    rows = -(-len(cells) // columns)
+    side, gap, line = 1.15, 0.12, 0.42
+    step_x, step_y = 2 * side + 3 * gap, side + line
+    width, height = max(columns * step_x + gap, 5.0), rows * step_y + 0.5
+    figure = Figure(figsize=(width, height))
+    figure.suptitle(title, fontsize=11, y=1 - 0.1 / height)
+    colours, correlations = (
+        matplotlib.colormaps[name].with_extremes(bad=figures.NOT_VISITED)
+        for name in ("viridis", "RdBu_r")
+    )
+    for number, (scored, unit) in enumerate(cells):
+        row, column = divmod(number, columns)
+        x, y = gap + column * step_x, height - 0.5 - (row + 1) * step_y + gap
+        for place, (values, limits, colour_map) in enumerate(
+            (
+                (scored.maps[unit], (0, None), colours),
+                (scored.correlograms[unit], (-1, 1), correlations),
+            )
+        ):
+            at = ((x + place * (side + gap)) / width, y / height, side / width, side / height)
+            ax = figure.add_axes(at)
+            ax.imshow(values.T, origin="lower", vmin=limits[0], vmax=limits[1], cmap=colour_map)
+            ax.set_axis_off()
+        values_of = _row(scored, unit)
+        figure.text(
+            (x + side + gap / 2) / width,
+            (y + side + 0.02) / height,
+            f"{values_of['name'][-32:]}\n{values_of['peak_rate_hz']:.1f} Hz, grid "
+            f"{_number(values_of['grid_score'])} ({in_words(values_of['grid_score_p'])})",
+            ha="center",
+            va="bottom",
+            fontsize=6.5,
+        )
+    return figure

@@ -519,6 +519,8 @@ def direction_curve(rates: np.ndarray, *, title: str, ax: Axes | None = None) ->
     ax.set_yticks([top], [f"{top:.2g} Hz"], fontsize=7)
     ax.set_xticks(np.pi / 2 * np.arange(4), ["0°", "90°", "180°", "270°"], fontsize=7)
     ax.tick_params(pad=-1)
+    ax.set_xlabel("direction", fontsize=8)
+    ax.set_ylabel("rate, outwards", fontsize=8, labelpad=22)
     ax.set_title(title, fontsize=9)
     return figure_of(ax)
 

@@ -115,6 +115,22 @@ def test_error_over_time():
     assert "(cm)" in ax.get_ylabel()
 
 
+def test_a_direction_is_drawn_at_its_angle_in_polar_axes():
+    rates = np.array([1.0, 4.0, 2.0, np.nan])
+    figure = drawn(figures.direction_curve(rates, title="cell"))
+    (ax,) = figure.axes
+    theta, r = ax.lines[0].get_data()
+    np.testing.assert_allclose(theta, np.pi / 4 * np.array([1, 3, 5, 7, 9]))
+    np.testing.assert_array_equal(r, [1, 4, 2, np.nan, 1])
+    assert ax.get_ylim() == (0, 4)
+    assert "4 Hz" in texts(figure)
+    silent = drawn(figures.direction_curve(np.zeros(4), title="silent"))
+    assert silent.axes[0].get_ylim() == (0, 1)
+    aside = Figure().add_subplot(projection="polar")
+    assert figures.direction_curve(rates, title="cell", ax=aside) is aside.figure
+    assert aside.has_data()
+
+
 def test_arenas_show_paths_walls_and_how_long_the_animal_was_where():
     wide = arena.box(2.0, 1.0, inner_walls=[[[1.0, 0.0], [1.0, 0.5]]])
     # Nine samples in one corner, one far away, after a cut, and a jump through the seam.
@@ -188,6 +204,12 @@ PANELS = {
         {"atoms": ONE_TO_SIX[0]}, limits=(0, 7), x_label="return", title="t", ax=ax
     ),
     "trajectory": lambda ax: figures.trajectory(PATH, PATH, extent_m=BOX, title="t", ax=ax),
+    "spikes_on_path": lambda ax: figures.spikes_on_path(
+        PATH, PATH[:1], extent_m=BOX, title="t", ax=ax
+    ),
+    "train_correlogram": lambda ax: figures.train_correlogram(
+        ONE_TO_SIX[0], ONE_TO_SIX[1], title="t", ax=ax
+    ),
     "walked_path": lambda ax: figures.walked_path(arena.box(1.0), PATH, title="t", ax=ax),
     "occupancy_map": lambda ax: figures.occupancy_map(
         arena.box(1.0), PATH, title="t", colour_label=None, ax=ax

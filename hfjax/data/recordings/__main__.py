@@ -53,8 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _refused(error)
     for line in report.summary(scored) if scored else ():
         console.print(line, markup=False)
-    for error in refused:
-        _refused(error)
+    for reason in refused:
+        _refused(reason)
     if scored:
         console.print(f"{folder}: cells.csv, settings.json, overview.png, sheets/", markup=False)
     return 2 if refused else 0

@@ -245,7 +245,7 @@ def _columns(
     p, high = {}, {}
     for name, column in TESTED.items():
         tested = ratemaps.significance(jnp.asarray(real[name]), jnp.asarray(null[name]))
-        p[column] = np.asarray(tested.p)
+        p[column] = np.where(total > 0, tested.p, np.nan)
         high[f"{name}_percentile_95"] = np.asarray(tested.percentile_95)
         high[f"{name}_percentile_99"] = np.asarray(tested.percentile_99)
     visited = np.isfinite(real["maps"])
@@ -260,7 +260,7 @@ def _columns(
         "grid_spacing_m": lattice.spacing,
         "grid_orientation_deg": np.rad2deg(lattice.orientation),
         "grid_ellipse": lattice.aspect,
-        "border_score": real["border_score"],
+        "border_score": np.where(total > 0, real["border_score"], np.nan),
         "border_score_p": p["border_score_p"],
         "head_direction_length": real["head_direction_length"],
         "head_direction_p": p["head_direction_p"],

@@ -1,6 +1,7 @@
 """Figures of recorded cells: a sheet for each, and an overview of all."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -8,47 +9,50 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hfjax import figures
-from hfjax.data.recordings.scoring import Scored
+from hfjax.data.recordings.scoring import TESTED, Scored
 
 MAX_LAG_S, LAG_BIN_S = 0.5, 0.01  # of the autocorrelogram of a spike train
 PER_PAGE = 60  # cells on a page of the overview
+LABELS = {
+    "grid_score": "grid",
+    "border_score": "border",
+    "head_direction_length": "direction",
+    "information_bits_per_spike": "bits/spike",
+}
 
 
 def cell_sheet(scored: Scored, unit: int) -> Figure:
-    """One cell: path with spikes, rate map, autocorrelogram, directions, theta.
+    """One cell: path with spikes, rate map, autocorrelogram; directions, theta, and its numbers.
 
     unit: its number in the recording.
     """
     # Placed by hand, in inches: a layout engine takes longer than the rest.
     (left, right), (bottom, top) = scored.extent_m
-    height = 2.6
-    wide = float(np.clip(height * (right - left) / (top - bottom), 1.6, 4.6))
-    starts, x = [], 0.6
-    widths = (wide, wide, wide, 2.2, 2.6)
-    for width, gap in zip(widths, (0.85, 1.25, 0.75, 0.95, 0.25), strict=True):
-        starts.append(x)
-        x += width + gap
+    wide = float(np.clip(2.4 * (right - left) / (top - bottom), 1.9, 2.9))
+    high = wide * (top - bottom) / (right - left)
     heading = _heading(scored, unit)
-    full = height + 1.55 + 0.2 * heading.count("\n")
-    figure = Figure(figsize=(x, full))
-    panels = [
-        figure.add_axes(
-            (start / x, 0.62 / full, width / x, height / full),
-            projection="polar" if number == 3 else None,
-        )
-        for number, (start, width) in enumerate(zip(starts, widths, strict=True))
-    ]
-    figure.suptitle(heading, fontsize=11, y=1 - 0.12 / full)
+    width, low = 2 * (wide + 1.4) + wide + 1.6, 2.2
+    height = 0.55 + low + 1.0 + high + 0.85 + 0.2 * heading.count("\n")
+    figure = Figure(figsize=(width, height))
+    figure.suptitle(heading, fontsize=11, y=1 - 0.12 / height)
+    panels = []
+    for number in range(6):
+        row, column = divmod(number, 3)
+        x, y = 0.65 + column * (wide + 1.4), 0.55 if row else 0.55 + low + 1.0
+        size = (wide / width, (low if row else high) / height)
+        projection = "polar" if number == 3 else None
+        panels.append(figure.add_axes((x / width, y / height, *size), projection=projection))
     draw_path(scored, unit, panels[0])
     draw_map(scored, unit, panels[1])
     draw_correlogram(scored, unit, panels[2])
     draw_directions(scored, unit, panels[3])
     draw_theta(scored, unit, panels[4])
+    draw_numbers(scored, unit, panels[5])
     return figure
 
 
 def _heading(scored: Scored, unit: int) -> str:
-    """Name, spikes, rate and border score, and in a second line what was wrong, if anything."""
+    """Name, spikes and rate, and in a second line what was wrong, if anything."""
     row = _row(scored, unit)
     name = row["name"]
     session = "" if name.startswith(scored.cleaned.name) else f" of {scored.cleaned.name}"
@@ -56,12 +60,12 @@ def _heading(scored: Scored, unit: int) -> str:
     told = "; ".join(p.text for p in scored.cleaned.problems if p.unit in ("", name))
     return (
         f"{name}{session}: {row['num_spikes']} spikes in {minutes:.0f} min, "
-        f"{row['mean_rate_hz']:.2f} Hz; border score {_number(row['border_score'])}, "
-        f"{in_words(row['border_score_p'])}" + (f"\n{told[:150]}" if told else "")
+        f"{row['mean_rate_hz']:.2f} Hz" + (f"\n{told[:150]}" if told else "")
     )
 
 
-def _row(scored: Scored, unit: int) -> dict[str, np.ndarray]:
+def _row(scored: Scored, unit: int) -> dict[str, Any]:
+    """The columns of the table for one cell."""
     return {name: values[unit] for name, values in scored.columns.items()}
 
 
@@ -89,7 +93,7 @@ def draw_path(scored: Scored, unit: int, ax: Axes) -> None:
     figures.spikes_on_path(positions, at, extent_m=scored.extent_m, title="path and spikes", ax=ax)
 
 
-def draw_map(scored: Scored, unit: int, ax: Axes, *, label: bool = True) -> None:
+def draw_map(scored: Scored, unit: int, ax: Axes) -> None:
     """The rate map, from 0 to its peak."""
     row = _row(scored, unit)
     peak = float(row["peak_rate_hz"])
@@ -118,6 +122,7 @@ def draw_correlogram(scored: Scored, unit: int, ax: Axes) -> None:
         ax=ax,
     )
     _finish(ax)
+    _colour_bar(ax, "correlation")
 
 
 def draw_directions(scored: Scored, unit: int, ax: Axes) -> None:
@@ -143,8 +148,24 @@ def draw_theta(scored: Scored, unit: int, ax: Axes) -> None:
         return
     lags, counts = spike_lags(spikes)
     figures.train_correlogram(
-        lags, counts, title="spike train (theta: a peak at 100 to 170 ms)", ax=ax
+        lags, counts, title="spike train\n(theta: a peak at 100 to 170 ms)", ax=ax
     )
+
+
+def draw_numbers(scored: Scored, unit: int, ax: Axes) -> None:
+    """The tested scores with their p-values, and the 95th percentile of the cell's own shuffles."""
+    row = _row(scored, unit)
+    lines = [("", "score", "95 % of shuffles", "")]
+    for name, column in TESTED.items():
+        high = row[f"{name}_percentile_95"]
+        lines.append((LABELS[name], _number(row[name]), _number(high), in_words(row[column])))
+    ax.set_axis_off()
+    ax.set_title("against circular shifts of its spikes", fontsize=9)
+    for number, line in enumerate(lines):
+        for x, text in zip((0.0, 0.38, 0.7, 0.78), line, strict=True):
+            at = (x, 0.92 - 0.13 * number)
+            side = "left" if x in (0.0, 0.78) else "right"
+            ax.text(*at, text, fontsize=8, ha=side, va="top", transform=ax.transAxes)
 
 
 def spike_lags(

@@ -28,6 +28,7 @@ SMALL = {
     # walks and their evaluation
     "num_grid": 9,
     "num_linear": 9,
+    "num_nodes": 8,
     "num_place": 16,
     "num_steps": 5,
     "num_map_walks": 200,

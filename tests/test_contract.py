@@ -97,7 +97,8 @@ def test_devices_divide_the_batch_and_change_nothing(name):
         programs = train.make_programs(experiment, jax.devices()[:num_devices])
         train_state, scalars = programs.chunk(programs.init(), 3)
         results.append((train_state.state, scalars))
-    # The objective of dsm is a difference of means of about 1, in float32.
-    atol = 1e-5 if name == "dsm" else 1e-6
+    # The objective of dsm is a difference of means of about 1, in float32. Some gradients of
+    # conformal are near 0 at the start, and Adam divides them by themselves: a step of 2e-2.
+    atol = {"dsm": 1e-5, "conformal": 1e-4}.get(name, 1e-6)
     for single, divided in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_allclose(divided, single, rtol=1e-4, atol=atol)

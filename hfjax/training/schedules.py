@@ -23,3 +23,33 @@ def cosine(
     check.positive(init_value=init_value)
     check.not_negative(alpha=alpha)
     return optax.cosine_decay_schedule(init_value, num_steps * updates_per_step, alpha)
+
+
+def trapezoid(
+    *, peak_value: float, num_steps: int, rising: float = 0.15, flat: float = 0.15
+) -> optax.Schedule:
+    """A learning rate that rises linearly to peak_value, stays there, and falls linearly to 0.
+
+    peak_value  highest learning rate.
+    num_steps   training steps, by default those of the run.
+    rising      share of the steps in which it rises.
+    flat        share of the steps at peak_value.
+
+    In a config give num_steps as in `cosine`.
+    Raises ValueError where num_steps is below 1, peak_value not positive, a share negative, or both
+    shares together 1 or more.
+    """
+    check.at_least(1, num_steps=num_steps)
+    check.positive(peak_value=peak_value)
+    check.not_negative(rising=rising, flat=flat)
+    check.below_one(rising_and_flat=rising + flat)
+    corners = [rising * num_steps, (rising + flat) * num_steps]
+    return optax.join_schedules(
+        [
+            # From the first step on: a rate of 0 would waste it.
+            lambda step: peak_value * (step + 1) / max(corners[0], 1),
+            optax.constant_schedule(peak_value),
+            optax.linear_schedule(peak_value, 0.0, max(round(num_steps - corners[1]), 1)),
+        ],
+        [round(corner) for corner in corners],
+    )

@@ -13,6 +13,7 @@ import re
 import shutil
 import sys
 import textwrap
+import traceback
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,6 +27,7 @@ from hfjax.output import unbreakable_output
 
 if TYPE_CHECKING:
     import fiddle as fdl
+    import jax
 
 EXAMPLE = "python -m hfjax --fdl_config=grid_rnn --fiddler=laptop"
 Flags = dict[str, tuple[Callable[..., Any], Any, str]]  # {name: (define, default, meaning)}
@@ -82,6 +84,27 @@ HOW_TO_RUN: Flags = {
     "wandb_name": (flags.DEFINE_string, None, "W&B run name (default: the workdir's name)"),
     "wandb_group": (flags.DEFINE_string, None, "W&B group"),
     "wandb_tags": (flags.DEFINE_list, [], "W&B tags, separated by commas"),
+    "devices": (
+        flags.DEFINE_integer,
+        None,
+        "use at most this many devices (default: as many as divide the batch and the seeds)",
+    ),
+    "model_devices": (
+        flags.DEFINE_integer,
+        1,
+        "share the weights of each model among this many devices",
+    ),
+    "coordinator": (
+        flags.DEFINE_string,
+        None,
+        "HOST:PORT of the first process, where clusters are not detected (SLURM, TPU ... are)",
+    ),
+    "num_processes": (
+        flags.DEFINE_integer,
+        None,
+        "number of processes that train together; 1 trains alone on a cluster too",
+    ),
+    "process_id": (flags.DEFINE_integer, None, "number of this process, from 0"),
     "profile": (flags.DEFINE_bool, False, "write a trace of one chunk to WORKDIR/profile"),
 }
 WANDB_MODES = ("auto", "online", "offline", "disabled")
@@ -102,6 +125,10 @@ def main(argv: Sequence[str]) -> int:
         if values.fdl_help and not (values.fdl_config or values.fdl_config_file):
             sys.stdout.write(_help() + "\n")
             return 0
+        _check_names(values)
+        shows = values.fdl_help or values.print_config
+        if not shows:
+            _join(values)
         chosen = _choose(values)
         _change(chosen, values)
         if values.fdl_help:
@@ -109,9 +136,24 @@ def main(argv: Sequence[str]) -> int:
         elif values.print_config:
             sys.stdout.write(_final_settings(chosen, values))
     except (InputError, flags.Error) as error:
-        sys.stderr.write(f"hfjax: {one_line(error)}\n")
-        return 2
-    return 0 if values.fdl_help or values.print_config else _train(chosen, values)
+        return _end(2, one_line(error))
+    return 0 if shows else _train(chosen, values)
+
+
+def _join(values: flags.FlagValues) -> None:
+    """Join the processes of a run, before a config is built: that may use JAX."""
+    from hfjax.training import processes
+
+    processes.join(values.coordinator, values.num_processes, values.process_id)
+
+
+def _end(code: int, sentence: str) -> int:
+    """Say why the run ends, in all its processes; returns the exit code."""
+    processes = sys.modules.get("hfjax.training.processes")  # if they were joined
+    if processes is not None and processes.are_several():
+        processes.end_all(code, sentence)
+    sys.stderr.write(f"hfjax: {sentence}\n")
+    return code
 
 
 def command() -> None:
@@ -122,6 +164,7 @@ def command() -> None:
 def _train(chosen: "Chosen", values: flags.FlagValues) -> int:
     import jax
 
+    from hfjax.training import processes
     from hfjax.training import run as train
 
     _quiet_background_errors()
@@ -137,18 +180,45 @@ def _train(chosen: "Chosen", values: flags.FlagValues) -> int:
             },
             profile=values.profile,
             break_lock=values.break_lock,
+            devices=_devices(values),
+            model_devices=values.model_devices,
             origin={
                 "fdl_config": values.fdl_config or str(values.fdl_config_file),
                 "fiddlers": list(values.fiddler),
             },
         )
     except InputError as error:
-        sys.stderr.write(f"hfjax: {error}\n")
-        return 2
+        return _end(2, str(error))
     except TrainingFailed as error:
-        sys.stderr.write(f"hfjax: {error}\n")
-        return 1
+        return _end(1, str(error))
+    except BaseException as error:
+        if processes.are_several():
+            traceback.print_exc()
+            return _end(1, f"{type(error).__name__}: {one_line(error)}")
+        raise
     return 0 if is_complete else STOPPED
+
+
+def _devices(values: flags.FlagValues) -> "list[jax.Device] | None":
+    """The devices that --devices allows, as many of each process; None for all.
+
+    Raises InputError where there are not so many.
+    """
+    from hfjax.training.run import available_devices
+
+    if values.devices is None:
+        return None
+    devices = available_devices()
+    processes = sorted({device.process_index for device in devices})
+    if not len(processes) <= values.devices <= len(devices):
+        raise InputError(
+            f"--devices must be from {len(processes)} to {len(devices)}, the number of "
+            f"{'processes and of ' if len(processes) > 1 else ''}devices here, but is "
+            f"{values.devices}."
+        )
+    each = values.devices // len(processes)
+    of_each = ([d for d in devices if d.process_index == p] for p in processes)
+    return [device for own in of_each for device in own[:each]]
 
 
 # --- From flags to a config ---
@@ -165,21 +235,27 @@ class Chosen(NamedTuple):
     names: Mapping[str, Any]  # what its module imports, where functions are looked up by name
 
 
+def _check_names(values: flags.FlagValues) -> None:
+    """Raise InputError for names of configs and fiddlers that are unknown, before any import."""
+    name = values.fdl_config
+    if values.fdl_config_file:
+        return
+    if not name:
+        raise InputError(f"--fdl_config is missing; {nearest('', _known_configs())}")
+    if name.isidentifier() and name not in _known_configs():
+        raise InputError(f"--fdl_config={name} is unknown; {nearest(name, _known_configs())}")
+    for source in our_configs().sources().values():
+        if name in source.configs:
+            _check_fiddlers(name, values.fiddler, source.fiddlers)
+
+
 def _choose(values: flags.FlagValues) -> Chosen:
     """The config with its fiddlers applied. Raises InputError in one sentence."""
     configs = our_configs()
     if values.fdl_config_file:
         chosen = _from_file(values.fdl_config_file)
-    elif not values.fdl_config:
-        raise InputError(f"--fdl_config is missing; {nearest('', _known_configs())}")
     else:
-        name = values.fdl_config
-        if name.isidentifier() and name not in _known_configs():
-            raise InputError(f"--fdl_config={name} is unknown; {nearest(name, _known_configs())}")
-        for source in configs.sources().values():
-            if name in source.configs:  # before its model is imported
-                _check_fiddlers(name, values.fiddler, source.fiddlers)
-        function = configs.find(name)
+        function = configs.find(values.fdl_config)
         module = sys.modules[function.__module__]
         chosen = Chosen(
             name=function.__name__,

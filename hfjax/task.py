@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import jax
 import numpy as np
+from jax.sharding import PartitionSpec
 from matplotlib.figure import Figure
 
 Scalars = dict[str, jax.Array]  # rank-0 float arrays by name
@@ -185,6 +186,9 @@ class Task(NamedTuple):
     figures   (readout) -> {name: Figure}
     metrics   {name in the log: Metric}, made by `logged`; a scalar without one has neutral labels
     axis      how the paper measures training
+    sharding  {path in the train state: PartitionSpec} of arrays that devices can share over their
+              axis "model", as {"*.recurrent": PartitionSpec("model")}; a * stands for any text, so
+              that a pattern finds a parameter and what the optimizer keeps of it
     """
 
     init: Init
@@ -194,3 +198,4 @@ class Task(NamedTuple):
     figures: Figures
     metrics: Metrics = MappingProxyType({})
     axis: Axis = Axis()
+    sharding: Mapping[str, PartitionSpec] = MappingProxyType({})

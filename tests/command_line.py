@@ -6,6 +6,7 @@ import logging
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,8 +24,10 @@ ROOT = pathlib.Path(__file__).parent.parent
 LIMIT_S = 900
 
 
-def start(*arguments: str, largest_file_kib: int | None = None) -> subprocess.Popen:
-    """Start the command line with one CPU device and W&B off unless asked for.
+def start(
+    *arguments: str, largest_file_kib: int | None = None, num_devices: int = 1
+) -> subprocess.Popen:
+    """Start the command line, by default with one CPU device, and W&B off unless asked for.
 
     largest_file_kib refuses larger writes as a full disk does: with an error half-way.
     """
@@ -33,6 +36,7 @@ def start(*arguments: str, largest_file_kib: int | None = None) -> subprocess.Po
         **os.environ,
         "PYTHONUNBUFFERED": "1",
         "COLUMNS": "120",
+        "JAX_NUM_CPU_DEVICES": str(num_devices),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     if largest_file_kib:  # the cache is on the full disk too
@@ -47,6 +51,23 @@ def start(*arguments: str, largest_file_kib: int | None = None) -> subprocess.Po
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+
+
+def start_together(num_processes: int, num_devices: int, *arguments: str) -> list[subprocess.Popen]:
+    """Start processes of one run on the loopback, each with its own virtual devices."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return [
+        start(
+            *arguments,
+            f"--coordinator=127.0.0.1:{port}",
+            f"--num_processes={num_processes}",
+            f"--process_id={i}",
+            num_devices=num_devices,
+        )
+        for i in range(num_processes)
+    ]
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str, str]:

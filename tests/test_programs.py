@@ -12,8 +12,9 @@ import pytest
 
 from hfjax.errors import InputError
 from hfjax.task import Whole
+from hfjax.training import programs
 from hfjax.training.experiment import Experiment
-from hfjax.training.programs import make_programs
+from hfjax.training.programs import make_mesh, make_programs
 from tests import toy
 
 
@@ -27,8 +28,8 @@ def experiment(**settings):
 
 @functools.cache
 def after_20_steps(num_devices, seeds, seed=5):
-    programs = make_programs(experiment(seeds=seeds, seed=seed), jax.devices()[:num_devices])
-    return programs.chunk(programs.init(), 20)
+    made = make_programs(experiment(seeds=seeds, seed=seed), jax.devices()[:num_devices])
+    return made.chunk(made.init(), 20)
 
 
 def test_chunks_equal_a_plain_loop_over_steps():
@@ -39,9 +40,9 @@ def test_chunks_equal_a_plain_loop_over_steps():
         sample_key, step_key = jax.random.split(jax.random.fold_in(train_key, i))
         state, scalars = task.step(state, task.sample((), sample_key), step_key)
         losses.append(scalars["loss"])
-    programs = make_programs(experiment(seed=5), jax.devices()[:1])
-    train_state, first = programs.chunk(programs.init(), 3)
-    train_state, second = programs.chunk(train_state, 4)
+    made = make_programs(experiment(seed=5), jax.devices()[:1])
+    train_state, first = made.chunk(made.init(), 3)
+    train_state, second = made.chunk(train_state, 4)
     assert train_state.step == 7
     np.testing.assert_allclose(train_state.state["params"]["w"], state["params"]["w"], rtol=1e-5)
     np.testing.assert_allclose(jnp.concatenate([first["loss"], second["loss"]]), losses, rtol=1e-5)
@@ -68,10 +69,10 @@ def test_the_check_before_a_run_traces_nothing_twice(seeds):
         return lambda *arguments: (calls.append(name), function(*arguments))[1]
 
     task = plain.task._replace(**{n: counted(n) for n in ("init", "step", "evaluate")})
-    programs = make_programs(dataclasses.replace(plain, task=task), jax.devices()[:1])
-    programs.trace(5)
-    train_state, _ = programs.chunk(programs.init(), 5)
-    programs.evaluate(train_state.state)
+    made = make_programs(dataclasses.replace(plain, task=task), jax.devices()[:1])
+    made.trace(5)
+    train_state, _ = made.chunk(made.init(), 5)
+    made.evaluate(train_state.state)
     assert sorted(calls) == ["evaluate", "init", "step"]
 
 
@@ -86,10 +87,9 @@ def test_devices_divide_the_work_and_change_nothing(num_devices, seeds, seed):
     np.testing.assert_allclose(weights, state_one.state["params"]["w"], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("seeds", [1, 8])
-def test_a_whole_batch_is_given_to_every_device(seeds):
-    """Of a size, 6, that eight devices cannot divide."""
-    divided = experiment(batch_size=6, seeds=seeds)
+def test_a_whole_batch_is_given_to_every_device():
+    """Of a size, 6, that eight devices cannot divide. One model then uses one device."""
+    divided = experiment(batch_size=6, seeds=8)
     sample, step = divided.task.sample, divided.task.step
     whole = divided.task._replace(
         sample=lambda data, key: Whole(sample(data, key)),
@@ -102,18 +102,73 @@ def test_a_whole_batch_is_given_to_every_device(seeds):
     weights = state.state["params"]["w"]
     assert len(weights.sharding.device_set) == 8
     np.testing.assert_allclose(weights, state_one.state["params"]["w"], rtol=1e-4, atol=1e-5)
+    alone = dataclasses.replace(divided, task=whole, seeds=1)
+    assert make_programs(alone, jax.devices()[:8]).mesh.size == 1
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("seeds", "batch_size", "model_devices", "mesh"),
     [
-        ({"batch_size": 6}, "the batch size must be a multiple of the number of devices"),
-        ({"seeds": 3}, "seeds must be a multiple of the number of devices"),
+        (1, 8, 1, (1, 8, 1)),
+        (1, 100, 1, (1, 5, 1)),  # of 1, 2, 4, 5, 10 ...
+        (5, None, 1, (5, 1, 1)),
+        (1, None, 1, (1, 1, 1)),
+        (3, 8, 1, (1, 8, 1)),  # 8 devices, where (3, 2) is 6
+        (2, 8, 1, (2, 4, 1)),  # as many as (1, 8), with less communication
+        (1, 6, 4, (1, 2, 4)),
+        (1, 7, 8, (1, 1, 8)),
     ],
 )
-def test_indivisible_work_is_refused(settings, message):
+def test_as_many_of_eight_devices_as_divide_the_work_are_used(
+    seeds, batch_size, model_devices, mesh
+):
+    made = make_mesh(
+        jax.devices()[:8], seeds=seeds, batch_size=batch_size, model_devices=model_devices
+    )
+    assert tuple(made.shape.values()) == mesh
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """A device of a process that is not here."""
+
+    process_index: int
+    id: int
+
+
+@pytest.mark.parametrize(
+    ("processes", "local", "seeds", "batch_size", "mesh"),
+    [
+        (2, 4, 1, 100, (1, 4, 1)),  # 5 does not divide into two equal parts
+        (2, 4, 4, 6, (4, 2, 1)),
+        (4, 1, 1, 8, (1, 4, 1)),
+        (4, 2, 1, None, (1, 4, 1)),  # each process does the same work
+        (3, 2, 2, None, (2, 3, 1)),
+    ],
+)
+def test_every_process_has_as_many_devices_in_the_mesh(
+    monkeypatch, processes, local, seeds, batch_size, mesh
+):
+    monkeypatch.setattr(programs, "Mesh", lambda devices, *_, **__: devices)
+    devices = [Device(p, i) for p in range(processes) for i in range(local)]
+    made = make_mesh(devices, seeds=seeds, batch_size=batch_size)
+    assert made.shape == mesh
+    used = [device.process_index for device in made.flat]
+    assert used == sorted(list(range(processes)) * (len(used) // processes))
+
+
+@pytest.mark.parametrize(
+    ("processes", "settings", "message"),
+    [
+        (3, {"batch_size": 100}, "3 processes cannot divide a batch of 100 evenly"),
+        (3, {"batch_size": 100, "seeds": 2}, "a batch of 100 and 2 seeds evenly"),
+        (1, {"batch_size": 8, "model_devices": 4}, r"at most the number of devices \(2\)"),
+    ],
+)
+def test_what_no_division_allows_is_refused(processes, settings, message):
+    devices = [Device(p, i) for p in range(processes) for i in range(2)]
     with pytest.raises(InputError, match=message):
-        make_programs(experiment(**settings), jax.devices()[:8])
+        make_mesh(devices, **settings)
 
 
 # --- Tracing ---
@@ -130,11 +185,11 @@ def test_what_was_traced_is_not_traced_again():
     task = whole.task
     parts = {name: counted(name, getattr(task, name)) for name in ("init", "step", "evaluate")}
     whole = dataclasses.replace(whole, task=task._replace(**parts))
-    programs = make_programs(whole, jax.devices()[:2])
-    programs.trace(5)
+    made = make_programs(whole, jax.devices()[:2])
+    made.trace(5)
     assert sorted(calls) == ["evaluate", "init", "step"]
-    train_state, _ = programs.chunk(programs.init(), 5)
-    programs.evaluate(train_state.state)
+    train_state, _ = made.chunk(made.init(), 5)
+    made.evaluate(train_state.state)
     assert len(calls) == 3
 
 

@@ -95,7 +95,7 @@ class Killed(BaseException):
 def test_killed_between_any_two_writes_it_ends_bit_identical(tmp_path, complete_run, monkeypatch):
     """A run whose every process dies at its sixth write, before or after it."""
     made = programs.make_programs(experiment.build(toy.config()), jax.devices()[:1])
-    monkeypatch.setattr(train, "make_programs", lambda *_: made)
+    monkeypatch.setattr(train, "make_programs", lambda *_, **__: made)
     writes = [0]
 
     def dies(function, after):
@@ -147,8 +147,8 @@ def test_last_chunk_may_be_shorter_and_a_population_records_every_seed(tmp_path)
 
 def test_checkpoint_is_restored_on_another_number_of_devices(tmp_path):
     run(make(num_steps=5), tmp_path, num_devices=8)
-    placement = programs.place(jax.devices()[:2], population=False)
-    shapes = programs.abstract_state(experiment.build(make()).task, (), 1, placement)
+    mesh = programs.make_mesh(jax.devices()[:2], batch_size=2)
+    shapes = programs.abstract_state(experiment.build(make()).task, (), 1, mesh)
     with wd.Checkpoints(tmp_path, read_only=True) as checkpoints:
         restored, _ = checkpoints.restore_newest(shapes)
     assert restored.step == 5
@@ -259,11 +259,9 @@ def test_a_model_of_a_notebook_is_loaded_with_its_task_or_its_config(tmp_path, c
     assert provenance.newest(workdir)["seeds"] == 1
 
 
-def test_a_population_that_all_devices_cannot_divide_uses_as_many_as_can(tmp_path, capsys):
-    used = [len(train.devices_for(experiment.build(make(seeds=n)))) for n in (1, 3, 8, 9, 16)]
-    assert used == [8, 3, 8, 3, 8]
-    three = make(seeds=3, num_steps=5, eval_every=5, save_every=5)
+def test_devices_that_cannot_share_the_work_are_idle_and_named(tmp_path, capsys):
+    three = make(seeds=3, batch_size=2, num_steps=5, eval_every=5, save_every=5)
     assert train.run(three, tmp_path, writers=("terminal",))
     said = " ".join(capsys.readouterr().out.split())
-    assert "3 models on 3 CPU device(s)" in said
-    assert "Idle: 5 of 8 devices; a multiple of 8 as --seeds uses them all." in said
+    assert "3 models on 6 CPU device(s)" in said
+    assert "Idle: 2 of 8 devices, which cannot divide the seeds and the batch evenly." in said

@@ -1,8 +1,14 @@
-"""An experiment as device programs: seeds under vmap, devices in a mesh, steps under scan."""
+"""An experiment as device programs: seeds under vmap, devices in a mesh, steps under scan.
+
+The mesh has three axes. "seed" divides the members of a population, "batch" the batch, "model" the
+arrays that the task names in `Task.sharding`. Of several processes each has a part of it.
+"""
 
 import contextlib
+import fnmatch
 import functools
 import linecache
+import math
 import textwrap
 import traceback
 import types
@@ -12,11 +18,10 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from hfjax.errors import InputError, one_line
 from hfjax.task import Readout, Scalars, Task, Whole
-from hfjax.training import workdir as wd
 from hfjax.training.experiment import Experiment
 
 # Packages whose lines in a traceback say nothing about the model.
@@ -69,61 +74,60 @@ class Programs(NamedTuple):
     evaluate: EvaluateProgram
     abstract: TrainState  # of jax.ShapeDtypeStruct
     trace: Trace
+    mesh: Mesh  # (seed, batch, model)
 
 
-class Placement(NamedTuple):
-    """How arrays are laid out over the devices."""
+def make_programs(
+    experiment: Experiment, devices: Sequence[jax.Device], *, model_devices: int = 1
+) -> Programs:
+    """Jit the task over a mesh of as many of the devices as can share its work; see `make_mesh`.
 
-    replicated: NamedSharding  # each device holds the whole array
-    divided: NamedSharding  # the first axis is divided among the devices
-    train_state: Any  # TrainState of shardings: a population's states are divided
-
-
-def make_programs(experiment: Experiment, devices: Sequence[jax.Device]) -> Programs:
-    """Jit the task over a mesh of devices, which divides the batch or, in a population, the seeds.
-
-    Raises InputError where the batch, or the seeds, cannot be divided among the devices, and where
-    `init` or `sample` of the task fail; so does the `trace` of the result for `step` and
-    `evaluate`.
+    Raises InputError where `make_mesh` does, and where `init` or `sample` of the task fail; so does
+    the `trace` of the result for `step` and `evaluate`.
     """
     task, population = experiment.task, experiment.seeds > 1
     keys = seed_keys(experiment.seed, experiment.seeds)
-    divide_batch = _check_division(experiment, keys[0, 0], len(devices))
-    placement = place(devices, population=population)
+    batch_size = _batch_size(experiment, keys[0, 0])
+    mesh = make_mesh(
+        devices, seeds=experiment.seeds, batch_size=batch_size, model_devices=model_devices
+    )
+    replicated = NamedSharding(mesh, PartitionSpec())
     over_seeds = functools.partial(_over_seeds, population=population)
-    batch_sharding = placement.divided if divide_batch else None
-    data = jax.device_put(experiment.data, placement.replicated)
-    init_keys, train_keys, eval_keys = jax.device_put(
-        list(keys) if population else list(keys[:, 0]), placement.train_state.state
+    divided = NamedSharding(mesh, PartitionSpec("batch")) if batch_size else None
+    data = put(experiment.data, replicated)
+    init_keys, train_keys, eval_keys = put(
+        list(keys) if population else list(keys[:, 0]),
+        NamedSharding(mesh, PartitionSpec("seed")) if population else replicated,
     )
 
-    one_step = over_seeds(functools.partial(_step, task, batch_sharding), 0, 0, None, None)
-    init = jax.jit(
-        functools.partial(_init, over_seeds(task.init, 0, None)),
-        out_shardings=placement.train_state,
-    )
+    init_state = functools.partial(_init, over_seeds(task.init, 0, None))
+    with in_a_sentence("init"):
+        begun = jax.eval_shape(init_state, init_keys, data)
+    abstract = placed(begun, mesh, task, population=population)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    init = jax.jit(init_state, out_shardings=shardings)
+    one_step = over_seeds(functools.partial(_step, task, divided), 0, 0, None, None)
     chunk = jax.jit(
         functools.partial(_chunk, one_step),
         static_argnums=3,
         donate_argnums=0,
-        out_shardings=(placement.train_state, placement.replicated),
+        out_shardings=(shardings, replicated),
     )
-    evaluate = jax.jit(over_seeds(task.evaluate, 0, None, 0), out_shardings=placement.replicated)
-    with in_a_sentence("init"):
-        begun = init.eval_shape(init_keys, data)
+    evaluate = jax.jit(over_seeds(task.evaluate, 0, None, 0), out_shardings=replicated)
 
     def trace(length: int) -> None:
         with in_a_sentence("step"):
-            chunk.eval_shape(begun, train_keys, data, length)
+            chunk.eval_shape(abstract, train_keys, data, length)
         with in_a_sentence("evaluate"):
-            evaluate.eval_shape(begun.state, data, eval_keys)
+            evaluate.eval_shape(abstract.state, data, eval_keys)
 
     return Programs(
         init=lambda: init(init_keys, data),
         chunk=lambda train_state, length: chunk(train_state, train_keys, data, length),
         evaluate=lambda state: evaluate(state, data, eval_keys),
-        abstract=TrainState(*map(wd.abstract, begun, placement.train_state)),
+        abstract=abstract,
         trace=trace,
+        mesh=mesh,
     )
 
 
@@ -133,37 +137,125 @@ def seed_keys(seed: int, seeds: int) -> jax.Array:
     return jnp.stack(members, axis=1)
 
 
-def place(devices: Sequence[jax.Device], *, population: bool) -> Placement:
-    """The layout on a mesh with one axis, `device`."""
-    mesh = Mesh(np.array(devices), ("device",))
-    replicated = NamedSharding(mesh, PartitionSpec())
-    divided = NamedSharding(mesh, PartitionSpec("device"))
-    state = divided if population else replicated
-    return Placement(replicated, divided, TrainState(replicated, state))  # type: ignore[arg-type]
+def _batch_size(experiment: Experiment, key: jax.Array) -> int | None:
+    """The size of the batch, None where there is none that devices could divide."""
+    with in_a_sentence("sample"):
+        batch = jax.eval_shape(experiment.task.sample, experiment.data, key)
+    leaves = [] if isinstance(batch, Whole) else jax.tree.leaves(batch)
+    return leaves[0].shape[0] if leaves else None
 
 
-def abstract_state(task: Task, data: Any, seeds: int, placement: Placement) -> TrainState:
+# --- Devices ---
+
+
+def make_mesh(
+    devices: Sequence[jax.Device],
+    *,
+    seeds: int = 1,
+    batch_size: int | None = None,
+    model_devices: int = 1,
+) -> Mesh:
+    """The mesh (seed, batch, model) over as many of the devices as divide the work evenly.
+
+    The size of "seed" divides seeds, that of "batch" divides batch_size (None: there is no batch to
+    divide), that of "model" is model_devices. Every process has the same number of devices in it.
+    Among divisions of as many devices that with the largest "seed" needs the least communication.
+
+    Raises InputError where there are fewer devices than model_devices, and where the processes
+    cannot divide the work.
+    """
+    hosts: dict[int, list[jax.Device]] = {}
+    for device in devices:
+        hosts.setdefault(device.process_index, []).append(device)
+    most = min(map(len, hosts.values()))
+    if model_devices > len(hosts) * most:
+        raise InputError(
+            f"model_devices must be at most the number of devices ({len(hosts) * most}), but is "
+            f"{model_devices}."
+        )
+    divisions = [
+        (seed, batch)
+        for seed in _divisors(seeds)
+        # Without a batch to divide, the processes do the same work.
+        for batch in (_divisors(batch_size) if batch_size else range(1, len(hosts) + 1))
+        if seed * batch * model_devices <= len(hosts) * most
+        and seed * batch * model_devices % len(hosts) == 0
+    ]
+    if not divisions:
+        raise InputError(
+            f"{len(hosts)} processes cannot divide a batch of {batch_size}"
+            f"{f' and {seeds} seeds' if seeds > 1 else ''} evenly."
+        )
+    if batch_size:
+        seed, batch = max(divisions, key=lambda division: (math.prod(division), division))
+    else:
+        seed, batch = max(divisions, key=lambda division: (division[0], -division[1]))
+    each = seed * batch * model_devices // len(hosts)
+    chosen = [device for host in hosts.values() for device in host[:each]]
+    return Mesh(
+        np.array(chosen).reshape(seed, batch, model_devices),
+        ("seed", "batch", "model"),
+        axis_types=(jax.sharding.AxisType.Auto,) * 3,
+    )
+
+
+def _divisors(number: int) -> list[int]:
+    return [n for n in range(1, number + 1) if number % n == 0]
+
+
+def put(tree: Any, sharding: Sharding) -> Any:
+    """Arrays on the mesh; every process gives the same ones, and nothing is sent between them."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+
+    def part(leaf: Any) -> jax.Array:
+        array = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+    return jax.tree.map(part, tree)
+
+
+def abstract_state(task: Task, data: Any, seeds: int, mesh: Mesh) -> TrainState:
     """The train state as jax.ShapeDtypeStruct. Of `data` only the shapes matter."""
     init = functools.partial(_init, _over_seeds(task.init, 0, None, population=seeds > 1))
     keys = seed_keys(0, seeds)
     shapes = jax.eval_shape(init, keys[0] if seeds > 1 else keys[0, 0], data)
-    return TrainState(*map(wd.abstract, shapes, placement.train_state))
+    return placed(shapes, mesh, task, population=seeds > 1)
 
 
-def _check_division(experiment: Experiment, key: jax.Array, num_devices: int) -> bool:
-    """Whether devices divide the batch. Raises InputError where they cannot divide the work."""
-    with in_a_sentence("sample"):
-        batch = jax.eval_shape(experiment.task.sample, experiment.data, key)
-    population, whole = experiment.seeds > 1, isinstance(batch, Whole)
-    parts = () if whole else jax.tree.leaves(batch)
-    sizes = {experiment.seeds} if population else {leaf.shape[0] for leaf in parts}
-    for size in sizes:
-        if size % num_devices:
-            raise InputError(
-                f"{'seeds' if population else 'the batch size'} must be a multiple of the number "
-                f"of devices ({num_devices}), but is {size}."
-            )
-    return not (population or whole)
+def placed(shapes: TrainState, mesh: Mesh, task: Task, *, population: bool) -> TrainState:
+    """Shapes with their shardings: a population over "seed", arrays of Task.sharding over "model".
+
+    Raises InputError where the task names no array to shard over several devices, or one that they
+    cannot divide evenly.
+    """
+    num_devices = mesh.shape["model"]
+    sharded: list[str] = []
+
+    def place(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        spec = next(
+            (spec for pattern, spec in task.sharding.items() if fnmatch.fnmatchcase(name, pattern)),
+            PartitionSpec(),
+        )
+        axes = ("seed", *spec) if population and path[0].name == "state" else tuple(spec)
+        for size, axis in zip(leaf.shape, axes, strict=False):
+            if axis == "model" and size % num_devices:
+                raise InputError(
+                    f"model_devices={num_devices} cannot divide {name} of shape "
+                    f"{leaf.shape} evenly."
+                )
+        if "model" in axes:
+            sharded.append(name)
+        sharding = NamedSharding(mesh, PartitionSpec(*axes))
+        return jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=sharding, weak_type=leaf.weak_type
+        )
+
+    tree = jax.tree.map_with_path(place, shapes)
+    if num_devices > 1 and not sharded:
+        raise InputError("model_devices must be 1: this model has no array that devices can share.")
+    return tree
 
 
 @contextlib.contextmanager
@@ -199,7 +291,7 @@ def _is_of_model(frame: types.FrameType) -> bool:
 
 def _over_seeds(function: Callable, *axes: int | None, population: bool) -> Callable:
     """`function` under vmap over the [seed] axes in a population, else as it is."""
-    return jax.vmap(function, in_axes=axes) if population else function
+    return jax.vmap(function, in_axes=axes, spmd_axis_name="seed") if population else function
 
 
 def _init(task_init: Callable, keys: jax.Array, data: Any) -> TrainState:

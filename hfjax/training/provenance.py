@@ -63,6 +63,7 @@ def record(
             "platform": devices[0].platform,
             "kind": devices[0].device_kind,
             "number": len(devices),
+            "processes": len({device.process_index for device in devices}),
         },
         "seeds": experiment.seeds,
         "data": shapes_to_json(experiment.data),

@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 import types
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -25,8 +26,8 @@ from hfjax.errors import InputError, SaveError, TrainingFailed, one_line
 from hfjax.missing import on_host
 from hfjax.output import unbreakable_output
 from hfjax.task import HostReadout, Task
+from hfjax.training import config_text, processes, provenance, report
 from hfjax.training import log as logs
-from hfjax.training import provenance, report
 from hfjax.training import workdir as wd
 from hfjax.training.config import flatten
 from hfjax.training.curves import training_curves
@@ -39,7 +40,14 @@ from hfjax.training.experiment import (
     complete,
 )
 from hfjax.training.log import Say
-from hfjax.training.programs import Programs, TrainState, abstract_state, make_programs, place
+from hfjax.training.programs import (
+    Programs,
+    TrainState,
+    abstract_state,
+    make_mesh,
+    make_programs,
+    put,
+)
 
 __all__ = ["Experiment", "Loaded", "build", "load", "make_programs", "run", "save_figures"]
 
@@ -67,6 +75,7 @@ def run(
     wandb: Mapping[str, Any] | None = None,
     profile: bool = False,
     devices: Sequence[jax.Device] | None = None,
+    model_devices: int = 1,
     origin: Mapping[str, Any] | None = None,
     break_lock: bool = False,
 ) -> bool:
@@ -75,9 +84,13 @@ def run(
     writers  of hfjax.training.log.WRITERS.
     wandb    keyword arguments of hfjax.training.log.Wandb: mode, project, name, group, tags.
     profile  write a trace of one chunk to WORKDIR/profile, for TensorBoard or Perfetto.
-    devices  that divide the batch, or the seeds of a population (default: `devices_for`).
+    devices  that may share the work (default: all); see `programs.make_mesh`.
+    model_devices  how many of them share the arrays that the task names in Task.sharding.
     origin   {"fdl_config": ..., "fiddlers": [...]}, which provenance.json and W&B record.
     break_lock  remove the lock that a dead process of another host has left (see training.lock).
+
+    In several processes that jax.distributed has joined, each makes the same call, and all see the
+    same workdir; only the first one writes and speaks.
 
     Returns True where the run is complete, False where a signal stopped it. Raises InputError
     (nothing written) where config, devices or workdir do not allow the run, and TrainingFailed (the
@@ -86,27 +99,30 @@ def run(
     workdir = wd.folder(workdir)
     config = complete(config)
     experiment = build(config)
-    devices = devices or devices_for(experiment)
-    programs = make_programs(experiment, devices)
-    initial = None
-    if not wd.has_checkpoints(workdir):  # what ran before needs no check
-        programs.trace(min(experiment.chunk, experiment.num_steps))
-        initial = _initial_state(experiment, programs)
-    software = provenance.software(origin or {})
-    with contextlib.ExitStack() as stack:
+    devices = devices or available_devices()
+    with processes.lost_peers(), contextlib.ExitStack() as stack:
+        processes.check_same("config or data", _fingerprint(config, experiment.data))
+        programs = make_programs(experiment, devices, model_devices=model_devices)
+        initial = None
+        if not processes.agreed(wd.has_checkpoints(workdir)):  # what ran before needs no check
+            programs.trace(min(experiment.chunk, experiment.num_steps))
+            initial = _initial_state(experiment, programs)
+        software = provenance.software(origin or {})
         warning = ""
-        if writes := jax.process_index() == 0:
+        if writes := processes.is_first():
             warning = stack.enter_context(wd.claim(workdir, config, break_lock=break_lock))
+
         stop = stack.enter_context(_stop_on_signal())
         checkpoints = stack.enter_context(wd.Checkpoints(workdir, keep=experiment.keep))
         restored, unreadable = checkpoints.restore_newest(programs.abstract)
         train_state = restored or initial or _initial_state(experiment, programs)
         step = int(train_state.step)
-        evaluated = wd.has_readout(workdir, step)
+        evaluated = bool(processes.agreed(wd.has_readout(workdir, step)))
+        used = list(programs.mesh.devices.flat)
         if step == experiment.num_steps and evaluated:  # nothing is left to record
             writers = tuple(set(writers) & {"terminal"})
         elif writes:
-            start = provenance.record(software, devices, step, experiment)
+            start = provenance.record(software, used, step, experiment)
             _record_start(checkpoints, workdir, start, evaluated=evaluated)
         settings = {**flatten(config), **software}
         log = _open_log(experiment, workdir, writers if writes else (), step, settings, wandb or {})
@@ -114,11 +130,21 @@ def run(
         session = Session(experiment, programs, workdir, checkpoints, log, writes)
         if warning:
             log.warn(warning)
-        _say_start(session, step, devices, unreadable)
+        _say_start(session, step, len(devices), unreadable)
         step, evaluated = _train(session, train_state, evaluated, stop, profile)
     is_complete = step == experiment.num_steps and evaluated
     log.say(_ending(session, config, step) if is_complete else _stopped(workdir, step, stop.signal))
     return is_complete
+
+
+def _fingerprint(config: fdl.Buildable, data: Any) -> int:
+    """A number of a config and its data, to compare between processes; 0 where there is one."""
+    if jax.process_count() == 1:
+        return 0
+    number = zlib.crc32(config_text.to_json(config).encode())
+    for leaf in jax.tree.leaves(data):
+        number = zlib.crc32(np.asarray(leaf).tobytes(), number)
+    return number
 
 
 def _record_start(
@@ -153,7 +179,7 @@ def _open_log(
 def _say_start(
     session: Session,
     step: int,
-    devices: Sequence[jax.Device],
+    num_devices: int,
     unreadable: Mapping[int, Exception],
 ) -> None:
     """Say where the run starts; damaged checkpoints are moved away with a warning."""
@@ -162,17 +188,19 @@ def _say_start(
             f"warning: the checkpoint of step {damaged} cannot be read and was moved to "
             f"{session.checkpoints.set_aside(damaged)} ({one_line(error)})"
         )
-    experiment = session.experiment
+    experiment, mesh = session.experiment, session.programs.mesh
     models = f"{experiment.seeds} models" if experiment.seeds > 1 else "one model"
+    hosts = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
     if step < experiment.num_steps:
         session.log.say(
             f"{'Resuming at' if step else 'From'} step {step} of {experiment.num_steps}: {models} "
-            f"on {len(devices)} {devices[0].platform.upper()} device(s), workdir {session.workdir}"
+            f"on {mesh.size} {mesh.devices.flat[0].platform.upper()} device(s){hosts}, workdir "
+            f"{session.workdir}"
         )
-        if experiment.seeds > 1 and len(devices) < (number := len(jax.devices())):
+        if idle := num_devices - mesh.size:
             session.log.say(
-                f"Idle: {number - len(devices)} of {number} devices; a multiple of {number} as "
-                "--seeds uses them all."
+                f"Idle: {idle} of {num_devices} devices, which cannot divide the "
+                f"{'seeds and the batch' if experiment.seeds > 1 else 'batch'} evenly."
             )
 
 
@@ -191,7 +219,7 @@ def _train(
     num_steps = experiment.num_steps
     step = int(train_state.step)
     warm = False  # the first chunk's time is mostly compilation
-    while not stop.signal:
+    while not (number := processes.largest(stop.signal or 0)):
         if not evaluated and _due(step, experiment.eval_every, num_steps):
             _evaluate(session, step, train_state)
             evaluated = True
@@ -209,6 +237,7 @@ def _train(
         log.scalars(step, record)
         if _due(step, experiment.save_every, num_steps):
             _save(session, step, train_state)
+    stop.signal = signal.Signals(number) if number else None  # of any process
     if checkpoints.newest() != step:
         _save(session, step, train_state)
     with _disk_errors(checkpoints):
@@ -327,6 +356,7 @@ def _disk_errors(checkpoints: wd.Checkpoints) -> Iterator[None]:
     try:
         yield
     except (OSError, SaveError) as error:
+        processes.check_lost(error)
         raise TrainingFailed(
             f"the workdir cannot be written ({one_line(error)}); {_what_stands(checkpoints)} "
             "Make room and give the same command again to go on from there."
@@ -401,14 +431,6 @@ def available_devices() -> list[jax.Device]:
         ) from error
 
 
-def devices_for(experiment: Experiment) -> list[jax.Device]:
-    """All devices; of one host, and for a population, as many as divide its seeds."""
-    devices = available_devices()
-    if experiment.seeds == 1 or jax.process_count() > 1:
-        return devices
-    return devices[: max(n for n in range(1, len(devices) + 1) if experiment.seeds % n == 0)]
-
-
 def check(config: fdl.Buildable) -> None:
     """Check all of a config that can be checked without its data, and without training.
 
@@ -419,7 +441,7 @@ def check(config: fdl.Buildable) -> None:
     experiment = build_without_data(config)
     if not isinstance(config.data, fdl.Buildable):
         experiment = dataclasses.replace(experiment, data=config.data)
-        programs = make_programs(experiment, devices_for(experiment))
+        programs = make_programs(experiment, available_devices())
         programs.trace(min(experiment.chunk, experiment.num_steps))
         _donors(experiment, programs.abstract.state)
     elif experiment.init_from is not None:
@@ -460,8 +482,9 @@ def load(
     if task is None:
         task = build_task(config)
     seeds = provenance.newest(workdir)["seeds"] if config is None else config.seeds
-    placement = place(available_devices()[:1], population=seeds > 1)
-    shapes = abstract_state(task, _data_shapes(workdir, config), seeds, placement)
+    available_devices()
+    mesh = make_mesh(jax.local_devices()[:1])
+    shapes = abstract_state(task, _data_shapes(workdir, config), seeds, mesh)
     with wd.Checkpoints(workdir, read_only=True) as checkpoints:
         restored, _ = checkpoints.restore_newest(shapes)
     if restored is None:
@@ -489,7 +512,7 @@ def _initial_state(experiment: Experiment, programs: Programs) -> TrainState:
         donor = donors.get(jax.tree_util.keystr(path))
         if donor is None:
             return leaf
-        return jax.device_put(jnp.broadcast_to(donor, leaf.shape), leaf.sharding)
+        return put(jnp.broadcast_to(donor, leaf.shape), leaf.sharding)
 
     return train_state._replace(state=jax.tree.map_with_path(graft, train_state.state))
 

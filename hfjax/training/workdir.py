@@ -199,6 +199,8 @@ class Checkpoints:
 
     def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
         """Close; an error that is already being raised is not replaced by another."""
+        if error_type and jax.process_count() > 1:  # closing waits for all processes
+            return
         with contextlib.suppress(*([Exception] if error_type else [])):
             self._manager.close()
 
@@ -257,8 +259,3 @@ class Checkpoints:
         os.replace(self.directory / str(step), target)
         self._manager.reload()
         return target
-
-
-def abstract(tree: Any, sharding: Any) -> Any:
-    """`tree` as jax.ShapeDtypeStruct leaves placed by `sharding`."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)

@@ -1,6 +1,7 @@
 """Rate maps of many units, and the scores of the field: grid, border, information, direction.
 
-A rate map is an array [x, y], and the maps of a population are [unit, x, y]. A bin that was never
+A rate map is an array [x, y] of square bins over any rectangle, and the maps of a population are
+[unit, x, y]. A bin that was never
 visited is NaN; functions take every bin that is not finite as unvisited. Under `jax_debug_nans` a
 program must not return NaN: there `mean_maps` and `mean_by_bin` can mark such a bin by another
 number (tasks use `missing.MISSING`).
@@ -21,6 +22,16 @@ from hfjax.ratemaps.geometry import (
     grid_phases,
     plane_waves,
     spacing_orientation,
+)
+from hfjax.ratemaps.map_statistics import (
+    FiringFields,
+    coherence,
+    firing_fields,
+    first_half,
+    map_correlations,
+    odd_minutes,
+    sparsity,
+    stability,
 )
 from hfjax.ratemaps.maps import (
     Bins,
@@ -72,13 +83,22 @@ from hfjax.ratemaps.spikes import (
     spikes_by_bin,
 )
 from hfjax.ratemaps.sums import BinSums, mean_by_bin, sum_by_bin
+from hfjax.ratemaps.temporal import (
+    ThetaModulation,
+    speed_scores,
+    spike_autocorrelogram,
+    theta_modulation,
+)
 from hfjax.ratemaps.tuning import (
     BorderScores,
     DirectionTuning,
+    Rayleigh,
     SpatialInformation,
     border_scores,
+    direction_bins,
     head_direction_curves,
     head_direction_length,
+    rayleigh_test,
     spatial_information,
 )
 
@@ -91,6 +111,7 @@ __all__ = [
     "BorderScores",
     "DirectionTuning",
     "Extent",
+    "FiringFields",
     "GridGeometry",
     "GridScores",
     "Lattice",
@@ -99,32 +120,41 @@ __all__ = [
     "NumBins",
     "PlaneWaves",
     "RateMapSums",
+    "Rayleigh",
     "RecordingScores",
     "Significance",
     "SpatialInformation",
+    "ThetaModulation",
     "adaptive_rate_maps",
     "add_samples",
     "autocorrelograms",
     "bins_of",
     "border_scores",
+    "coherence",
+    "direction_bins",
+    "firing_fields",
     "firing_rate_maps",
+    "first_half",
     "grid_phases",
     "grid_scores",
     "head_direction_curves",
     "head_direction_length",
     "low_pass_noise_maps",
+    "map_correlations",
     "masked_autocorrelograms",
     "mean_by_bin",
     "mean_maps",
     "moser_grid_scores",
     "noise_control",
     "occupancy",
+    "odd_minutes",
     "plane_waves",
     "population_threshold",
     "position_bins",
     "random_shifts",
     "rate_map_sums",
     "rate_maps",
+    "rayleigh_test",
     "recording_autocorrelograms",
     "recording_grid_scores",
     "recording_lattice",
@@ -134,9 +164,14 @@ __all__ = [
     "significance",
     "smooth",
     "spacing_orientation",
+    "sparsity",
     "spatial_information",
+    "speed_scores",
+    "spike_autocorrelogram",
     "spike_maps",
     "spike_samples",
     "spikes_by_bin",
+    "stability",
     "sum_by_bin",
+    "theta_modulation",
 ]

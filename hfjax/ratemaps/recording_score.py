@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from hfjax.ratemaps.arrays import floating_maps, over_blocks, wrapped
 from hfjax.ratemaps.autocorrelogram import recording_autocorrelograms
@@ -14,6 +15,7 @@ from hfjax.ratemaps.geometry import peaks, three_nearest
 FIELD_LEVEL = 0.2  # the autocorrelogram at the edge of its central field
 ANGLES = 60  # of half a turn: 3 degrees each, and 30 degrees are whole steps
 OUTER = (1.5, 6.0)  # the annuli's outer radii, in radii of the central field
+MAX_ASPECT = 1.5  # a longer ellipse is no distorted hexagon
 PEAK_DISTANCE = (1.5, 6.0)  # where the six peaks are looked for, in the same unit
 
 
@@ -64,7 +66,7 @@ def recording_grid_scores(
     autocorrelogram is symmetric, c(120) = c(60) and c(150) = c(30).
 
     correct_ellipse: first stretch the ellipse through the six nearest peaks to a circle of the same
-    area; without six peaks, or where the ellipse is longer than twice its width, nothing is
+    area; without six peaks, or where the ellipse is longer than 1.5 times its width, nothing is
     corrected.
 
     maps [unit, x, y], not finite where unvisited, bins square -> RecordingScores; NaN for a unit
@@ -132,7 +134,10 @@ def _rings(sac: jax.Array, matrix: jax.Array) -> jax.Array:
     radius = np.arange(1, min(num_x, num_y))
     points = jnp.asarray(unit[:, None] * radius[None, :, None], sac.dtype)
     place = [jnp.sum(matrix[:, i, :, None, None] * points[None], axis=1) for i in (0, 1)]
-    return _interpolated(sac, place[0] + num_x - 1, place[1] + num_y - 1)
+    # XLA would otherwise compute these anew in each sum over an annulus.
+    place = lax.optimization_barrier(place)
+    rings = _interpolated(sac, place[0] + num_x - 1, place[1] + num_y - 1)
+    return lax.optimization_barrier(rings)
 
 
 def _interpolated(maps: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
@@ -258,7 +263,7 @@ def _cramer(rows: jax.Array) -> list[jax.Array]:
 
 def _to_ellipse(aspect: jax.Array, direction: jax.Array) -> jax.Array:
     """The matrix [unit, 2, 2] that maps a circle to the ellipse of the same area."""
-    usable = aspect <= 2
+    usable = aspect <= MAX_ASPECT
     stretch = jnp.sqrt(jnp.where(usable, aspect, 1))
     cos, sin = (f(jnp.where(usable, direction, 0)) for f in (jnp.cos, jnp.sin))
     along, across = stretch, 1 / stretch

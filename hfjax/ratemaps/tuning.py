@@ -60,11 +60,11 @@ def _block_border_scores(
     """`border_scores` of one block."""
     visited = jnp.isfinite(maps)
     rates = jnp.where(visited, maps, 0)
-    fields = _labelled_fields(rates, field_threshold)
+    fields = labelled_fields(rates, field_threshold)
     return jax.vmap(partial(_border_score, min_bins=min_bins))(rates, visited, fields)
 
 
-def _labelled_fields(rates: jax.Array, threshold: float) -> jax.Array:
+def labelled_fields(rates: jax.Array, threshold: float) -> jax.Array:
     """Connected regions above a share of the peak: [unit, x, y] -> labels, 0 outside of fields."""
     above = rates > threshold * jnp.max(rates, axis=(1, 2), keepdims=True)
     number = jnp.arange(1, rates[0].size + 1).reshape(1, *rates.shape[1:])
@@ -85,7 +85,7 @@ def _wall_distance(shape: tuple[int, ...]) -> np.ndarray:
 def _border_score(
     rate: jax.Array, visited: jax.Array, label: jax.Array, *, min_bins: float
 ) -> BorderScores:
-    """The scalars of one map [x, y], with the labels of `_labelled_fields`."""
+    """The scalars of one map [x, y], with the labels of `labelled_fields`."""
     num_labels = label.size + 1
     sizes = jnp.zeros(num_labels, jnp.int32).at[label].add(1)
     large = (sizes > min_bins).at[0].set(False)  # label 0 is the background
@@ -148,14 +148,10 @@ def head_direction_curves(
     centred on 2 pi (k + 1/2)/num_bins; NaN where a direction never occurred.
     Raises ValueError if num_bins is below 3.
     """
-    check.at_least(3, num_bins=num_bins)
     headings, activity = jnp.asarray(headings), floating(activity)
     chex.assert_rank([headings, activity], [1, 2])
     chex.assert_shape(headings, (activity.shape[0],))
-    turn = jnp.mod(headings / (2 * np.pi), 1) * num_bins
-    # A NaN heading goes to a bin that is dropped.
-    bins = jnp.where(jnp.isfinite(turn), jnp.clip(turn, 0, num_bins - 1), num_bins)
-    bins = bins.astype(jnp.int32)
+    bins = direction_bins(headings, num_bins=num_bins)
     return mean_by_bin(sum_by_bin(activity, bins, num_bins)).T
 
 
@@ -185,3 +181,42 @@ def head_direction_length(curves: jax.Array) -> DirectionTuning:
     x = matmul(rate, jnp.asarray(np.cos(theta), rate.dtype)) / total
     y = matmul(rate, jnp.asarray(np.sin(theta), rate.dtype)) / total
     return DirectionTuning(jnp.hypot(x, y), jnp.arctan2(y, x))
+
+
+def direction_bins(headings: jax.Array, *, num_bins: int = 60) -> jax.Array:
+    """The bin of each heading, for `spikes_by_bin`.
+
+    headings [sample] (rad, of any range) -> [sample] (int32); num_bins where one is not finite.
+    Bin k is centred on 2 pi (k + 1/2)/num_bins.
+    Raises ValueError if num_bins is below 3.
+    """
+    check.at_least(3, num_bins=num_bins)
+    turn = jnp.mod(jnp.asarray(headings) / (2 * np.pi), 1) * num_bins
+    bins = jnp.where(jnp.isfinite(turn), jnp.clip(turn, 0, num_bins - 1), num_bins)
+    return bins.astype(jnp.int32)
+
+
+class Rayleigh(NamedTuple):
+    """Rayleigh's z = n R^2 and its p-value, each [unit]."""
+
+    z: jax.Array
+    p: jax.Array
+
+
+def rayleigh_test(counts: jax.Array) -> Rayleigh:
+    """Rayleigh's test that the directions of a unit's spikes are not uniform.
+
+    With n spikes and R the mean vector length of their directions,
+    p = exp(sqrt(1 + 4 n + 4 n^2 (1 - R^2)) - (1 + 2 n)). The test takes spikes as independent and
+    directions as evenly sampled. Bursts and a rat's habits make it far too liberal: use
+    `shuffled_scores` of `head_direction_length` to decide, and this test to compare with papers.
+
+    counts [unit, direction]: spikes in each bin of direction -> Rayleigh, NaN for a silent unit.
+    Source: Zar, Biostatistical Analysis, eq. 27.4.
+    """
+    n = jnp.sum(floating(counts), axis=1)
+    r = head_direction_length(counts).length
+    root = jnp.sqrt(1 + 4 * n + 4 * n**2 * (1 - r**2))
+    # sqrt(..) - (1 + 2n) without the difference of two large numbers.
+    exponent = -4 * (n * r) ** 2 / (root + 1 + 2 * n)
+    return Rayleigh(n * r**2, jnp.exp(exponent))

@@ -134,10 +134,7 @@ def _rings(sac: jax.Array, matrix: jax.Array) -> jax.Array:
     radius = np.arange(1, min(num_x, num_y))
     points = jnp.asarray(unit[:, None] * radius[None, :, None], sac.dtype)
     place = [jnp.sum(matrix[:, i, :, None, None] * points[None], axis=1) for i in (0, 1)]
-    # XLA would otherwise compute these anew in each sum over an annulus.
-    place = lax.optimization_barrier(place)
-    rings = _interpolated(sac, place[0] + num_x - 1, place[1] + num_y - 1)
-    return lax.optimization_barrier(rings)
+    return _interpolated(sac, place[0] + num_x - 1, place[1] + num_y - 1)
 
 
 def _interpolated(maps: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
@@ -190,7 +187,9 @@ def _annulus_scores(rings: jax.Array) -> RecordingScores:
     central = _central_radius(rings)
     radius = jnp.arange(1, rings.shape[1] + 1, dtype=rings.dtype)[None]
     outside = (radius >= central[:, None]).astype(rings.dtype)
-    c_30, c_60, c_90 = (_correlations(rings, k * ANGLES // 6, outside) for k in (1, 2, 3))
+    # A loop, so that XLA computes the rings once and not anew in each of the sums.
+    turns = ANGLES // 6 * jnp.arange(1, 4)
+    c_30, c_60, c_90 = lax.map(lambda turn: _correlations(rings, turn, outside), turns)
     g = c_60 - jnp.maximum(c_30, c_90)
     allowed = (radius >= OUTER[0] * central[:, None]) & (radius <= OUTER[1] * central[:, None])
     g = jnp.where(allowed & jnp.isfinite(g), g, -jnp.inf)
@@ -200,14 +199,14 @@ def _annulus_scores(rings: jax.Array) -> RecordingScores:
     return RecordingScores(jnp.where(found, best, jnp.nan), central, outer)
 
 
-def _correlations(rings: jax.Array, shift: int, outside: jax.Array) -> jax.Array:
-    """Pearson's correlation of rings with themselves turned by `shift` angles.
+def _correlations(rings: jax.Array, turn: jax.Array, outside: jax.Array) -> jax.Array:
+    """Pearson's correlation of rings with themselves turned by so many angles.
 
     rings [unit, radius, angle]; outside [unit, radius]: 1 from the central field on
     -> [unit, radius], over all rings up to each radius; NaN where fewer than half of the pairs are
     known.
     """
-    turned = jnp.roll(rings, shift, axis=2)
+    turned = jnp.roll(rings, turn, axis=2)
     known = jnp.isfinite(rings) & jnp.isfinite(turned)
     f, g = jnp.where(known, rings, 0), jnp.where(known, turned, 0)
     weight = outside * jnp.arange(1, rings.shape[1] + 1, dtype=rings.dtype)[None]

@@ -116,12 +116,8 @@ def main(argv: Sequence[str]) -> int:
     if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(argv[1:]) or len(argv) == 1:
         sys.stdout.write(_help() + "\n")
         return 0
-    values = flags.FlagValues()
-    for name, (define, default, text) in {**WHAT_TO_RUN, **HOW_TO_RUN}.items():
-        define(name, default, text, flag_values=values)
     try:
-        if extra := values(list(argv))[1:]:
-            raise InputError(f"unexpected argument {extra[0]!r}; flags are written --name=value.")
+        values = parsed(argv, {**WHAT_TO_RUN, **HOW_TO_RUN})
         if values.fdl_help and not (values.fdl_config or values.fdl_config_file):
             sys.stdout.write(_help() + "\n")
             return 0
@@ -137,7 +133,7 @@ def main(argv: Sequence[str]) -> int:
             sys.stdout.write(_final_settings(chosen, values))
     except (InputError, flags.Error) as error:
         return _end(2, one_line(error))
-    return 0 if shows else _train(chosen, values)
+    return 0 if shows else train(chosen.config, _workdir(chosen, values), values)
 
 
 def _join(values: flags.FlagValues) -> None:
@@ -156,23 +152,34 @@ def _end(code: int, sentence: str) -> int:
     return code
 
 
+def parsed(argv: Sequence[str], defined: Flags) -> flags.FlagValues:
+    """The values of the flags. Raises InputError or flags.Error."""
+    values = flags.FlagValues()
+    for name, (define, default, text) in defined.items():
+        define(name, default, text, flag_values=values)
+    if extra := values(list(argv))[1:]:
+        raise InputError(f"unexpected argument {extra[0]!r}; flags are written --name=value.")
+    return values
+
+
 def command() -> None:
     """The console command `hfjax`, as `python -m hfjax`."""
     sys.exit(main(sys.argv))
 
 
-def _train(chosen: "Chosen", values: flags.FlagValues) -> int:
+def train(config: "fdl.Config", workdir: str, values: flags.FlagValues) -> int:
+    """Train a config as the flags say; returns the exit code."""
     import jax
 
     from hfjax.training import processes
-    from hfjax.training import run as train
+    from hfjax.training import run as training
 
     _quiet_background_errors()
     jax.config.update("jax_numpy_rank_promotion", "raise")
     try:
-        is_complete = train.run(
-            chosen.config,
-            _workdir(chosen, values),
+        is_complete = training.run(
+            config,
+            workdir,
             writers=values.writers,
             wandb={
                 name: getattr(values, f"wandb_{name}")

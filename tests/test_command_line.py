@@ -47,7 +47,7 @@ def assert_same_result(workdir, reference):
 
 @pytest.mark.slow
 def test_stopped_and_killed_it_goes_on_and_ends_bit_identical(tmp_path, gates):
-    """SIGTERM in a chunk, SIGKILL in a chunk, SIGKILL at an evaluation, SIGINT, and to the end.
+    """SIGTERM in a chunk, SIGKILL in a chunk, SIGKILL at an evaluation, SIGUSR2, and to the end.
 
     Nobody reads the last part: its stdout is closed, as by `| head -1`, and its terminal too.
     """
@@ -76,12 +76,12 @@ def test_stopped_and_killed_it_goes_on_and_ends_bit_identical(tmp_path, gates):
     finish(process)
 
     process = start_until(gates, 32, *run)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGUSR2)
     open_gate(gates, 32)
     code, out, error = finish(process)
     assert (code, error) == (STOPPED, "")
     assert "Resuming at step" in out
-    assert "Stopped by SIGINT at step 35" in out
+    assert "Stopped by SIGUSR2 at step 35" in out
 
     process = start_until(gates, 37, *run)
     with process:

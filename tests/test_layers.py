@@ -10,13 +10,14 @@ GROUND = {"task", "check", "errors", "files", "missing", "output", "_lazy"}
 ABOVE_THE_FLOOR = {
     "__init__": {"training", "task"},
     "__main__": {"training", "fdl_configs"},
+    "sweep": {"training", "__main__"},
     "training": set(),
     "data": {
         *("arena", "cells", "decoders", "envs", "figures", "gym", "networks", "ratemaps"),
         "visibility",
     },
 }
-NOT_FOR_MODELS = {"training", "data", "files", "output", "fdl_configs", "__main__"}
+NOT_FOR_MODELS = {"training", "data", "files", "output", "fdl_configs", "__main__", "sweep"}
 
 
 def imported(path):

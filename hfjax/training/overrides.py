@@ -44,18 +44,19 @@ def set_value(config: fdl.Config, path: str, text: str, names: Mapping[str, Any]
     def changed(current: Any, hint: Hint) -> Any:
         return _value(path, text, current, hint, names)
 
-    _change(config, _steps(path), None, changed, config, path)
+    _change(config, steps(path), None, changed, config, path)
 
 
 def check_path(config: fdl.Config, path: str) -> None:
     """Raise InputError, with the nearest match, where a dotted path names no setting."""
-    _change(copy.deepcopy(config), _steps(path), None, lambda current, _: current, config, path)
+    _change(copy.deepcopy(config), steps(path), None, lambda current, _: current, config, path)
 
 
 # --- Paths ---
 
 
-def _steps(path: str) -> list[str | int]:
+def steps(path: str) -> list[str | int]:
+    """The names and indices of a path. Raises InputError where it is none."""
     if not re.fullmatch(r"[^.\[\]]+(\.[^.\[\]]+|\[\d+\])*", path):
         raise InputError(f"{path!r} is no path of a setting, as task.num_grid or show[0] is.")
     return [int(i) if i else name for name, i in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path)]

@@ -367,6 +367,7 @@ def _disk_errors(checkpoints: wd.Checkpoints) -> Iterator[None]:
 def _stop_on_signal() -> Iterator[types.SimpleNamespace]:
     """Note SIGTERM or SIGINT in `.signal` instead of dying; a second SIGINT interrupts at once.
 
+    SIGUSR1 and SIGUSR2, with which schedulers announce the end of the time, count too.
     SIGHUP, the end of the terminal or of the ssh connection, is ignored.
     """
     stop = types.SimpleNamespace(signal=None)
@@ -379,7 +380,9 @@ def _stop_on_signal() -> Iterator[types.SimpleNamespace]:
     if threading.current_thread() is not threading.main_thread():
         yield stop  # only the main thread may handle signals
         return
-    before = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
+    names = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2")  # Windows has the first two
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {number: signal.signal(number, note) for number in numbers}
     if hasattr(signal, "SIGHUP"):  # not on Windows
         before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

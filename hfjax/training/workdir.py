@@ -155,13 +155,17 @@ def load_readout(workdir: str | os.PathLike, index: int = -1) -> tuple[int, dict
 
 def save_figures(workdir: pathlib.Path, figures: Mapping[str, Figure]) -> dict[str, pathlib.Path]:
     """Save Matplotlib figures as figures/NAME.png and return their paths."""
-    paths = {}
+    paths = {name: workdir / "figures" / f"{name}.png" for name in figures}
     for name, figure in figures.items():
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=120)
-        paths[name] = workdir / "figures" / f"{name}.png"
-        write_atomically(paths[name], buffer.getvalue())
+        save_figure(paths[name], figure)
     return paths
+
+
+def save_figure(path: pathlib.Path, figure: Figure) -> None:
+    """Save a Matplotlib figure as PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    write_atomically(path, buffer.getvalue())
 
 
 # --- Checkpoints ---

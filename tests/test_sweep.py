@@ -1,0 +1,211 @@
+"""Sweeps: what they expand to, their order, their table, and a whole sweep as one program."""
+
+import csv
+import signal
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import hfjax
+from hfjax import sweep
+from hfjax.errors import STOPPED
+from hfjax.training import comparison, log
+from hfjax.training.experiment import Headline
+from tests import toy
+from tests.command_line import ROOT
+
+TOY = ("sweep", "--fdl_config=tests.toy.config", "--writers=jsonl,terminal")
+RATES = ("--grid", "task.learning_rate=1e-2,.3", "--grid", "seed=2..3")
+NAMES = [f"learning_rate={rate},seed={seed}" for rate in ("1e-2", ".3") for seed in (2, 3)]
+
+
+def table(folder):
+    with (folder / "sweep.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_device():
+    device = jax.devices()[:1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "devices", lambda: device)
+        yield
+
+
+@pytest.fixture(scope="module")
+def one_by_one(tmp_path_factory):
+    """A sweep of four runs whose second one was stopped, and that was resumed."""
+    folder = tmp_path_factory.mktemp("sweep") / "rates"
+    write = log.Jsonl.scalars
+
+    def then_stop(self, step, values):
+        write(self, step, values)
+        if NAMES[1] in self._file.name and step == 10:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log.Jsonl, "scalars", then_stop)
+        assert sweep.main([*TOY, *RATES, f"--workdir={folder}"]) == STOPPED
+    assert not (folder / "sweep.csv").exists()
+    assert sweep.main([*TOY, *RATES, f"--workdir={folder}"]) == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("0..3", ["0", "1", "2", "3"]),
+        ("-1..0", ["-1", "0"]),
+        ("1e-4, 3e-4", ["1e-4", "3e-4"]),
+        ("(1,2),(3,)", ["(1,2)", "(3,)"]),
+        ("tanh", ["tanh"]),
+    ],
+)
+def test_values_of_a_grid(text, values):
+    assert sweep.values_of(text) == values
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ((), "--grid is missing"),
+        (("--grid=seed",), "--grid=seed is no grid"),
+        (("--grid=seed=1,1",), "is no grid"),
+        (("--grid=seed=3..1",), "is no grid"),
+        (("--grid=seed=1", "--grid=seed=2"), "is no grid"),
+        (("--grid=task.num_unit=1,2",), "did you mean 'task.num_units'?"),
+        (("--grid=task.num_units=4,x",), "task.num_units must be a whole number, but is 'x'"),
+        (("--grid=seed=0..1", "--launcher=slurn"), "did you mean 'slurm'?"),
+        (("--grid=seed=0..1", "--vmap", "--seeds=2"), "--vmap is a population already"),
+        (("--grid=task.num_units=2,3", "--vmap"), "--vmap trains runs that differ in seeds and in"),
+        (("--grid=seed=0..1", "--wrong"), "Unknown command line flag"),
+    ],
+)
+def test_a_wrong_sweep_is_one_sentence_and_writes_nothing(tmp_path, capsys, flags, message):
+    assert sweep.main([*TOY, *flags, f"--workdir={tmp_path}/s"]) == 2
+    _, error = capsys.readouterr()
+    assert message in error
+    assert error.startswith("hfjax: ")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_sweep_resumes_and_its_table_has_the_last_evaluation_of_every_run(one_by_one, capsys):
+    assert sorted(p.name for p in one_by_one.iterdir()) == sorted(
+        [*NAMES, "sweep.csv", "sweep.png"]
+    )
+    rows = table(one_by_one)
+    assert [row["run"] for row in rows] == NAMES
+    for row in rows:
+        last = log.read_metrics(one_by_one / row["run"] / "metrics.jsonl")[-1]
+        assert (row["state"], row["step"]) == ("complete", "40")
+        assert float(row["eval/loss"]) == last["eval/loss"]
+        assert row["seed"] == row["run"][-1]
+    assert hfjax.load(one_by_one / NAMES[2]).config.task.learning_rate == 0.3
+    before = (one_by_one / NAMES[0] / "metrics.jsonl").stat().st_mtime_ns
+    assert sweep.main([*TOY, *RATES, f"--workdir={one_by_one}"]) == 0
+    assert "4 runs, 4 of them complete" in capsys.readouterr().out
+    assert (one_by_one / NAMES[0] / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+def test_a_failed_run_does_not_stop_the_others(tmp_path, capsys):
+    flags = (*TOY, "--grid=task.nan_at=7,-1", f"--workdir={tmp_path}/s", "--scalar=eval/loss")
+    assert sweep.main(flags) == 1
+    assert [row["state"] for row in table(tmp_path / "s")] == ["unfinished", "complete"]
+    assert "0 (unfinished)" in capsys.readouterr().out
+    assert sweep.main([*flags[:-1], "--scalar=eval/los"]) == 2
+    assert "did you mean 'eval/loss'?" in capsys.readouterr().err
+
+
+def test_as_one_program_every_run_is_what_it_is_alone(one_by_one, tmp_path):
+    folder = tmp_path / "rates"
+    assert sweep.main([*TOY, *RATES, "--vmap", f"--workdir={folder}"]) == 0
+    for name in NAMES:
+        alone, member = (hfjax.load(f / name) for f in (one_by_one, folder))
+        for a, b in zip(*map(jax.tree.leaves, (alone.state, member.state)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
+        assert alone.config == member.config
+        assert sorted(p.name for p in (folder / name / "figures").iterdir()) == [
+            "training.png",
+            "weights.png",
+        ]
+    for ours, theirs in zip(table(folder), table(one_by_one), strict=True):
+        assert float(ours.pop("eval/loss")) == pytest.approx(float(theirs.pop("eval/loss")))
+        assert ours == theirs
+    assert sweep.main([*TOY, *RATES, f"--workdir={folder}"]) == 0  # opens the runs as its own
+
+
+def checks(*, rate: float = 0.1):
+    """A task that judges a number when it is made."""
+    if rate < 0:
+        raise ValueError("rate must not be negative.")
+    return toy.task()
+
+
+def checking():
+    """A config of `checks`."""
+    config = toy.config()
+    config.task = hfjax.training.config.fdl.Config(checks)
+    return config
+
+
+def test_a_number_that_is_judged_cannot_differ_within_a_program(tmp_path, capsys):
+    flags = ("--grid=task.rate=.1,.2", "--vmap", f"--workdir={tmp_path}/s")
+    assert sweep.main(["sweep", "--fdl_config=tests.test_sweep.checking", *flags]) == 2
+    assert "task.rate cannot differ within one program" in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.slow
+def test_submitit_runs_every_point(tmp_path):
+    flags = (*TOY[1:], "--launcher=processes", "--grid=seed=3", "--slurm=timeout_min=5")
+    command = [sys.executable, "-m", "hfjax.sweep", *flags, f"--workdir={tmp_path}/s"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [row["state"] for row in table(tmp_path / "s")] == ["complete"]
+
+
+def test_a_stopped_job_hands_the_signal_on(monkeypatch):
+    raised = []
+    monkeypatch.setattr(sweep.command, "main", lambda argv: STOPPED)
+    monkeypatch.setattr(sweep.signal, "raise_signal", raised.append)
+    job = sweep.Job(["--seed=1"])
+    assert job() == STOPPED
+    assert raised == [sweep.signal.SIGUSR2]
+    assert job.checkpoint().function.arguments == ["--seed=1"]
+
+
+def test_the_figure_has_medians_controls_and_the_published_value(tmp_path):
+    metrics = {
+        "eval/error": hfjax.task.Metric("error", "cm", "held out", level=("chance", 9.0)),
+        "eval/untrained": hfjax.task.Metric("untrained", "cm", role="control", of="eval/error"),
+    }
+    results = [
+        comparison.Result(
+            {"rate": rate, "seed": seed, "rule": rule},
+            tmp_path / f"{rate}{seed}{rule}",
+            5,
+            "complete",
+            {"eval/error": float(rate) + float(seed), "eval/untrained": 8.0},
+        )
+        for rate in ("1", "20")
+        for seed in ("0", "1", "5")
+        for rule in ("hebb", "oja")
+    ]
+    task = toy.task()._replace(metrics=metrics)
+    figure = comparison.draw(
+        results, "eval/error", task, Headline("eval/error", 4.0, "A et al. 2020")
+    )
+    (ax,) = figure.axes
+    lines = {line.get_label(): line for line in ax.lines}
+    assert {"rule hebb", "rule oja", "untrained", "chance", "published, A et al. 2020"} <= set(
+        lines
+    )
+    np.testing.assert_array_equal(lines["rule oja"].get_xydata(), [[1, 2], [20, 21]])
+    assert lines["published, A et al. 2020"].get_ydata()[0] == 4
+    assert ax.get_ylabel() == "error, held out (cm)"
+    assert ax.get_xlabel() == "rate"
+    assert ax.get_xscale() == "log"

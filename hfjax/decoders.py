@@ -16,6 +16,7 @@ import optax
 from jax.experimental.buffer_callback import buffer_callback
 
 from hfjax import check, networks
+from hfjax.ratemaps import maps as ratemaps
 
 
 class Decoder(Protocol):
@@ -73,6 +74,47 @@ def ridge_decoder(
     X, Y = rates - mean[None], targets - mean_target[None]
     W = _solve(X.T @ X + alpha * jnp.eye(X.shape[1], dtype=X.dtype), X.T @ Y)
     return (queries - mean[None]) @ W + mean_target[None]
+
+
+def bayesian_decoder(
+    counts: jax.Array,
+    targets: jax.Array,
+    queries: jax.Array,
+    *,
+    num_bins: int = 25,
+    sigma_bins: float = 1.0,
+) -> jax.Array:
+    """The most probable position under independent Poisson cells: the usual Bayesian decoder.
+
+        log p(x | n) = sum_i (n_i log l_i(x) - l_i(x)) + log p(x) + const
+
+    l_i(x) is the mean count of cell i in bin x, and p(x) the share of samples there; both are
+    estimated from the samples, after smoothing counts and samples with a Gaussian.
+
+    counts [sample, cell] and queries [query, cell]: spikes in windows of one length, whole or not;
+    targets [sample, 2] -> the middle of a bin [query, 2]. The bins are num_bins x num_bins over the
+    extent of the targets. Bins that were never visited are never the answer.
+    Raises ValueError where a number is below 1 (num_bins) or not positive (sigma_bins).
+    Source: Zhang et al. 1998 (doi:10.1152/jn.1998.79.2.1017), eqs. 35 and 36, for one window.
+    """
+    check.at_least(1, num_bins=num_bins)
+    chex.assert_equal_shape_prefix([counts, targets], 1)
+    low = jnp.min(targets, axis=0, keepdims=True)
+    width = jnp.maximum(jnp.max(targets, axis=0, keepdims=True) - low, 1e-12) / num_bins
+    index = jnp.clip(jnp.floor((targets - low) / width), 0, num_bins - 1).astype(jnp.int32)
+    ones = jnp.ones_like(counts[:, :1])
+    sums = jnp.zeros((num_bins, num_bins, counts.shape[1] + 1), counts.dtype)
+    sums = sums.at[index[:, 0], index[:, 1]].add(jnp.concatenate([ones, counts], axis=1))
+    visited = sums[..., 0] > 0
+    smooth = ratemaps.blurred(jnp.moveaxis(sums, -1, 0), sigma_bins)
+    time = jnp.where(visited, smooth[0], 1)
+    # A bin without a spike of a cell must not be ruled out by a single one of them.
+    rates = jnp.maximum(smooth[1:] / time[None], 1e-3).reshape(counts.shape[1], -1)
+    prior = jnp.where(visited, jnp.log(time), -jnp.inf).reshape(1, -1)
+    log_p = queries @ jnp.log(rates) - jnp.sum(rates, axis=0, keepdims=True) + prior
+    best = jnp.argmax(log_p, axis=1)
+    bins = jnp.stack([best // num_bins, best % num_bins], axis=1)
+    return low + (bins + 0.5) * width
 
 
 @jax.custom_batching.sequential_vmap

@@ -71,6 +71,13 @@ class Figures(Protocol):
         """Every figure of a readout, each a Matplotlib figure of its own."""
 
 
+class Apply(Protocol):
+    """(state, positions) -> activity, on the animal's path that a user gives."""
+
+    def __call__(self, state: Any, positions: jax.Array, /) -> jax.Array:
+        """positions [time, 2] (m), in the model's box centred on 0 -> activity [time, unit]."""
+
+
 def no_batch(data: Any, key: jax.Array, /) -> tuple[()]:
     """The `sample` of a task whose state is its own data."""
     del data, key
@@ -189,6 +196,7 @@ class Task(NamedTuple):
     sharding  {path in the train state: PartitionSpec} of arrays that devices can share over their
               axis "model", as {"*.recurrent": PartitionSpec("model")}; a * stands for any text, so
               that a pattern finds a parameter and what the optimizer keeps of it
+    apply     (state, positions) -> activity along a user's path; None where a model has none
     """
 
     init: Init
@@ -199,3 +207,4 @@ class Task(NamedTuple):
     metrics: Metrics = MappingProxyType({})
     axis: Axis = Axis()
     sharding: Mapping[str, PartitionSpec] = MappingProxyType({})
+    apply: Apply | None = None

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 import fdl_configs
 import hfjax
-from hfjax.training import log, workdir
+from hfjax.training import experiment, log, workdir
 from hfjax.training import run as train
 from tests.contract import check_figures, check_population, check_shapes, tiny
 
@@ -46,6 +46,34 @@ def test_shapes_and_dtypes_follow_the_contract(case):
 @pytest.mark.parametrize("name", MODELS)
 def test_a_population_has_one_more_axis(name):
     check_population(tiny(fdl_configs.make(name)))
+
+
+# Models whose units can be driven along a path of the user's.
+APPLIED = ("grid_rnn", "grid_lstm", "topo_grid")
+
+
+@pytest.mark.parametrize("name", APPLIED)
+def test_apply_follows_a_users_path(name):
+    config = tiny(fdl_configs.make(name))
+    task = experiment.build_task(config)
+    state = task.init(jax.random.key(0), ())
+    path = 0.3 * jnp.stack([jnp.cos(0.05 * jnp.arange(300)), jnp.sin(0.05 * jnp.arange(300))], 1)
+    activity = jax.jit(task.apply)(state, path)
+    assert activity.shape[0] == 300
+    assert jnp.isfinite(activity).all()
+    # What comes later does not matter, and a path of any length will do.
+    num_steps = config.task.num_steps
+    np.testing.assert_allclose(
+        task.apply(state, path[: num_steps + 3]), activity[: num_steps + 3], rtol=1e-4, atol=1e-5
+    )
+    # A piece begins anew at the place code of its start, so the first piece leaves no trace.
+    later = task.apply(state, path[num_steps : 3 * num_steps])
+    np.testing.assert_allclose(
+        later[1:], activity[num_steps + 1 : 3 * num_steps], rtol=1e-4, atol=1e-5
+    )
+    assert jnp.abs(activity[5] - activity[6]).max() > 0
+    with pytest.raises(ValueError, match="num_positions must be at least 2"):
+        task.apply(state, path[:1])
 
 
 @pytest.mark.parametrize("name", list(fdl_configs.configs()))

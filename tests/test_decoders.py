@@ -1,9 +1,12 @@
 """Decoders: worked by hand, against scikit-learn and the originals, and where they know nothing."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.ndimage
 from sklearn.gaussian_process import GaussianProcessRegressor, kernels
 
 from hfjax import cells, decoders
@@ -154,3 +157,42 @@ def test_an_impossible_process_is_refused():
         decoders.gaussian_process(
             jnp.zeros((3, 2)), jnp.zeros((3, 1)), jnp.zeros((1, 2)), length=0.0
         )
+
+
+def test_the_bayesian_decoder_finds_the_most_probable_bin():
+    """Against Bayes' rule in float64 NumPy, with counts of simulated place cells."""
+    rng = np.random.default_rng(0)
+    centres = rng.uniform(0, 1, (20, 2))
+    places = rng.uniform(0, 1, (4000, 2))
+    rates = 4 * np.exp(-((places[:, None] - centres) ** 2).sum(-1) / (2 * 0.15**2))
+    counts = rng.poisson(rates).astype(float)
+    decode = functools.partial(decoders.bayesian_decoder, num_bins=10, sigma_bins=0.7)
+    got = np.asarray(
+        decode(
+            *(jnp.asarray(a, jnp.float32) for a in (counts[:3500], places[:3500], counts[3500:]))
+        )
+    )
+    low, high = places[:3500].min(axis=0), places[:3500].max(axis=0)
+    width = (high - low) / 10
+    edges = [np.linspace(low[i], high[i], 11) for i in (0, 1)]
+
+    def smooth(weights):
+        sums = np.histogram2d(*places[:3500].T, bins=edges, weights=weights)[0]
+        return scipy.ndimage.gaussian_filter(sums, 0.7, mode="constant", truncate=9)
+
+    time = smooth(np.ones(3500))
+    mean = np.stack([np.maximum(smooth(n) / time, 1e-3) for n in counts[:3500].T])
+    log_p = np.einsum("qc,cxy->qxy", counts[3500:], np.log(mean)) - mean.sum(0) + np.log(time)
+    best = np.stack(np.unravel_index(log_p.reshape(500, -1).argmax(1), (10, 10)), 1)
+    same = np.linalg.norm(got - (low + (best + 0.5) * width), axis=1) < 1e-5
+    assert same.mean() > 0.99  # roundings decide between bins that are as probable
+    assert np.linalg.norm(got - places[3500:], axis=1).mean() < 0.1
+
+
+def test_the_bayesian_decoder_never_answers_with_a_bin_that_was_not_visited():
+    places = jnp.array([[0.0, 0.0], [0.1, 0.0], [1.0, 1.0]])
+    counts = jnp.array([[5.0], [5.0], [0.0]])
+    got = decoders.bayesian_decoder(counts, places, jnp.array([[9.0], [0.0]]), num_bins=4)
+    np.testing.assert_allclose(got, [[0.125, 0.125], [0.875, 0.875]], atol=1e-6)
+    with pytest.raises(ValueError, match="num_bins must be at least 1"):
+        decoders.bayesian_decoder(counts, places, counts, num_bins=0)

@@ -11,6 +11,7 @@ ABOVE_THE_FLOOR = {
     "__init__": {"training", "task"},
     "__main__": {"training", "fdl_configs"},
     "sweep": {"training", "__main__"},
+    "compare": {"data", "decoders", "figures", "ratemaps", "training"},
     "training": set(),
     "data": {
         *("arena", "cells", "decoders", "envs", "figures", "gym", "networks", "ratemaps"),

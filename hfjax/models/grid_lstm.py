@@ -267,6 +267,7 @@ def assemble(
             step=step_metrics(num_steps, num_head_direction=network.num_head_direction),
             evaluation=path_integration.metrics(world, evaluation),
         ),
+        apply=partial(path_integration.apply, integrator=integrator, num_steps=num_steps),
     )
 
 

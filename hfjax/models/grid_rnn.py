@@ -299,6 +299,7 @@ def assemble(
             step=step_metrics(num_steps, loss.objective),
             evaluation=path_integration.metrics(world, evaluation),
         ),
+        apply=partial(path_integration.apply, integrator=integrator, num_steps=num_steps),
     )
 
 

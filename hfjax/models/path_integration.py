@@ -435,6 +435,34 @@ def integrate_in_groups(
     return decoded.reshape(-1, length, 2)[:count], floor.reshape(-1, length, 2)[:count]
 
 
+def apply(
+    state: Any, positions: jax.Array, /, *, integrator: Integrator, num_steps: int
+) -> jax.Array:
+    """A Task's `apply`: activity along a path of any length.
+
+    The network gets the place code of a start and num_steps displacements, then the place code of
+    the next start, so that its error does not grow with the path: what its units respond to is
+    compared, not its memory. num_steps is that of training.
+
+    positions [time, 2] (m), two or more, every dt_s of the world and in its box -> [time, unit].
+    The activity at the first position is that after the first step.
+    Raises ValueError where there are fewer than two positions.
+    """
+    chex.assert_shape(positions, (None, 2))
+    check.at_least(2, num_positions=len(positions))
+    num_pieces = -(-(len(positions) - 1) // num_steps)
+    # The last piece is filled up with the last position.
+    index = num_steps * np.arange(num_pieces)[:, None] + np.arange(num_steps + 1)
+    pieces = positions[np.minimum(index, len(positions) - 1)]
+    activity = jax.lax.map(
+        lambda piece: integrator.forward(state, walk_along(piece[None]))[0][0],
+        pieces,
+        batch_size=max(1, POSITIONS_AT_ONCE // num_steps),
+    )
+    flat = activity.reshape(-1, activity.shape[-1])[: len(positions) - 1]
+    return jnp.concatenate([flat[:1], flat])
+
+
 def map_units(
     state: Any, key: jax.Array, *, integrator: Integrator, settings: EvaluationSettings
 ) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -105,6 +105,10 @@ class Metric(NamedTuple):
     of      as the log names it: eval/error_cm.
     level   (label, value) of a constant to compare with, such as chance.
     panel   title of its panel in training.png; empty where it is not drawn.
+    measure what a plain number of that panel measures, for its y axis: "cosine".
+    series  what it is called in that panel, as "rat's path"; a series has one colour in all panels.
+            Empty: the label.
+    learns  False where training leaves it as it is: a level in that panel, no curve.
     log     whether that panel has a logarithmic axis.
     note    a sentence for the end of a run.
     """
@@ -117,6 +121,9 @@ class Metric(NamedTuple):
     of: str = ""
     level: tuple[str, float] | None = None
     panel: str = ""
+    measure: str = ""
+    series: str = ""
+    learns: bool = True
     log: bool = False
     note: str = ""
 

@@ -125,6 +125,9 @@ def check_metrics(metrics: Metrics, logged: list[str]) -> None:
         for scalar in matched:
             assert not metric.of or metric.of in logged, f"{scalar} is compared with no scalar"
             assert bool(metric.of) == bool(metric.role), scalar
+            if metric.panel and not metric.role:  # the y axis says more than the title
+                assert metric.unit or metric.measure, f"{scalar} has neither unit nor measure"
+                assert metric.measure.lower() != metric.panel.lower(), scalar
 
 
 def check_population(config: fdl.Config) -> None:

@@ -1,5 +1,6 @@
 """The last lines of a run, and the panels of training.png."""
 
+import dataclasses
 import functools
 
 import fiddle as fdl
@@ -87,8 +88,8 @@ def test_the_start_is_left_out_where_it_takes_a_line_of_its_own_or_is_the_same()
     assert "began at 0.5: it got worse" in lines_of(latest, {"eval/loss": 0.5}, **long)
 
 
-def plausible(experiment):
-    """Scalars of a headline and its controls before and after; the first one gets worse."""
+def plausible(experiment, *, all_worse=False):
+    """Scalars of a headline and its controls before and after; the first one gets worse, or all."""
     metrics, names = experiment.task.metrics, [h.name for h in experiment.headline]
     controls = [n for n, m in metrics.items() if m.role and m.of in names]
     spread = np.linspace(0.8, 1.2, experiment.seeds) if experiment.seeds > 1 else 1.0
@@ -98,7 +99,8 @@ def plausible(experiment):
         usual = 0.4321 if metric.unit.startswith("%") else 43.21 if metric.unit == "cm" else 0.04321
         latest[name] = usual * spread
         if name.startswith("eval/"):
-            change = 2.0 if (metric.better == "lower") == (name != names[0]) else 0.5
+            improves = name != names[0] and not all_worse
+            change = 2.0 if (metric.better == "lower") == improves else 0.5
             before[name] = change * latest[name]
     return before, latest
 
@@ -109,19 +111,23 @@ CONFIGS = fdl_configs.configs()
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_ending_of_every_config_fits_ten_lines(name, tmp_path, monkeypatch):
     (tmp_path / "runs" / "x" / "wandb" / "offline-run-1").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
     for fiddlers in ((), *((fiddler,) for fiddler in fdl_configs.fiddlers_of(CONFIGS[name]))):
         config = fdl_configs.make(name, *fiddlers)
         experiment = build_without_data(config)
         assert experiment.headline
-        before, latest = plausible(experiment)
-        with monkeypatch.context() as patch:
-            patch.chdir(tmp_path)
+        for seeds, all_worse in ((1, False), (8, False), (8, True)):
+            experiment = dataclasses.replace(experiment, seeds=seeds)
+            before, latest = plausible(experiment, all_worse=all_worse)
             steps = experiment.num_steps, experiment, config
             where = workdir.pathlib.Path("runs/x")
             text = report.ending(where, *steps, before=before, latest=latest)
-        assert len(text.splitlines()) <= 10, text
-        assert all(len(line) <= 80 for line in text.splitlines()), text
-        assert "W&B" in text
+            assert len(text.splitlines()) <= 10, text
+            assert all(len(line) <= 80 for line in text.splitlines()), text
+            assert "W&B" in text
+            first = meaning(experiment.headline[0].name, experiment.task.metrics)
+            progress = experiment.headline[0].name in before and first.better
+            assert ("worse" in text) == bool(progress), text
 
 
 def test_a_population_shows_median_and_quartiles():
@@ -163,9 +169,9 @@ def test_training_png_names_splits_and_units_and_the_published_value():
     labels = [text.get_text() for text in error.get_legend().get_texts()]
     assert labels == [
         "squared error (held out)",
-        "floor: squared error",
         "squared error (training)",
-        "published, num_units 8: squared error",
+        "floor 1 (squared error)",
+        "published 1.5 (squared error, num_units 8)",
     ]
     assert (error.get_xlabel(), error.get_ylabel()) == ("minutes", "cm")
     assert cells.get_ylabel() == "% of units"
@@ -187,9 +193,110 @@ def test_what_is_compared_in_a_panel_can_be_told_apart():
     (ax,) = curves.training_curves(records, metrics=metrics, headline=headline).axes
     lines = {line.get_label(): line for line in ax.lines}
     assert len(lines) == len(ax.lines) == 5  # the level is drawn once
-    assert lines["published: error a"].get_color() == lines["error a"].get_color()
-    assert lines["original's code: error b"].get_color() == lines["error b"].get_color()
-    assert ax.get_ylabel() == "Errors"
+    assert lines["published 0.5 (error a)"].get_color() == lines["error a"].get_color()
+    assert lines["original's code 0.6 (error b)"].get_color() == lines["error b"].get_color()
+    assert lines["error a"].get_color() != lines["error b"].get_color()
+    assert "silent 1" in lines
+
+
+def test_a_series_has_one_colour_in_all_panels_and_those_of_a_panel_differ():
+    def walks(name, series, panel):
+        return Metric(name, "cm", panel=panel, series=series)
+
+    metrics = logged(
+        step={},
+        evaluation={
+            "a": walks("simulated, short", "simulated", "20 steps"),
+            "b": walks("rat, short", "rat", "20 steps"),
+            "c": walks("rat, long", "rat", "500 steps"),
+            "d": walks("simulated, long", "simulated", "500 steps"),
+            "e": walks("others", "others", "500 steps"),
+        },
+    )
+    records = [{"step": s, **{f"eval/{n}": 1.0 for n in "abcde"}} for s in (0, 10)]
+    figure = curves.training_curves(records, metrics=metrics)
+    colours = [{ln.get_label(): ln.get_color() for ln in ax.lines} for ax in figure.axes]
+    assert [list(of) for of in colours] == [["simulated", "rat"], ["rat", "simulated", "others"]]
+    assert {name: colours[1][name] for name in colours[0]} == colours[0]
+    assert all(len(set(of.values())) == len(of) for of in colours)
+
+
+def test_what_does_not_learn_is_a_level_at_its_newest_value_and_no_curve():
+    records = [
+        {"step": s, "eval/loss": [9.0 - s / 10] * 3, "eval/floor": [s / 20, None, 1.0 + s / 20]}
+        for s in (0, 10, 20)
+    ]
+    (ax,) = curves.training_curves(records, metrics=METRICS).axes
+    curve, floor = ax.lines
+    assert len(curve.get_xdata()) == 3
+    assert (floor.get_label(), set(floor.get_ydata())) == ("floor 1.5", {1.5})
+    assert len(ax.collections) == 1  # a band for the curve alone
+
+    metrics = {"eval/before": Metric("error before", "m", panel="Error", learns=False)}
+    records = [{"step": s, "eval/before": 0.1} for s in (0, 10)]
+    (line,) = curves.training_curves(records, metrics=metrics).axes[0].lines
+    assert (line.get_label(), len(line.get_xdata())) == ("error before 0.1", 2)
+    assert line.get_xdata()[1] == 1  # across the axes
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_panels_have_one_size_and_rows_are_even_and_centred(number):
+    records = [{"step": s, **{f"eval/x{i}": 1.0 for i in range(number)}} for s in (0, 10)]
+    figure = curves.training_curves(records)
+    figure.draw_without_rendering()
+    boxes = [ax.get_position() for ax in figure.axes]
+    assert len(boxes) == number
+    np.testing.assert_allclose([box.width for box in boxes], boxes[0].width, rtol=0.06)
+    rows = {}
+    for box in boxes:
+        rows.setdefault(round(box.y0, 2), []).append((box.x0 + box.x1) / 2)
+    sizes = sorted(map(len, rows.values()))
+    assert sizes[-1] <= 3
+    assert sizes[-1] - sizes[0] <= 1
+    middles = [np.mean(row) for row in rows.values()]
+    np.testing.assert_allclose(middles, middles[0], atol=0.02)
+
+
+def test_titles_break_into_even_lines():
+    assert curves.balanced("Distance to the true position, walks of 20 steps", 46) == (
+        "Distance to the true\nposition, walks of 20 steps"
+    )
+    assert curves.balanced("Loss", 46) == "Loss"
+
+
+def drawn(experiment):
+    """The panels of a config, from records of all its scalars, after layout."""
+    names = [n.replace("*", f"hidden_{i}") for n in experiment.task.metrics for i in range(2)]
+    records = [{"step": step, **dict.fromkeys(names, 0.5)} for step in (0, 10)]
+    metrics, axis = experiment.task.metrics, experiment.task.axis
+    figure = curves.training_curves(
+        records, metrics=metrics, headline=experiment.headline, axis=axis
+    )
+    figure.draw_without_rendering()
+    return figure
+
+
+MODELS = {fdl.get_callable(make().task): name for name, make in CONFIGS.items()}
+
+
+@pytest.mark.parametrize("name", MODELS.values())
+def test_training_png_of_every_model_hides_and_clips_nothing(name):
+    figure = drawn(build_without_data(fdl_configs.make(name)))
+    panels = [ax.get_window_extent() for ax in figure.axes]
+    for ax in figure.axes:
+        legend = ax.get_legend()
+        labels = [text.get_text() for text in legend.get_texts()]
+        assert len(set(labels)) == len(labels), labels
+        box = legend.get_window_extent()
+        assert not any(box.overlaps(panel) for panel in panels), labels
+        for part in (legend, ax.title, ax.yaxis.label):
+            box = part.get_window_extent()
+            assert box.x0 >= 0, labels
+            assert box.y0 >= 0, labels
+            assert box.x1 <= figure.bbox.x1, labels
+            assert box.y1 <= figure.bbox.y1, labels
+        assert ax.get_ylabel()
+        assert ax.get_ylabel() != ax.get_title()
 
 
 def test_a_scalar_of_one_step_is_a_point_on_the_axis_of_the_whole_run():

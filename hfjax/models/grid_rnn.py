@@ -17,7 +17,7 @@ import optax
 from hfjax import arena, cells, check, networks
 from hfjax.models import path_integration
 from hfjax.models.path_integration import EvaluationSettings, Integrator, World
-from hfjax.task import Metric, Scalars, Task, logged
+from hfjax.task import Metric, Scalars, Task, declares, logged
 
 # --- Recurrent networks ---
 
@@ -169,6 +169,7 @@ class Loss(NamedTuple):
     penalty: Penalty | None
 
 
+@declares({"loss": Metric("squared error", measure="squared error, sum over cells")})
 def squared_error(outputs: jax.Array, code: jax.Array) -> jax.Array:
     """sum_i (outputs_i - p_i)^2: [..., place] twice -> [...].
 

@@ -297,7 +297,7 @@ def check_settings(settings: EvaluationSettings) -> None:
 
 def error_panel(num_steps: int) -> str:
     """The panel of training.png for walks of this length."""
-    return f"Distance to the true position, walks of {num_steps} steps"
+    return f"Distance to the true position, {num_steps} steps"
 
 
 def mean_distance_cm(box: Box) -> float:
@@ -316,7 +316,8 @@ def metrics(world: World, settings: EvaluationSettings) -> dict[str, Metric]:
         ("rat_rollout_", settings.rollout_steps, ", rat's path"),
     ):
         length = f"{num_steps} steps ({world.dt_s * num_steps:.3g} s)"
-        error = Metric(f"error, {length}{where}", "cm", "held out", "lower")
+        series = "rat's path" if where else "simulated walks"
+        error = Metric(f"error, {length}{where}", "cm", "held out", "lower", series=series)
         declared[f"{prefix}error_cm"] = error._replace(
             panel=error_panel(num_steps), level=chance if prefix == "rollout_" else None
         )
@@ -324,19 +325,19 @@ def metrics(world: World, settings: EvaluationSettings) -> dict[str, Metric]:
         declared[f"{prefix}error_above_floor_cm"] = error._replace(
             label=f"error above the floor, {length}{where}"
         )
-    score = Metric("median grid score", better="higher", panel="Grid scores")
+    score = ratemaps.SCORE
     return declared | {
         **ratemaps.share_metrics("units"),
-        "max_grid_score": score._replace(label="highest grid score"),
+        "max_grid_score": score._replace(label="highest grid score", series="highest"),
         "median_grid_score": score,
     }
 
 
 def loss_metrics(names: Mapping[str, str], objective: Any) -> dict[str, Metric]:
     """Losses {name: label} of training walks, in one panel and the unit that `objective` has."""
-    unit = metrics_of(objective).get("loss", Metric("loss")).unit
+    loss = metrics_of(objective).get("loss", Metric("loss"))
     return {
-        name: Metric(label, unit, split="training", better="lower", panel="Loss")
+        name: loss._replace(label=label, split="training", better="lower", panel="Loss")
         for name, label in names.items()
     }
 
@@ -344,7 +345,12 @@ def loss_metrics(names: Mapping[str, str], objective: Any) -> dict[str, Metric]:
 def training_error(num_steps: int) -> Metric:
     """The error of training walks, which may be shorter than those of the evaluation."""
     return Metric(
-        f"error, {num_steps} steps", "cm", "training", "lower", panel=error_panel(num_steps)
+        f"error, {num_steps} steps",
+        "cm",
+        "training",
+        "lower",
+        panel=error_panel(num_steps),
+        series="training walks",
     )
 
 

@@ -294,13 +294,19 @@ METRICS = logged(
             "objective",
             better="higher",
             level=("of a linear map, at most", 1.0),
-            panel="Objective: variance under the covariance",
+            panel="Objective of the maps",
+            measure="variance / largest eigenvalue",
         ),
-        "change": Metric("change in a step", panel="Change of the maps in a step", log=True),
+        "change": Metric(
+            "change in a step",
+            panel="Change of the maps in a step",
+            measure="distance of maps of unit length",
+            log=True,
+        ),
     },
     evaluation={
         **ratemaps.share_metrics("maps"),
-        "median_grid_score": Metric("median grid score", better="higher", panel="Grid score"),
+        "median_grid_score": ratemaps.SCORE,
         "median_spacing_m": Metric("median spacing", "m", panel="Spacing of the maps"),
     },
 )

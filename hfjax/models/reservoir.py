@@ -90,7 +90,8 @@ ERROR = Metric(
     split="training",
     better="lower",
     level=("silent outputs", 1.0),
-    panel="Squared error / power of the signal",
+    panel="Error of the outputs",
+    measure="squared error / power of the signal",
     log=True,
 )
 METRICS = logged(

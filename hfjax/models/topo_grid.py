@@ -378,7 +378,11 @@ def no_penalty(params: Any, tau: jax.Array | None, *, side: int) -> tuple[jax.Ar
 @declares(
     {
         "topographic_loss": Metric(
-            "unlike weights of neighbours", "", "training", "lower", panel="Penalty"
+            "unlike weights of neighbours",
+            split="training",
+            better="lower",
+            panel="Penalty",
+            measure="1 - cosine of weights",
         )
     }
 )
@@ -638,7 +642,7 @@ def sheet_metrics(*, has_tau: bool) -> dict[str, Metric]:
     """What the scalars of `evaluate` mean, but for those of the network."""
     layers = ["scale", "orientation", "phase", *["tau"] * has_tau]
     metrics = {
-        "mean_grid_score": Metric("mean grid score", better="higher", panel="Grid scores"),
+        "mean_grid_score": ratemaps.SCORE._replace(label="mean grid score", series="mean"),
         "grid_units": Metric("units with a grid score above 0.3", "units"),
     }
     for layer in layers:
@@ -649,12 +653,14 @@ def sheet_metrics(*, has_tau: bool) -> dict[str, Metric]:
             unit="sd above shuffles",
             level=("shuffled units", 0.0),
             panel="Order on the sheet: Moran's I",
+            series=layer,
         )
     if has_tau:
         correlation = Metric(
             "tau and scale (Spearman)",
             level=("no relation", 0.0),
-            panel="Does tau set the scale?",
+            panel="Correlation of tau and scale",
+            measure="Spearman's rho",
         )
         metrics["tau_scale_correlation"] = correlation
         metrics["tau_scale_z"] = correlation._replace(

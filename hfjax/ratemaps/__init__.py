@@ -61,6 +61,7 @@ from hfjax.ratemaps.ring_score import (
     grid_scores,
 )
 from hfjax.ratemaps.shuffles import (
+    SCORE,
     NoiseControl,
     low_pass_noise_maps,
     noise_control,
@@ -106,6 +107,7 @@ __all__ = [
     "GRID_SCORE_THRESHOLDS",
     "RING_INNER",
     "RING_OUTER",
+    "SCORE",
     "BinSums",
     "Bins",
     "BorderScores",

@@ -13,6 +13,14 @@ from hfjax.ratemaps.maps import NumBins, bins_along_axes
 from hfjax.ratemaps.ring_score import GRID_SCORE_THRESHOLDS, GridScores, grid_scores
 from hfjax.task import Metric
 
+SCORE = Metric(
+    "median grid score",
+    better="higher",
+    panel="Grid scores",
+    measure="score, from -2 to 2",
+    series="median",
+)
+
 
 def low_pass_noise_maps(
     key: jax.Array, *, num_units: int, num_bins: NumBins, sigma_bins: float = 2.0
@@ -50,6 +58,7 @@ def share_metrics(what: str) -> dict[str, Metric]:
             f"% of {what}",
             better="higher",
             panel=f"Share of {what} above a grid score",
+            series=f"above {threshold}",
         )
         metrics[f"noise_share_above_{threshold}"] = Metric(
             "smooth noise", f"% of {what}", role="control", of=name

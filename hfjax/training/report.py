@@ -1,12 +1,14 @@
 """The last lines of a run: its numbers beside what they are compared with, and where all is.
 
-They fit ten lines of 80 columns, unless the workdir has a long name.
+They fit ten lines of 80 columns, unless the workdir has a long name: where they would not, they
+say less.
 """
 
+import functools
 import pathlib
 import shlex
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import fiddle as fdl
@@ -17,7 +19,9 @@ from hfjax.training.config import function_name, settings
 from hfjax.training.experiment import Experiment, Headline
 from hfjax.training.numbers import digits, in_words
 
-WIDTH = 80
+WIDTH, MOST_LINES = 80, 10
+# What is left out or shortened, one after the other, until the lines are few enough.
+SHORTER = ("start", "repeated controls", "python", "settings")
 Values = Mapping[str, Any]
 
 
@@ -31,25 +35,50 @@ def ending(
     latest: Values,
 ) -> str:
     """The last lines of a complete run; `before` are the scalars before training."""
+    lines: list[str] = []
+    for number in range(len(SHORTER) + 1):
+        numbers = _numbers(
+            step, experiment, config, before=before, latest=latest, shorter=SHORTER[:number]
+        )
+        lines = [*numbers, *places(workdir, python="python" not in SHORTER[:number])]
+        if len(lines) <= MOST_LINES:
+            break
+    return "\n".join(lines)
+
+
+def _numbers(
+    step: int,
+    experiment: Experiment,
+    config: fdl.Buildable,
+    *,
+    before: Values,
+    latest: Values,
+    shorter: Sequence[str],
+) -> list[str]:
+    """The title and the numbers; shorter: parts of SHORTER."""
     headline = [h for h in headlines(experiment, latest) if h.name in latest]
     other = {h.name: _other_settings(h, config) for h in headline if h.published is not None}
     shared = set.intersection(*map(set, other.values())) if other else set()
-    title = _title(step, experiment, headline, _in_brackets(next(iter(other.values()), []), shared))
+    in_brackets = functools.partial(_in_brackets, brief="settings" in shorter)
+    title = _title(step, experiment, headline, in_brackets(next(iter(other.values()), []), shared))
     lines = textwrap.wrap(title, WIDTH)
     metrics = {h.name: meaning(h.name, experiment.task.metrics) for h in headline}
     labels = [(metrics[h.name] or Metric(h.name)).label for h in headline]
     column = min(28, max(map(len, labels), default=0))
+    said: set[str] = set()  # labels of controls
     for one, label in zip(headline, labels, strict=True):
         own = other.get(one.name, [])
-        differs = _in_brackets(own, set(own) - shared)
+        differs = in_brackets(own, set(own) - shared)
         with_start, without = (
             _wrapped(f"{label:<{column}}  {'; '.join(parts)}{differs}", column)
-            for parts in _comparisons(one, experiment, before=before, latest=latest)
+            for parts in _comparisons(
+                one, experiment, before=before, latest=latest, shorter=shorter, said=said
+            )
         )
         lines += with_start if len(with_start) == len(without) else without
     for note in dict.fromkeys(m.note for m in metrics.values() if m and m.note):
         lines += textwrap.wrap(note, WIDTH, initial_indent="  ", subsequent_indent="  ")
-    return "\n".join([*lines, *places(workdir)])
+    return lines
 
 
 def headlines(experiment: Experiment, latest: Values) -> list[Headline]:
@@ -89,11 +118,18 @@ def _wrapped(text: str, column: int) -> list[str]:
 
 
 def _comparisons(
-    one: Headline, experiment: Experiment, *, before: Values, latest: Values
+    one: Headline,
+    experiment: Experiment,
+    *,
+    before: Values,
+    latest: Values,
+    shorter: Sequence[str],
+    said: set[str],
 ) -> tuple[list[str], list[str]]:
     """The value, its controls, the value at the start and the published one; and without the start.
 
     A start from which it got worse is in both; of what is no measure of progress there is none.
+    said: labels of the controls that stand with earlier numbers; those of this one are added.
     """
     metrics = experiment.task.metrics
     metric = meaning(one.name, metrics)
@@ -101,6 +137,9 @@ def _comparisons(
     for name, value in latest.items():
         other = meaning(name, metrics)
         if other and other.role and other.of == one.name:
+            if "repeated controls" in shorter and other.label in said:
+                continue
+            said.add(other.label)
             parts.append(f"{other.label} {in_words(np.nanmedian(value), other, short=True)}")
     if metric and metric.level:
         label, level = metric.level
@@ -112,6 +151,8 @@ def _comparisons(
         if digits(first) != digits(last):
             in_short = in_words(first, metric, short=True)
             start = [f"began at {in_short}{': it got worse' * worse}"]
+            if worse and "start" in shorter:
+                start = [f"was {in_short}: worse"]
     if one.published is not None:
         published = [f"{one.kind} {in_words(one.published, metric, short=True)}"]
     return [*parts, *start, *published], [*parts, *start * worse, *published]
@@ -132,11 +173,13 @@ def _other_settings(one: Headline, config: fdl.Buildable) -> list[tuple[str, str
     ]
 
 
-def _in_brackets(other: list[tuple[str, str, str]], shown: set[tuple[str, str, str]]) -> str:
-    """Those settings of `other` that are in `shown`, or nothing."""
+def _in_brackets(
+    other: list[tuple[str, str, str]], shown: set[tuple[str, str, str]], *, brief: bool
+) -> str:
+    """Those settings of `other` that are in `shown`, or nothing; brief: not which."""
     names = [setting for setting in other if setting in shown]
-    if not names:
-        return ""
+    if not names or brief:
+        return " (other settings)" if names else ""
     there = ", ".join(f"{name} {value}" for name, value, _ in names)
     return f" ({there}; here {', '.join(value for _, _, value in names)})"
 
@@ -147,11 +190,11 @@ def _name(value: Any) -> str:
     return function_name(function).rpartition(":")[2] if callable(function) else str(value)
 
 
-def places(workdir: pathlib.Path) -> list[str]:
-    """Where everything of a run is."""
+def places(workdir: pathlib.Path, *, python: bool = True) -> list[str]:
+    """Where everything of a run is; python: also how Python loads it."""
     return [
         f"  files        {workdir}/  (figures/training.png, config, metrics, checkpoints)",
-        f'  in Python    task, state, config = hfjax.load("{workdir}")',
+        *[f'  in Python    task, state, config = hfjax.load("{workdir}")'] * python,
         *wandb_lines(workdir),
     ]
 

@@ -155,26 +155,30 @@ def metrics(learner: Learner) -> dict[str, Metric]:
     accuracy = Metric("accuracy", "% of samples", "training", "higher", panel="Accuracy")
     loss = Metric("loss", "nats", "training", "lower", panel="Cross-entropy")
     hsic = {
-        "hsic_xz_*": Metric("layer {}", panel="HSIC of input and layer"),
-        "hsic_yz_*": Metric("layer {}", panel="HSIC of class and layer"),
+        "hsic_xz_*": Metric("layer {}", panel="Dependence of layer and input", measure="HSIC"),
+        "hsic_yz_*": Metric("layer {}", panel="Dependence of layer and class", measure="HSIC"),
     }
     held_out = {name: metric._replace(split="held out") for name, metric in hsic.items()}
     seen = {name: metric._replace(split="training") for name, metric in hsic.items()}
     return logged(
         step={
-            "accuracy": accuracy._replace(label="accuracy while learning"),
-            "loss": loss._replace(label="loss while learning"),
+            "accuracy": accuracy._replace(label="accuracy while learning", series="while learning"),
+            "loss": loss._replace(label="loss while learning", series="while learning"),
             **metrics_of(learner),
             **seen,
         },
         evaluation={
-            "test_accuracy": accuracy._replace(label="test accuracy", split="held out"),
-            "train_accuracy": accuracy._replace(label="training accuracy"),
+            "test_accuracy": accuracy._replace(
+                label="test accuracy", split="held out", series="test"
+            ),
+            "train_accuracy": accuracy._replace(
+                label="training accuracy", series="training samples"
+            ),
             "chance_accuracy": Metric(
                 "chance (largest class)", "% of samples", role="chance", of="test_accuracy"
             ),
-            "test_loss": loss._replace(label="test loss", split="held out"),
-            "train_loss": loss._replace(label="training loss"),
+            "test_loss": loss._replace(label="test loss", split="held out", series="test"),
+            "train_loss": loss._replace(label="training loss", series="training samples"),
             **held_out,
         },
     )

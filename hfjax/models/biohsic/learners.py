@@ -136,7 +136,7 @@ def push_back(
 @declares(
     {
         "signal_norm_*": Metric(
-            "hidden layer {}", "", "training", panel="Length of the global signal"
+            "hidden layer {}", "", "training", panel="Length of the global signal", measure="norm"
         )
     }
 )
@@ -179,7 +179,11 @@ def biological_rule(
 @declares(
     {
         "objective_*": Metric(
-            "hidden layer {}", "", "training", "lower", panel="HSIC objective of each layer"
+            "hidden layer {}",
+            split="training",
+            better="lower",
+            panel="Objective of each layer",
+            measure="HSIC with input - gamma HSIC with class",
         )
     }
 )

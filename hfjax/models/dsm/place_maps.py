@@ -172,14 +172,30 @@ def _map_metrics() -> dict[str, Metric]:
     """What the scalars of `evaluate_place_maps` mean."""
     repeated = "the state repeated"
     correlation = Metric(
-        "maps, correlation with data", "", "held out", "higher", panel="Predicted maps"
+        "maps, correlation with data",
+        split="held out",
+        better="higher",
+        panel="Predicted maps, compared with the data",
+        measure="correlation",
+        series="predicted maps",
     )
     error = Metric(
-        "maps, rms error", "", "held out", "lower", panel="Error of the predicted rates", log=True
+        "maps, rms error",
+        split="held out",
+        better="lower",
+        panel="Error of the predicted rates",
+        measure="rms, peak of a field = 1",
+        series="predicted maps",
+        log=True,
     )
     metrics = _compared("map_correlation", "place_correlation", correlation, repeated)
     metrics |= _compared("map_error", "place_error", error, repeated)
-    metrics["atom_spread"] = Metric("between atoms (sd)", panel="Spread of the atoms", log=True)
+    metrics["atom_spread"] = Metric(
+        "between atoms",
+        panel="Spread of the atoms",
+        measure="standard deviation, peak of a field = 1",
+        log=True,
+    )
     information = Metric("predicted maps", "bits", panel="Spatial information")
     metrics |= _compared("information", "place_information", information, "the place cells")
     for name, label, unit in (
@@ -190,7 +206,12 @@ def _map_metrics() -> dict[str, Metric]:
     ):
         metrics |= _compared(name, f"empirical_{name}", Metric(label, unit), "in the data")
     for count in (0, 20, 50):
-        similar = Metric(f"cosine, {count} cells moved", panel="Maps after place cells moved")
+        similar = Metric(
+            f"cosine, {count} cells moved",
+            panel="Predicted maps after cells moved",
+            measure="cosine with those before",
+            series=f"{count} moved",
+        )
         metrics |= _compared(
             f"similarity_{count}", f"place_similarity_{count}", similar, "the place cells"
         )

@@ -285,14 +285,17 @@ def scalars_of_control(
 def return_metrics(rewards: Mapping[str, envs.Reward]) -> dict[str, Metric]:
     """What the scalars of `evaluate_returns` mean."""
     metrics = {"sampling_noise": Metric("sampling noise of an atom's return", "sd of returns")}
-    for name, words, unit in (
-        ("wasserstein", "Wasserstein", "sd of returns"),
-        ("cramer_von_mises", "Cramer-von Mises", ""),
-        ("kolmogorov_smirnov", "Kolmogorov-Smirnov", ""),
+    for name, words, unit, measure in (
+        ("wasserstein", "Wasserstein", "sd of returns", ""),
+        ("cramer_von_mises", "Cramer-von Mises", "", "sum of squared gaps of the CDFs"),
+        ("kolmogorov_smirnov", "Kolmogorov-Smirnov", "", "largest gap of the CDFs"),
     ):
         distance = Metric(words, unit, "held out", "lower", panel=f"{words} distance of returns")
-        metrics[f"{name}_mean"] = distance._replace(label=f"{words} distance, mean")
-        metrics[f"{name}_median"] = distance._replace(label="median of sources and rewards")
+        distance = distance._replace(measure=measure)
+        metrics[f"{name}_mean"] = distance._replace(label=f"{words} distance, mean", series="mean")
+        metrics[f"{name}_median"] = distance._replace(
+            label="median of sources and rewards", series="median of sources and rewards"
+        )
         metrics |= {f"{name}_{end}": distance._replace(panel="") for end in ("min", "max")}
         for control, label in (("gaussian", "Gaussian fit"), ("floor", "floor (true returns)")):
             role: Role = "floor" if control == "floor" else "control"

@@ -370,14 +370,18 @@ UPDATES = Metric("updates of both networks")
 def step_metrics(adversary: Adversary) -> dict[str, Metric]:
     """What the scalars of a step mean. An adversary raises the objective, so that its value is no
     measure of progress."""
-    objective = Metric("objective of the atoms", "", "training", panel="Objective")
+    objective = Metric(
+        "objective of the atoms", split="training", panel="Objective", measure="squared MMD"
+    )
     if not adversary.learns:
         return {"objective": objective._replace(better="lower")}
     title = "Objective: the adversary raises it, the atoms lower it"
     return {
         "objective": objective._replace(panel=title),
         "adversary_objective": objective._replace(label="objective of the adversary", panel=title),
-        "embedding_norm": Metric("mean length", split="training", panel="Embedded samples"),
+        "embedding_norm": Metric(
+            "mean length", split="training", panel="Embedded samples", measure="Euclidean norm"
+        ),
     }
 
 

@@ -239,7 +239,8 @@ DISTANCE = Metric(
     "autocorrelation distance",
     split="frozen",
     better="lower",
-    panel="Autocorrelations: distance of generated EC from the latents",
+    panel="Autocorrelation: generated EC against latents",
+    measure="mean absolute difference",
 )
 
 

@@ -272,6 +272,9 @@ def run_modes(
     return scalars, by_mode
 
 
+LOSS = "mean |basal - apical rate|"
+
+
 def loss_metrics(circuit: Circuit) -> dict[str, Metric]:
     """What the scalars of `learn_block` mean: losses of pyramidal layers."""
     return {
@@ -279,7 +282,9 @@ def loss_metrics(circuit: Circuit) -> dict[str, Metric]:
             f"loss of {layer.name}",
             split="training",
             better="lower",
-            panel="Loss: mean |basal - apical rate|, low-passed over 60 s",
+            panel="Losses, low-passed over 60 s",
+            measure=LOSS,
+            series=layer.name,
         )
         for layer in pyramidal(circuit)
     }
@@ -292,7 +297,7 @@ def mode_metrics(circuit: Circuit) -> dict[str, Metric]:
         for mode in MODES:
             loss = Metric(f"loss of {layer.name}, {mode}", split="frozen")
             metrics[f"{mode}_{layer.name}_loss"] = loss._replace(
-                panel=f"Mean loss of {layer.name} in a mode"
+                panel=f"Mean loss of {layer.name} in each mode", measure=LOSS, series=mode
             )
             metrics[f"{mode}_{layer.name}_loss_60s"] = loss._replace(
                 label=f"{loss.label}, low-passed"

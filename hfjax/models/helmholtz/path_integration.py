@@ -344,11 +344,14 @@ def test_metrics(protocol: Protocol) -> dict[str, Metric]:
     ends = {"1s": "1 s after the cut", "end": f"{protocol.test_s:g} s after the cut"}
     metrics = {}
     for end, when in ends.items():
-        error = Metric(f"error {when}", "m", "frozen", "lower", panel="Error without the senses")
+        error = Metric(
+            f"error {when}", "m", "frozen", "lower", panel="Error after the senses are cut"
+        )
         for number, decoder in enumerate(protocol.decoders):
             name = f"{_name(decoder)}_error" if number else "error"
             by = f", {_name(decoder)} decoder" if number else ""
-            metrics[f"{name}_{end}_m"] = error._replace(label=error.label + by)
+            series = when.removesuffix(" after the cut") + by
+            metrics[f"{name}_{end}_m"] = error._replace(label=error.label + by, series=series)
             metrics[f"{name}_{end}_sem_m"] = Metric(f"standard error of {error.label}{by}", "m")
         metrics[f"stays_error_{end}_m"] = Metric(
             "static bump", "m", role="control", of=f"error_{end}_m"
@@ -361,21 +364,32 @@ def test_metrics(protocol: Protocol) -> dict[str, Metric]:
             "gain of speed",
             split="frozen",
             level=("perfect integrator", 1.0),
-            panel="Speed of the bump / speed of the animal",
+            panel="Gain of the path integrator",
+            measure="speed of bump / animal",
         ),
     }
 
 
+# Where the cells of each velocity block of CVC drive the bump, by dimensions of the track.
+DIRECTIONS = {1: ("right", "left"), 2: ("right", "up", "left", "down")}
+
+
 def attractor_metrics(track: Track) -> dict[str, Metric]:
     """What the scalars of `describe_attractor` mean."""
-    weight = Metric("weight between near fields", panel="Mean recurrent weights of EC")
-    asymmetry = Metric("asymmetry", panel="Asymmetry of the velocity blocks")
+    weight = Metric(
+        "weight between near fields", panel="Recurrent weights of EC", measure="mean weight"
+    )
+    asymmetry = Metric(
+        "asymmetry",
+        panel="Asymmetry of the velocity blocks",
+        measure="antisymmetric share of weights",
+    )
     return {
         "recurrent_near": weight,
         "recurrent_far": weight._replace(label="weight between far fields"),
         **{
-            f"asymmetry_{i}": asymmetry._replace(label=f"asymmetry of block {i}")
-            for i in range(2 * track.num_dims)
+            f"asymmetry_{i}": asymmetry._replace(label=f"asymmetry, {where}", series=where)
+            for i, where in enumerate(DIRECTIONS[track.num_dims])
         },
         "EC_share_with_field": Metric(
             "EC units with a field", "% of EC units", panel="EC's fields"
@@ -655,7 +669,7 @@ def _draw_test(readout: HostReadout, maps: dict[str, np.ndarray]) -> Figure:
 
 
 def _draw_weights(readout: HostReadout, order: np.ndarray) -> Figure:
-    names = ("EC to EC", "rightward CVC to EC", "leftward CVC to EC")
+    names = ("EC to EC", *(f"CVC {where} to EC" for where in DIRECTIONS[1]))
     weights = readout["weights/EC"], *np.split(readout["weights/CVC"], 2, axis=1)
     profiles = zip(readout["attractor/means"], readout["attractor/stds"], strict=True)
     return panels.ring_weights(
@@ -691,7 +705,7 @@ def _draw_torus(readout: HostReadout) -> dict[str, Figure]:
 
 def _draw_torus_weights(means: np.ndarray, extent_m: np.ndarray) -> Figure:
     """Mean weights [block, x, y] by distance of fields, each block on its own symmetric scale."""
-    names = ("EC to EC", "CVC right to EC", "CVC up to EC", "CVC left to EC", "CVC down to EC")
+    names = ("EC to EC", *(f"CVC {where} to EC" for where in DIRECTIONS[2]))
     figure = Figure(figsize=(13.0, 2.7), layout="constrained")
     figure.suptitle(
         "Mean weight into EC by how far the field of post is ahead of that of pre", fontsize=11

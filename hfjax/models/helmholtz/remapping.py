@@ -151,8 +151,11 @@ def metrics(circuit: Circuit, protocol: Protocol) -> dict[str, Metric]:
             panel = "Error 1 s after the senses are cut" if shown else ""
             of = f"{name}_{metric.of}" if metric.of else ""
             if scalar == "error_1s_m":
-                better = metric.better if name == "relearned" else ""  # the others do not learn
-                metric = metric._replace(label="error at 1 s", note=NOTE, better=better)
+                learns = name == "relearned"
+                better = metric.better if learns else ""
+                metric = metric._replace(
+                    label="error at 1 s", note=NOTE, better=better, series=label, learns=learns
+                )
             evaluation[f"{name}_{scalar}"] = metric._replace(
                 label=metric.label if metric.role else f"{metric.label}, {label}",
                 of=of if shown else "",

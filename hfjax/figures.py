@@ -293,13 +293,25 @@ def map_rows(
     return figure
 
 
-def map_sheet(maps: np.ndarray, *, columns: int, title: str, ax: Axes | None = None) -> Figure:
+def map_sheet(
+    maps: np.ndarray,
+    *,
+    columns: int,
+    extent_m: np.ndarray,
+    title: str,
+    ax: Axes | None = None,
+) -> Figure:
     """The rate maps [unit, x, y] of a whole population, side by side in rows of `columns`.
 
     Each is drawn from its lowest to its highest activity; bins that were never visited are grey. A
     bin is a whole number of pixels at 120 dpi, so that thousands of units can be seen.
+    extent_m [2, 2]: ends of x and y; the title says how wide a map is.
     """
     num_units, num_x, num_y = maps.shape
+    low, high = extent_m[0]
+    title += (
+        f"\neach {high - low:.3g} m wide, from its lowest (dark) to its highest activity (yellow)"
+    )
     rows = -(-num_units // columns)
     picture = np.ones((rows * (num_y + 1), columns * (num_x + 1), 4))  # white between the maps
     colours = matplotlib.colormaps["viridis"].with_extremes(bad=NOT_VISITED)

@@ -52,6 +52,25 @@ def test_figures_of_the_pendulum_have_a_row_for_each_reward():
     check_figures(drawn)
     rows = [ax.get_ylabel() for ax in drawn["histogram"].axes if ax.get_ylabel()]
     assert rows == [name.replace(" ", "\n") for name in envs.PENDULUM_REWARDS]
+    assert drawn["cdf"].axes[1].get_title() == "angle 2 rad\nvelocity -2 rad/s"
+
+
+def test_histograms_of_a_row_share_an_axis_that_holds_all_bars_above_the_atoms():
+    made = readout(2)
+    made["mc_returns"][0, 0] = made["mc_returns"][0, 0].mean()  # one bin holds all of a panel
+    for row in np.reshape(dsm.draw_pendulum(made)["histogram"].axes, (2, -1)):
+        limits = {ax.get_ylim() for ax in row}
+        assert len(limits) == 1
+        ((low, top),) = limits
+        bars = [bar.get_height() for ax in row for bar in ax.patches]
+        assert max(bars) <= top
+        for ax in row:
+            assert ax.get_yticks().min() == 0
+            transform = ax.get_xaxis_transform()
+            (atoms,) = ax.collections
+            heights = [path.vertices[:, 1].max() for path in atoms.get_paths()]
+            assert transform.transform((0, max(heights)))[1] < ax.transData.transform((0, 0))[1]
+            assert low < 0
 
 
 def test_futures_are_later_states_of_the_same_episode_near_the_source():

@@ -52,8 +52,9 @@ def test_a_sheet_of_maps_shows_every_unit_at_its_place_with_x_to_the_right_and_y
     maps = np.zeros((5, 3, 4))
     maps[4, 2, 3] = 7.0  # the last unit, in the second row and column, is active top right
     maps[0, 0, 0] = np.nan
-    figure = drawn(figures.map_sheet(maps, columns=3, title="All units"))
+    figure = drawn(figures.map_sheet(maps, columns=3, extent_m=BOX, title="All units"))
     (ax,) = figure.axes
+    assert "each 2.2 m wide" in ax.get_title()
     picture = ax.get_images()[0].get_array()
     assert picture.shape[:2] == (2 * 5, 3 * 4)  # 4 bins of y and 3 of x, and a gap
     yellow = np.argwhere(np.isclose(picture[..., :3], [0.993248, 0.906157, 0.143936], 1e-4).all(-1))
@@ -199,7 +200,9 @@ PANELS = {
     "autocorrelogram": lambda ax: figures.autocorrelogram(
         ONE_TO_SIX / 6, extent_m=BOX, title="t", colour_label=None, ax=ax
     ),
-    "map_sheet": lambda ax: figures.map_sheet(ONE_TO_SIX[None], columns=1, title="t", ax=ax),
+    "map_sheet": lambda ax: figures.map_sheet(
+        ONE_TO_SIX[None], columns=1, extent_m=BOX, title="t", ax=ax
+    ),
     "ecdf": lambda ax: figures.ecdf(
         {"atoms": ONE_TO_SIX[0]}, limits=(0, 7), x_label="return", title="t", ax=ax
     ),

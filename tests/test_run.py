@@ -8,8 +8,10 @@ import fiddle as fdl
 import jax
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import hfjax
+from hfjax import figures
 from hfjax.errors import InputError
 from hfjax.training import experiment, log, programs, provenance, redraw
 from hfjax.training import run as train
@@ -265,3 +267,39 @@ def test_devices_that_cannot_share_the_work_are_idle_and_named(tmp_path, capsys)
     said = " ".join(capsys.readouterr().out.split())
     assert "3 models on 6 CPU device(s)" in said
     assert "Idle: 2 of 8 devices, which cannot divide the seeds and the batch evenly." in said
+
+
+def panel_with_long_title():
+    figure = Figure(figsize=(4.0, 3.0), layout="constrained")
+    ax = figure.subplots()
+    ax.set_title("A title that is as wide as the whole figure, and wider", fontsize=10)
+    ax.set_xlabel("time (s)")
+    return figure
+
+
+def tiles():
+    return figures.rate_maps(
+        np.ones((8, 3, 3)), [""] * 8, extent_m=((0, 1), (0, 1)), title="A wide title. " * 8
+    )
+
+
+def sheet():
+    maps = np.ones((9, 5, 5))
+    return figures.map_sheet(maps, columns=3, extent_m=((0, 1), (0, 1)), title="All nine units")
+
+
+@pytest.mark.parametrize("draw", [panel_with_long_title, tiles, sheet])
+def test_the_name_of_the_member_that_is_drawn_lies_on_nothing(draw):
+    figure = draw()
+    train._name_member(figure, "population, member 13")
+    figure.draw_without_rendering()
+    name = figure.texts[-1]
+    assert name.get_text() == "population, member 13"
+    others = [*figure.texts[:-1], *(ax.title for ax in figure.axes)]
+    others += [part for ax in figure.axes for part in (ax, ax.xaxis.label, ax.yaxis.label)]
+    box = name.get_window_extent()
+    assert figure.bbox.containsx(box.x0)
+    assert figure.bbox.containsy(box.y0)
+    assert figure.bbox.containsy(box.y1)
+    for other in others:
+        assert not box.overlaps(other.get_window_extent()), other

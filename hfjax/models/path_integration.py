@@ -669,7 +669,9 @@ def draw_maps(readout: HostReadout) -> dict[str, Figure]:
         ),
     }
     return maps | {
-        "all_maps": draw_all_maps(readout["rate_maps"][np.argsort(-scores, kind="stable")]),
+        "all_maps": draw_all_maps(
+            readout["rate_maps"][np.argsort(-scores, kind="stable")], readout["extent_m"]
+        ),
         "autocorrelograms": figures.autocorrelograms(
             readout["best_autocorrelograms"],
             [f"{score:.2f}" for score in scores[best]],
@@ -686,13 +688,14 @@ def draw_maps(readout: HostReadout) -> dict[str, Figure]:
     }
 
 
-def draw_all_maps(maps: np.ndarray) -> Figure:
+def draw_all_maps(maps: np.ndarray, extent_m: np.ndarray) -> Figure:
     """The maps of all units [unit, x, y], the highest grid score first."""
     return figures.map_sheet(
         maps,
         columns=math.ceil(len(maps) ** 0.5),
+        extent_m=extent_m,
         title=f"Rate maps of all {len(maps)} units, from the highest grid score (top left, along "
-        "rows) to the lowest\neach from its lowest (dark) to its highest activity (yellow)",
+        "rows) to the lowest",
     )
 
 

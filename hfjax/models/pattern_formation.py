@@ -574,7 +574,7 @@ def draw_eigenvalues(readout: HostReadout, *, ax: Axes | None = None) -> Figure:
     )
     for number, count, height in zip(numbers, counts, heights, strict=True):
         ax.annotate(
-            f"{count} ", (number, height), ha="right", va="center", fontsize=8, color=figures.RAT
+            f"{count}", (number, height), ha="center", va="bottom", fontsize=8, color=figures.RAT
         )
     ax.set(xlabel="wave number |k| (cycles/m)", ylabel="eigenvalue of Σ", ylim=(0, 1.1 * top))
     ax.set_title("Eigenvalues, and the strongest wave of each map (number of maps)", fontsize=10)

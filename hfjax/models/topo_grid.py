@@ -737,19 +737,20 @@ def _above_shuffles(moran: MoranI) -> jax.Array:
 def draw(readout: HostReadout) -> dict[str, Figure]:
     """The figures of `path_integration`, the sheet, and tau against the spacing."""
     drawn = path_integration.draw(readout)
-    drawn |= {"all_maps": _draw_all_maps(readout["rate_maps"]), "sheet": _draw_sheet(readout)}
+    drawn["all_maps"] = _draw_all_maps(readout["rate_maps"], readout["extent_m"])
+    drawn["sheet"] = _draw_sheet(readout)
     if "tau" in readout:
         drawn["tau_and_scale"] = draw_tau_and_spacing(readout)
     return drawn
 
 
-def _draw_all_maps(maps: np.ndarray) -> Figure:
+def _draw_all_maps(maps: np.ndarray, extent_m: np.ndarray) -> Figure:
     side = math.isqrt(len(maps))
     return figures.map_sheet(
         maps,
         columns=side,
-        title=f"Rate maps of all units, as they stand on the sheet of {side} x {side}\n"
-        "each from its lowest (dark) to its highest activity (yellow)",
+        extent_m=extent_m,
+        title=f"Rate maps of all units, as they stand on the sheet of {side} x {side}",
     )
 
 

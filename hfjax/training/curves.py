@@ -164,7 +164,7 @@ def _draw_panel(
         positive &= bool(np.all(y[np.isfinite(y)] > 0))
         line = _draw_line(ax, x, y, name, colours[_series(name, metrics)])
         line.set_label(_label(name, names, metrics))
-        line.set_markersize(3 + above)  # the points of equal curves are all seen
+        line.set_markersize(3 + 0.7 * above)  # the points of equal curves are all seen
     for name in names:
         if name not in learning:
             _draw_level(ax, records, name, metrics, colours, several=len(own) > 1)
@@ -240,7 +240,7 @@ def _draw_legend(ax: Axes, where: Mapping[str, Any]) -> int:
     labels = ax.get_legend_handles_labels()[1]
     half = -(-len(labels) // 2)
     width = sum(max(map(len, part), default=0) for part in (labels[:half], labels[half:]))
-    columns = 2 if len(labels) > 2 and width <= 68 else 1
+    columns = 2 if len(labels) > 2 and width <= 72 else 1
     close = {"columnspacing": 1.0, "handlelength": 1.8, "handletextpad": 0.5}
     ax.legend(loc="upper center", fontsize=7, frameon=False, ncols=columns, **close, **where)
     return -(-len(labels) // columns)

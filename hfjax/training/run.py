@@ -21,6 +21,8 @@ import fiddle as fdl
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from hfjax.errors import InputError, SaveError, TrainingFailed, one_line
 from hfjax.missing import on_host
@@ -302,7 +304,7 @@ def save_figures(
 ) -> dict[str, pathlib.Path]:
     """Draw a readout, and the curves of metrics.jsonl, into WORKDIR/figures: {name: path}.
 
-    Of a population the task's figures show the member with the median score, named in a corner;
+    Of a population the task's figures show the member with the median score, named below them;
     the spread over the seeds is in the curves. A figure that cannot be drawn only warns: the
     readout stays.
     """
@@ -313,8 +315,7 @@ def save_figures(
         figures = dict(task.figures(readout))
         if member is not None:
             for figure in figures.values():
-                text = f"population, member {int(member)}"
-                figure.text(0.005, 0.995, text, fontsize=7, va="top")
+                _name_member(figure, f"population, member {int(member)}")
         if records := logs.read_metrics(workdir / "metrics.jsonl"):
             figures["training"] = training_curves(
                 records, metrics=task.metrics, headline=headline, axis=task.axis
@@ -323,6 +324,21 @@ def save_figures(
         warn(f"warning: the figures could not be drawn ({one_line(error)}); the readout is kept.")
         return {}
     return wd.save_figures(workdir, figures)
+
+
+def _name_member(figure: Figure, text: str, *, strip_in: float = 0.2) -> None:
+    """Write a text below a figure, in a strip that is added for it.
+
+    A figure whose axes are placed by hand keeps its size: its margin above the title is free.
+    """
+    engine = figure.get_layout_engine()
+    if not isinstance(engine, ConstrainedLayoutEngine):
+        figure.text(0.005, 0.995, text, fontsize=7, va="top")
+        return
+    height = figure.get_figheight() + strip_in
+    figure.set_figheight(height)
+    engine.set(rect=(0, strip_in / height, 1, 1 - strip_in / height))
+    figure.text(0.005, 0.03 / height, text, fontsize=7, va="bottom")
 
 
 # --- What can go wrong ---

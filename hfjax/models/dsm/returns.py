@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from hfjax import envs, figures
 from hfjax.missing import MISSING
 from hfjax.models.dsm.task import Predictor
-from hfjax.task import HostReadout, Metric, Readout, Role, Scalars, declares
+from hfjax.task import HostReadout, Metric, Readout, Scalars, declares
 
 # --- Distances between two samples of a number ---
 
@@ -297,9 +298,11 @@ def return_metrics(rewards: Mapping[str, envs.Reward]) -> dict[str, Metric]:
             label="median of sources and rewards", series="median of sources and rewards"
         )
         metrics |= {f"{name}_{end}": distance._replace(panel="") for end in ("min", "max")}
-        for control, label in (("gaussian", "Gaussian fit"), ("floor", "floor (true returns)")):
-            role: Role = "floor" if control == "floor" else "control"
-            metrics[f"{control}_{name}_mean"] = Metric(label, unit, role=role, of=f"{name}_mean")
+        # No floor: atoms that are quantiles lie nearer than as many true returns at random.
+        for control, label in (("gaussian", "Gaussian fit"), ("floor", "random true returns")):
+            metrics[f"{control}_{name}_mean"] = Metric(
+                label, unit, role="control", of=f"{name}_mean"
+            )
     for reward in rewards:
         metrics[f"wasserstein_{reward.replace(' ', '_')}"] = Metric(
             reward, "return", "held out", "lower", panel="Wasserstein distance by reward", log=True
@@ -437,7 +440,7 @@ def draw_histogram(
     """Histogram of Monte-Carlo returns [rollout], and a tick for the return of each atom [atom]."""
     ax = figures.axes_or_new(ax, (5.0, 3.6))
     weights = np.full(len(monte_carlo), 100 / len(monte_carlo))
-    ax.hist(
+    shares, _, _ = ax.hist(
         monte_carlo,
         24,
         range=limits,
@@ -446,10 +449,18 @@ def draw_histogram(
         alpha=0.5,
         label="Monte Carlo",
     )
-    top = 1.05 * ax.get_ylim()[1]
-    ax.vlines(atoms, -0.18 * top, -0.03 * top, color=figures.SIMULATED, lw=0.9, label="an atom")
-    ax.set_ylim(-0.22 * top, top)
-    ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= top])
+    top = max(1.1 * float(np.max(shares)), ax.get_ylim()[1])  # panels may share the axis
+    ax.set_ylim(-0.25 * top, top)
+    ax.set_yticks([tick for tick in MaxNLocator(4).tick_values(0, top) if 0 <= tick <= top])
+    ax.vlines(
+        atoms,
+        0.03,
+        0.15,
+        transform=ax.get_xaxis_transform(),  # shares of the panel's height
+        color=figures.SIMULATED,
+        lw=0.9,
+        label="an atom",
+    )
     ax.set_xlim(limits)
     ax.set_xlabel("return")
     ax.set_ylabel("share of rollouts (%)")
@@ -468,22 +479,22 @@ def _draw_returns(
 ) -> Figure:
     """Returns of atoms and Monte Carlo; a row for each reward, a column for each source.
 
-    Panels of a row have the same x axis.
+    Panels of a row have the same axes.
     """
     sources, returns, truth = (readout[n] for n in ("shown_sources", "returns", "mc_returns"))
     width = min(2.4, 12.0 / len(sources))
     size = (width * len(sources) + 1.0, max(2.0, 1.25 * len(rewards)) + 1.7)
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(
-        f"Discounted return of each reward (row) from each source (column), {names[0]} above "
-        f"{names[1]}:\natoms of the model, and Monte-Carlo rollouts (the truth)",
+        "Discounted return of each reward (row) from each source (column):\n"
+        "atoms of the model, and Monte-Carlo rollouts (the truth)",
         fontsize=11,
     )
-    panels = figure.subplots(len(rewards), len(sources), squeeze=False)
+    panels = figure.subplots(len(rewards), len(sources), squeeze=False, sharey="row")
     for number, (reward, line) in enumerate(zip(rewards, panels, strict=True)):
         limits = _limits(returns[:, number], truth[:, number])
         for source, ax in enumerate(line):
-            heading = "" if number else "\n".join(f"{v:.2g}" for v in sources[source])
+            heading = "" if number else _at(sources[source], names)
             draw(
                 returns[source, number], truth[source, number], limits=limits, title=heading, ax=ax
             )
@@ -491,12 +502,18 @@ def _draw_returns(
             lowest = reward == rewards[-1]
             ax.set_xlabel("return" if lowest else "", fontsize=8)
             ax.set_ylabel("" if source else reward.replace(" ", "\n"), fontsize=8)
-            ax.tick_params(labelsize=6, labelleft=source == 0 or draw is draw_histogram)
+            ax.tick_params(labelsize=6, labelleft=source == 0)
             ax.get_legend().remove()
     figure.supylabel(y_label, fontsize=9)
     handles = panels[0, 0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=2, fontsize=9)
     return figure
+
+
+def _at(source: np.ndarray, names: tuple[str, str]) -> str:
+    """A source [2] in words, a line for each coordinate: "angle 1.5 rad" of "angle (rad)"."""
+    words = (name.rstrip(")").split(" (") for name in names)
+    return "\n".join(f"{n} {v:.2g} {unit}" for v, (n, unit) in zip(source, words, strict=True))
 
 
 def _limits(*values: np.ndarray) -> tuple[float, float]:

@@ -158,7 +158,9 @@ def ring_activity(
     figure_of(ax).colorbar(image, ax=ax, pad=0.01, extend="max", label="rate")
     time_s = dt_s * np.arange(num_steps)
     ax.plot(time_s, path, color=SIMULATED, linewidth=1, label="true position")
-    ax.plot(decoded_times_s, decoded, ".", color=RAT, markersize=4, label="decoded position")
+    ax.plot(
+        decoded_times_s, decoded, ".", color=RAT, markersize=4, label="position decoded from HPC"
+    )
     ax.axvline(cut_s, color="black", linestyle="--", linewidth=1, label="senses are cut")
     ax.set_ylabel("position (m)")
     ax.set_ylim(-half, half)
@@ -226,7 +228,8 @@ def error_since_cut(
     ax.set_xlabel("time since the senses were cut (s)")
     ax.set_ylabel("distance to the true position (m)")
     ax.set_title(
-        f"Error of path integration: mean over {len(values)} tests, band +-1 standard error",
+        f"Error of path integration: mean over {len(values)} tests, band +-1 standard error\n"
+        "peaks before the cut: readings while theta has the circuit generate",
         fontsize=10,
     )
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.14), ncols=3)

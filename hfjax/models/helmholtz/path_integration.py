@@ -623,7 +623,10 @@ def _width_m(readout: HostReadout) -> float:
 def _error_curves(readout: HostReadout) -> dict[str, np.ndarray]:
     controls = {"errors/perfect", "errors/chance", "errors/stays"}
     names = [name for name in readout if name.startswith("errors/") and name not in controls]
-    curves = {" ".join(name.split("_")[1:]) + " decoder": readout[name] for name in sorted(names)}
+    labels = {name: " ".join(name.split("_")[1:]) + " decoder" for name in sorted(names)}
+    curves = {
+        label.replace("gaussian", "Gaussian"): readout[name] for name, label in labels.items()
+    }
     # Before the cut this bump would be an animal that never moves: not a control.
     stays = np.where(readout["times_s"][None] < 0, np.nan, readout["errors/stays"])
     return curves | {"a bump that stays where it was": stays}
@@ -696,8 +699,8 @@ def _draw_torus(readout: HostReadout) -> dict[str, Figure]:
         "all_maps": figures.map_sheet(
             maps,
             columns=math.ceil(len(maps) ** 0.5),
-            title=f"{title}: all {len(maps)} units\neach from its lowest (dark) to its highest "
-            "rate (yellow)",
+            extent_m=extent,
+            title=f"{title}: all {len(maps)} units",
         ),
         "weights": _draw_torus_weights(readout["attractor/means"], extent),
     }

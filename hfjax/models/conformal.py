@@ -548,11 +548,13 @@ def step(
 
 STEP_METRICS = {
     **{
-        name: Metric(label, split="training", better="lower", panel=panel, log=True)
-        for name, label, panel in (
-            ("loss", "loss", "Loss"),
-            ("transition_error", "transition", "Terms of the loss, without their factors"),
-            ("isometry_error", "isometry", "Terms of the loss, without their factors"),
+        name: Metric(
+            label, split="training", better="lower", panel=panel, measure=measure, log=True
+        )
+        for name, label, panel, measure in (
+            ("loss", "loss", "Loss", "weighted sum of the terms"),
+            ("transition_error", "transition", "Terms of the loss", "mean, without its factor"),
+            ("isometry_error", "isometry", "Terms of the loss", "mean, without its factor"),
         )
     }
 }
@@ -573,7 +575,9 @@ def metrics(model: Model, world: World, settings: EvaluationSettings) -> dict[st
             "deviation from the isometry", "% of s |dx|", "held out", "lower", panel="Isometry"
         ),
         **{
-            f"spacing_{k}_m": Metric(f"spacing, s = {s:g}", "m", panel="Spacing of the modules")
+            f"spacing_{k}_m": Metric(
+                f"spacing, s = {s:g}", "m", panel="Spacing of the modules", series=f"s = {s:g}"
+            )
             for k, s in enumerate(scales, 1)
         },
     }

@@ -800,14 +800,14 @@ def _draw_sheet(readout: HostReadout) -> Figure:
     def of_grid(values: np.ndarray) -> np.ndarray:
         return np.where(grid & np.isfinite(values), values, np.nan)
 
-    rows = 2 if "tau" in readout else 1
-    figure = Figure(figsize=(12.4 if rows == 1 else 10.6, 0.7 + 3.1 * rows), layout="constrained")
+    columns = 3 if "tau" in readout else 2
+    figure = Figure(figsize=(3.55 * columns, 6.9), layout="constrained")
     figure.suptitle(
         f"The sheet of {side} x {side} units; white: grid score not above {GRID_SCORE} "
         f"({grid.sum()} units are above)",
         fontsize=11,
     )
-    axes = list(figure.subplots(rows, 4 if rows == 1 else 3).flat)
+    axes = list(figure.subplots(2, columns).flat)
     sheet_map(score, title="grid score", colour_label="grid score", ax=axes[0])
     spacing_m = of_grid(_spacing_m(readout))
     shown = spacing_m[np.isfinite(spacing_m)]

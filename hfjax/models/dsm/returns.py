@@ -513,7 +513,7 @@ def _draw_returns(
 def _at(source: np.ndarray, names: tuple[str, str]) -> str:
     """A source [2] in words, a line for each coordinate: "angle 1.5 rad" of "angle (rad)"."""
     words = (name.rstrip(")").split(" (") for name in names)
-    return "\n".join(f"{n} {v:.2g} {unit}" for v, (n, unit) in zip(source, words, strict=True))
+    return "\n".join(f"{n} {v:.3g} {unit}" for v, (n, unit) in zip(source, words, strict=True))
 
 
 def _limits(*values: np.ndarray) -> tuple[float, float]:
@@ -577,7 +577,7 @@ def draw_samples(
     for number, (ax, source) in enumerate(zip(panels, sources, strict=False)):
         shown = readout["shown"][number]
         inside = ((shown >= extent[:, 0]) & (shown <= extent[:, 1])).all(axis=-1)
-        title = f"source ({source[0]:.2g}, {source[1]:.2g})"
+        title = f"source ({source[0]:.3g}, {source[1]:.3g})"
         if not inside.all():
             title += f"\n{100 * (1 - inside.mean()):.1f} % of samples beyond the frame"
         sample_points(

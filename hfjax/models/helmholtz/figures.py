@@ -57,8 +57,8 @@ def traces(
         ax.plot(time_s, line, color=COLOURS[unit % len(COLOURS)], linewidth=0.7)
     ax.set_xlim(0, dt_s * num_steps)
     ax.set_ylim(min(-0.5, lifted.min() - 0.1), max(num_units - 0.5, lifted.max() + 0.1))
-    ax.set_yticks(range(num_units), [str(unit + 1) for unit in range(num_units)], fontsize=7)
-    ax.set_ylabel("unit", fontsize=8)
+    ax.set_yticks(range(num_units), [""] * num_units)
+    ax.set_ylabel(f"{num_units} units", fontsize=8)
     ax.set_xlabel("time (s)")
     ax.set_title(title, fontsize=9, loc="left", pad=2)
     ax.spines[["top", "right"]].set_visible(False)
@@ -76,7 +76,7 @@ def stacked_traces(
     distance = _round_up(1.1 * max(float(np.quantile(x, 0.95)) for x in about_mean))
     figure.suptitle(
         f"{title}\neach line is a unit's rate about its mean; neighbouring lines are a rate of "
-        f"{distance:g} apart",
+        f"{distance:g} apart\nunits are evenly spread over their layer",
         fontsize=11,
     )
     if theta is not None:

@@ -311,9 +311,14 @@ def simulated_minutes(block_s: float) -> Axis:
 
 
 def shown(activity: Activity, *, num_shown: int) -> Arrays:
-    """The first units of every dendrite and soma, by the name LAYER/PART."""
+    """Units evenly spread over every dendrite and soma, by the name LAYER/PART."""
+
+    def some(values: jax.Array) -> jax.Array:
+        last = len(values) - 1
+        return values[np.linspace(0, last, min(num_shown, last + 1)).astype(int)]
+
     return {
-        f"{name}/{part}": values[:num_shown]
+        f"{name}/{part}": some(values)
         for name, rates in activity.items()
         for part, values in rates._asdict().items()
     }

@@ -56,9 +56,9 @@ def test_figures_of_the_pendulum_have_a_row_for_each_reward():
 
 
 def test_histograms_of_a_row_share_an_axis_that_holds_all_bars_above_the_atoms():
-    made = readout(2)
+    made = readout(len(envs.PENDULUM_REWARDS))
     made["mc_returns"][0, 0] = made["mc_returns"][0, 0].mean()  # one bin holds all of a panel
-    for row in np.reshape(dsm.draw_pendulum(made)["histogram"].axes, (2, -1)):
+    for row in np.reshape(dsm.draw_pendulum(made)["histogram"].axes, (-1, 2)):
         limits = {ax.get_ylim() for ax in row}
         assert len(limits) == 1
         ((low, top),) = limits

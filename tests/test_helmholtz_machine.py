@@ -9,7 +9,7 @@ import pytest
 
 from hfjax import theta
 from hfjax.models import helmholtz as model
-from hfjax.models.helmholtz import Source
+from hfjax.models.helmholtz import Source, machine
 from tests.helmholtz_reference import (
     DT_S,
     LATENTS,
@@ -82,3 +82,11 @@ def test_noise_reaches_the_dendrites_that_it_is_drawn_for():
         np.testing.assert_array_equal(getattr(recorded[name], part), 0)
     x = np.asarray(recorded["HPC"].basal)
     assert abs(np.corrcoef(x[300:400].ravel(), x[700:800].ravel())[0, 1]) < 0.2
+
+
+@pytest.mark.parametrize(("num_shown", "units"), [(3, [0, 5, 10]), (1, [0]), (20, range(11))])
+def test_units_that_are_shown_are_spread_over_their_layer(num_shown, units):
+    rates = model.Rates(*(jnp.arange(11.0) + 100 * part for part in range(3)))
+    shown = machine.shown({"EC": rates}, num_shown=num_shown)
+    assert list(shown) == ["EC/basal", "EC/apical", "EC/soma"]
+    np.testing.assert_array_equal(shown["EC/apical"], 100 + np.asarray(units))

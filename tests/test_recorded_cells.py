@@ -96,15 +96,20 @@ def test_settings_out_of_range_are_refused(session):
         recordings.score(cleaned, bin_width_m=0.04, min_shift_s=300)
 
 
-def test_pairs_of_spikes_are_counted_by_their_distance():
-    spikes = np.sort(np.random.default_rng(0).uniform(0, 20, 200))
-    lags, counts = sheets.spike_lags(spikes, max_lag_s=0.1, bin_s=0.01)
-    apart = (spikes[:, None] - spikes[None])[~np.eye(200, dtype=bool)]
-    # Edges are moved by nothing that a random distance could hit.
-    expected, _ = np.histogram(apart, np.arange(-0.105, 0.11, 0.01))
-    np.testing.assert_array_equal(counts, expected)
-    np.testing.assert_allclose(lags, np.arange(-10, 11) / 100)
-    assert sheets.spike_lags(np.zeros(0))[1].sum() == 0
+def test_further_columns_tell_cells_apart(scored):
+    table = {name: dict(zip(UNITS, v, strict=True)) for name, v in scored.columns.items()}
+    assert table["sparsity"]["border"] < table["sparsity"]["grid"] < table["sparsity"]["uniform"]
+    for column in ("stability_halves", "stability_minutes", "coherence"):
+        assert table[column]["grid"] > table[column]["uniform"] + 0.2
+        assert np.isnan(table[column]["silent"])
+    assert table["num_fields"]["grid"] >= 5
+    assert table["num_fields"]["silent"] == 0
+    assert np.isnan(table["largest_field_m2"]["silent"])
+    # A field above a fifth of the peak is a disc of about half a spacing: pi (.1 m)^2.
+    assert 0.02 < table["largest_field_m2"]["grid"] < 0.08
+    assert table["head_direction_rayleigh_p"]["direction"] < 1e-9
+    assert abs(table["speed_score"]["uniform"]) < 0.05  # the animal runs at one speed
+    assert abs(table["theta_contrast"]["uniform"]) < 0.1
 
 
 # --- The command ---

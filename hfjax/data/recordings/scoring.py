@@ -93,7 +93,7 @@ def score(
     path = _path(cleaned, bins)
     samples = ratemaps.samples_of_counts(cleaned.counts)
     samples = _padded(samples, 1, _power_of_two(samples.shape[1]), len(positions))
-    real = jax.device_get(_of_trains(samples, path, layout=layout))
+    real = jax.device_get(_of_trains(samples, path, cleaned.dt_s, layout=layout))
     shifts = ratemaps.random_shifts(
         jax.random.key(seed),
         num_units=len(samples),
@@ -137,13 +137,16 @@ class Layout(NamedTuple):
 class Path(NamedTuple):
     """Where the animal was: bins of position and direction [sample], and seconds in each.
 
-    Samples that are not analysed have the number of bins.
+    Samples that are not analysed have the number of bins. halves and minutes [sample]: whether a
+    sample lies in the first half, and in an odd minute.
     """
 
     bins: jax.Array
     occupancy_s: jax.Array
     directions: jax.Array
     direction_s: jax.Array
+    halves: jax.Array
+    minutes: jax.Array
 
 
 def _path(cleaned: Cleaned, bins: ratemaps.Bins) -> Path:
@@ -167,6 +170,8 @@ def _path(cleaned: Cleaned, bins: ratemaps.Bins) -> Path:
         ratemaps.occupancy(jnp.asarray(where), cleaned.dt_s, num_bins=bins.num_bins),
         jnp.asarray(_padded(which, 0, length, DIRECTIONS)),
         jnp.asarray(np.bincount(which, minlength=DIRECTIONS + 1)[:-1] * cleaned.dt_s, jnp.float32),
+        jnp.asarray(_padded(np.asarray(ratemaps.first_half(cleaned.times_s)), 0, length, 0)),
+        jnp.asarray(_padded(np.asarray(ratemaps.odd_minutes(cleaned.times_s)), 0, length, 0)),
     )
 
 
@@ -221,18 +226,43 @@ def _of_shuffles(
 
 
 @functools.partial(jax.jit, static_argnames="layout")
-def _of_trains(samples: jax.Array, path: Path, *, layout: Layout) -> dict[str, Any]:
+def _of_trains(
+    samples: jax.Array, path: Path, dt_s: jax.Array, *, layout: Layout
+) -> dict[str, Any]:
     """Maps, curves and all scores of the recorded trains."""
     maps, curves = _rates(samples, path, layout)
-    lattice = ratemaps.recording_lattice(maps, bin_width_m=layout.bin_width_m)
+    raw = ratemaps.firing_rate_maps(
+        ratemaps.spike_maps(samples, path.bins, num_bins=layout.num_bins),
+        path.occupancy_s,
+        sigma_bins=0,
+    )
+    stable = [
+        ratemaps.stability(
+            samples,
+            path.bins,
+            part,
+            dt_s,
+            num_bins=layout.num_bins,
+            sigma_bins=layout.sigma_bins,
+            min_occupancy_s=layout.min_occupancy_s,
+        )
+        for part in (path.halves, path.minutes)
+    ]
     return {
         **_tested(maps, curves, path, layout),
         "maps": maps,
         "correlograms": ratemaps.recording_autocorrelograms(maps),
         "direction_curves": curves,
-        "lattice": lattice,
+        "lattice": ratemaps.recording_lattice(maps, bin_width_m=layout.bin_width_m),
         "direction": ratemaps.head_direction_length(curves).direction,
+        "rayleigh": ratemaps.rayleigh_test(
+            ratemaps.spikes_by_bin(samples, path.directions, DIRECTIONS)
+        ).p,
         "bits_per_s": ratemaps.spatial_information(maps, path.occupancy_s).bits_per_second,
+        "sparsity": ratemaps.sparsity(maps, path.occupancy_s),
+        "coherence": ratemaps.coherence(raw),
+        "stable": stable,
+        "fields": ratemaps.firing_fields(maps, bin_width_m=layout.bin_width_m),
     }
 
 
@@ -249,6 +279,7 @@ def _columns(
         high[f"{name}_percentile_95"] = np.asarray(tested.percentile_95)
         high[f"{name}_percentile_99"] = np.asarray(tested.percentile_99)
     visited = np.isfinite(real["maps"])
+    fields, theta = real["fields"], _theta(cleaned)
     return {
         "recording": np.full(len(total), cleaned.name),
         "name": np.asarray(cleaned.units, str),
@@ -268,5 +299,35 @@ def _columns(
         "information_bits_per_spike": real["information_bits_per_spike"],
         "information_p": p["information_p"],
         "information_bits_per_s": real["bits_per_s"],
+        "sparsity": real["sparsity"],
+        "coherence": real["coherence"],
+        "stability_halves": real["stable"][0],
+        "stability_minutes": real["stable"][1],
+        "num_fields": fields.number,
+        "largest_field_m2": np.fmax.reduce(fields.area_m2, axis=1),
+        "first_field_peak_hz": fields.peak_hz[:, 0],
+        "head_direction_rayleigh_p": real["rayleigh"],
+        "speed_score": np.asarray(_speed_scores(cleaned)),
+        "theta_contrast": theta.contrast,
+        "theta_strength": theta.strength,
+        "theta_frequency_hz": theta.frequency_hz,
         **high,
     }
+
+
+def _speed_scores(cleaned: Cleaned) -> jax.Array:
+    """Speed score of each cell, over the samples that are analysed."""
+    analysed = np.isfinite(cleaned.positions_m[:, 0])
+    return ratemaps.speed_scores(
+        ratemaps.samples_of_counts(cleaned.counts),
+        jnp.asarray(np.where(analysed, cleaned.speed_mps, np.nan), jnp.float32),
+        dt_s=cleaned.dt_s,
+        min_speed_m_s=cleaned.choices["min_speed_mps"],
+    )
+
+
+def _theta(cleaned: Cleaned) -> ratemaps.ThetaModulation:
+    """Theta modulation [unit]; NaN for units whose spike times are not known."""
+    trains = [cleaned.spike_times_s.get(unit, np.zeros(0)) for unit in cleaned.units]
+    counts = np.stack([ratemaps.spike_autocorrelogram(train) for train in trains])
+    return jax.device_get(ratemaps.theta_modulation(jnp.asarray(counts, jnp.float32)))

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hfjax import figures
+from hfjax import figures, ratemaps
 from hfjax.data.recordings.scoring import TESTED, Scored
 
 MAX_LAG_S, LAG_BIN_S = 0.5, 0.01  # of the autocorrelogram of a spike train
@@ -146,9 +146,12 @@ def draw_theta(scored: Scored, unit: int, ax: Axes) -> None:
         bin_ms = 1000 * scored.cleaned.dt_s
         _without(ax, f"spikes are known\nin bins of {bin_ms:.0f} ms only:\nno theta")
         return
-    lags, counts = spike_lags(spikes)
+    counts = ratemaps.spike_autocorrelogram(spikes, bin_width_s=LAG_BIN_S, max_lag_s=MAX_LAG_S)
     figures.train_correlogram(
-        lags, counts, title="spike train\n(theta: a peak at 100 to 170 ms)", ax=ax
+        LAG_BIN_S * (np.arange(-len(counts), len(counts)) + 0.5),
+        np.concatenate([counts[::-1], counts]),
+        title="spike train\n(theta: a peak at 100 to 170 ms)",
+        ax=ax,
     )
 
 
@@ -166,27 +169,6 @@ def draw_numbers(scored: Scored, unit: int, ax: Axes) -> None:
             at = (x, 0.92 - 0.13 * number)
             side = "left" if x in (0.0, 0.78) else "right"
             ax.text(*at, text, fontsize=8, ha=side, va="top", transform=ax.transAxes)
-
-
-def spike_lags(
-    spikes: np.ndarray, *, max_lag_s: float = MAX_LAG_S, bin_s: float = LAG_BIN_S
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of different spikes by their distance in time.
-
-    spikes [spike] (s), in order -> lags [lag] (s), from -max_lag_s to max_lag_s in steps of bin_s,
-    and counts [lag], the same for a lag and its negative.
-    """
-    num = round(max_lag_s / bin_s)
-    counts = np.zeros(num + 1, int)
-    for step in range(1, len(spikes)):
-        apart = spikes[step:] - spikes[:-step]
-        near = np.rint(apart / bin_s)
-        near = near[near <= num].astype(int)
-        if not len(near):
-            break
-        counts += np.bincount(near, minlength=num + 1)
-    counts[0] *= 2  # each pair has two orders
-    return bin_s * np.arange(-num, num + 1), np.concatenate([counts[:0:-1], counts])
 
 
 def _without(ax: Axes, text: str) -> None:

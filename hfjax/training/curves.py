@@ -1,5 +1,6 @@
 """training.png: the scalars of a run over its steps, a panel for each subject."""
 
+import fnmatch
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -120,8 +121,13 @@ def series_colours(shown: Iterable[Sequence[str]], metrics: Metrics) -> dict[str
 def panels(
     names: Sequence[str], metrics: Metrics, headline: Sequence[Headline]
 ) -> dict[str, list[str]]:
-    """{title: names of its scalars}; first those with a headline, then in the order declared."""
+    """{title: names of its scalars}; first those with a headline, then in the order declared.
+
+    The scalars of a panel are in the order declared, too.
+    """
     patterns = list(metrics)
+    in_order = [name for pattern in patterns for name in fnmatch.filter(names, pattern)]
+    names = list(dict.fromkeys([*in_order, *names]))
     titles: dict[str, str] = {}
     for name in names:
         metric = meaning(name, metrics)

@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from hfjax import figures
 from hfjax.task import HostReadout
@@ -34,6 +35,8 @@ def draw_plane(readout: HostReadout, *, ax: Axes | None = None) -> Figure:
                 textcoords="offset points",
                 fontsize=8,
                 color=colour,
+                path_effects=[withStroke(linewidth=2, foreground="white")],
+                zorder=3,
             )
         ax.plot(*readout["test_plane"][layer], "s", color=colour, mfc="none")
     ax.plot([], [], "s", color="black", mfc="none", label="test samples, at the end")

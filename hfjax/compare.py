@@ -21,8 +21,7 @@ from rich.console import Console
 
 from hfjax import check, decoders, figures, ratemaps
 from hfjax.data import recordings  # noqa: TID251
-from hfjax.data.recordings.report import SIGNIFICANT  # noqa: TID251
-from hfjax.data.recordings.scoring import KINDS  # noqa: TID251
+from hfjax.data.recordings.scoring import KINDS, SIGNIFICANT, kinds  # noqa: TID251
 from hfjax.errors import DataFileError, InputError, one_line
 from hfjax.files import local_path, read_npz, write_atomically  # noqa: TID251
 
@@ -209,6 +208,12 @@ def _all(population: Population, column: str) -> np.ndarray:
     return np.concatenate([scored.columns[column] for scored in population.scored])
 
 
+def _shares(population: Population) -> dict[str, float]:
+    """The share of cells of each kind."""
+    found = [kinds(scored.columns) for scored in population.scored]
+    return {k: float(np.mean(np.concatenate([of[k] for of in found]))) for k in KINDS}
+
+
 def _median(values: np.ndarray) -> float:
     known = values[np.isfinite(values)]
     return float(np.median(known)) if len(known) else np.nan
@@ -217,9 +222,7 @@ def _median(values: np.ndarray) -> float:
 def row(population: Population, *, num_cells: int, seed: int) -> dict[str, Any]:
     """What the table says of a population."""
     cells = len(_all(population, "grid_score"))
-    shares = {
-        kind: np.mean(_all(population, column) < SIGNIFICANT) for kind, column in KINDS.items()
-    }
+    shares = _shares(population)
     is_grid = _all(population, "grid_score_p") < SIGNIFICANT
     spacing = _all(population, "grid_spacing_m")[is_grid]
     sides = np.concatenate(
@@ -304,7 +307,7 @@ def _draw_shares(populations: Sequence[Population], ax: Any) -> None:
     for number, (population, colour) in enumerate(
         zip(populations, _colours(len(populations)), strict=True)
     ):
-        shares = [100 * np.mean(_all(population, c) < SIGNIFICANT) for c in KINDS.values()]
+        shares = [100 * share for share in _shares(population).values()]
         x = np.arange(len(shares)) + (number - (len(populations) - 1) / 2) * width
         hatch = "//" if population.driven else None
         ax.bar(
@@ -369,8 +372,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"hfjax: {one_line(error)}\n")
         return 2
     for one in rows:
-        kinds = ", ".join(f"{100 * one[f'{kind} cells']:.0f} % {kind}" for kind in KINDS)
-        console.print(f"{one['population']} ({one['cells']} cells): {kinds}", markup=False)
+        shares = ", ".join(f"{100 * one[f'{kind} cells']:.0f} % {kind}" for kind in KINDS)
+        console.print(f"{one['population']} ({one['cells']} cells): {shares}", markup=False)
     console.print(f"{out}: table.csv, compare.png", markup=False)
     return 0
 

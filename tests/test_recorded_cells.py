@@ -9,7 +9,7 @@ import small_recordings as small
 
 from hfjax.data import recordings
 from hfjax.data.recordings import __main__ as command
-from hfjax.data.recordings import report, sheets
+from hfjax.data.recordings import report, scoring, sheets
 from tests.contract import check_figures
 
 # The columns that the issue of real recordings names, in its order.
@@ -94,6 +94,24 @@ def test_settings_out_of_range_are_refused(session):
         recordings.score(cleaned, bin_width_m=0)
     with pytest.raises(ValueError, match="at most half the recording"):
         recordings.score(cleaned, bin_width_m=0.04, min_shift_s=300)
+
+
+def test_kinds_of_cells():
+    low, high = 0.001, 0.5
+    p = {
+        "grid_score_p": np.array([low, high, high, np.nan, high]),
+        "border_score_p": np.array([high, low, high, np.nan, 0.01]),
+        "head_direction_p": np.array([high, high, low, np.nan, high]),
+        "information_p": np.array([low, low, low, np.nan, low]),
+    }
+    found = {kind: np.flatnonzero(of).tolist() for kind, of in scoring.kinds(p).items()}
+    assert found == {
+        "grid": [0],
+        "border": [1],
+        "head-direction": [2],
+        "spatial": [0, 1, 2, 4],
+        "place": [2, 4],
+    }
 
 
 def test_further_columns_tell_cells_apart(scored):

@@ -12,10 +12,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from hfjax.data.recordings import sheets
-from hfjax.data.recordings.scoring import KINDS, Scored
+from hfjax.data.recordings.scoring import KINDS, SIGNIFICANT, Scored, kinds
 from hfjax.files import write_atomically
-
-SIGNIFICANT = 0.01
 
 
 def write(
@@ -125,18 +123,15 @@ def _plain(values: Mapping[str, float]) -> dict[str, float | str | None]:
 # --- Summary ---
 
 
-def counts(scored: Sequence[Scored]) -> dict[str, tuple[int, int]]:
-    """{kind: (significant cells, tested cells)}, kinds as in `KINDS`."""
-    out = {}
-    for kind, column in KINDS.items():
-        p = np.concatenate([one.columns[column] for one in scored])
-        out[kind] = (int(np.sum(p < SIGNIFICANT)), int(np.sum(np.isfinite(p))))
-    return out
+def counts(scored: Sequence[Scored]) -> dict[str, int]:
+    """{kind: significant cells}, kinds as in `kinds`."""
+    found = [kinds(one.columns) for one in scored]
+    return {kind: sum(int(of[kind].sum()) for of in found) for kind in KINDS}
 
 
 def _first_line(scored: Sequence[Scored]) -> str:
     cells = sum(len(one.maps) for one in scored)
-    grid = counts(scored)["grid"][0]
+    grid = counts(scored)["grid"]
     return f"{grid} of {cells} cells are grid cells at p < .01"
 
 
@@ -149,14 +144,9 @@ def summary(scored: Sequence[Scored]) -> list[str]:
         f"{cells} cells in {len(scored)} recordings of {minutes:.0f} minutes; each score against "
         f"{shuffles:.0f} circular shifts"
     ]
-    for kind, (found, tested) in counts(scored).items():
-        if tested:
-            without = f", {cells - tested} without a score" if tested < cells else ""
-            lines.append(
-                f"{found} of {cells} are {kind} cells at p < .01 "
-                f"({SIGNIFICANT * tested:.1f} expected by chance{without})"
-            )
-        else:
-            lines.append(f"no cell could be tested as a {kind} cell")
+    lines += [
+        f"{found} of {cells} are {kind} cells at p < .01" for kind, found in counts(scored).items()
+    ]
+    lines.append(f"By chance {SIGNIFICANT * cells:.1f} would be of each kind, but for place cells.")
     lines += [problem.text for one in scored for problem in one.cleaned.problems]
     return lines

@@ -19,12 +19,8 @@ TESTED = {
     "head_direction_length": "head_direction_p",
     "information_bits_per_spike": "information_p",
 }
-KINDS = {  # what a cell is called that is significant in a column
-    "grid": "grid_score_p",
-    "border": "border_score_p",
-    "head-direction": "head_direction_p",
-    "place": "information_p",
-}
+SIGNIFICANT = 0.01
+KINDS = ("grid", "border", "head-direction", "spatial", "place")
 
 
 class Scored(NamedTuple):
@@ -48,6 +44,18 @@ class Scored(NamedTuple):
     columns: Mapping[str, np.ndarray]
     thresholds: Mapping[str, float]
     choices: Mapping[str, float]
+
+
+def kinds(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Which cells are of each of KINDS, at p < .01: {kind: [unit]}.
+
+    A spatial cell carries information about position, as grid and border cells do too; a place cell
+    is a spatial cell that is neither of them. columns: of `Scored`.
+    """
+    p = {name: columns[name] < SIGNIFICANT for name in TESTED.values()}
+    grid, border, spatial = p["grid_score_p"], p["border_score_p"], p["information_p"]
+    each = (grid, border, p["head_direction_p"], spatial, spatial & ~grid & ~border)
+    return dict(zip(KINDS, each, strict=True))
 
 
 def score(

@@ -94,10 +94,12 @@ def harmonics(*, order: int = 1) -> Directions:
         waves = jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=-1)
         return length[..., None] * waves.reshape(*length.shape, 2 * order)
 
-    def draw(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        return jax.random.uniform(key, shape, minval=-jnp.pi, maxval=jnp.pi)
+    return Directions(2 * order, features, any_direction)
 
-    return Directions(2 * order, features, draw)
+
+def any_direction(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Angles (rad) uniform on the circle."""
+    return jax.random.uniform(key, shape, minval=-jnp.pi, maxval=jnp.pi)
 
 
 def _polar(steps: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -428,11 +430,17 @@ def task(
     path_integration.check_settings(evaluation)
     check.at_least(1, batch_size=batch_size)
     optimizer = optimizer or optax.chain(optax.clip_by_global_norm(10.0), optax.adam(3e-3))
+    integrator = Integrator(
+        forward=partial(forward, model=model, width_m=box.width_m),
+        weights=lambda state: None,  # those of each module: `measure_modules`
+        num_units=len(model.scales) * num_units,
+        world=world,
+    )
     return Task(
         init=partial(init, model=model, world=world, optimizer=optimizer),
         sample=partial(sample, model=model, batch_size=batch_size),
         step=partial(step, model=model, weights=weights, optimizer=optimizer),
-        evaluate=partial(evaluate, model=model, world=world, settings=evaluation),
+        evaluate=partial(evaluate, model=model, integrator=integrator, settings=evaluation),
         figures=draw,
         metrics=logged(step=STEP_METRICS, evaluation=metrics(model, world, evaluation)),
     )
@@ -488,7 +496,7 @@ def sample(data: Any, key: jax.Array, /, *, model: Model, batch_size: int) -> Pa
     start, step = draw_pairs(start_key, lengths, draw=model.directions.draw)
     reach = model.spread / jnp.asarray(model.scales)[None]
     lengths = disc_lengths(apart_key, (batch_size, len(model.scales)), reach)
-    near, apart = draw_pairs(near_key, lengths, draw=harmonics().draw)
+    near, apart = draw_pairs(near_key, lengths, draw=any_direction)
     return Pairs(start, step, near, apart)
 
 
@@ -600,22 +608,18 @@ def evaluate(
     key: jax.Array,
     *,
     model: Model,
-    world: World,
+    integrator: Integrator,
     settings: EvaluationSettings,
 ) -> tuple[Scalars, Readout]:
     """`path_integration.evaluate`, and what is particular to this code.
 
     -> scalars of `path_integration.evaluate`, `measure_isometry` and `measure_modules`, and
-    code_error_cm, the error where the true code is read out; readout of all three, and scales.
+    code_error_cm, the error where the true code is read out; readout of all three, scales [module]
+    and spread.
     """
     key, isometry_key, place_key = jax.random.split(key, 3)
-    num_modules, width_m = len(model.scales), world.box.width_m
-    integrator = Integrator(
-        forward=partial(forward, model=model, width_m=width_m),
-        weights=lambda state: None,  # those of each module: `measure_modules`
-        num_units=num_modules * model.num_units,
-        world=world,
-    )
+    world = integrator.world
+    width_m = world.box.width_m
     scalars, readout = path_integration.evaluate(
         state, data, key, integrator=integrator, settings=settings
     )
@@ -626,7 +630,8 @@ def evaluate(
     decoded = world.box.decode(read_out(state, v, width_m), state.place_centres)
     error_cm = path_integration.distance_cm(world, places, decoded)
     scalars |= {"code_error_cm": jnp.mean(error_cm), **isometry, **modules}
-    return scalars, {**readout, **curves, **tori, "scales": jnp.asarray(model.scales)}
+    constants = {"scales": jnp.asarray(model.scales), "spread": jnp.asarray(model.spread)}
+    return scalars, {**readout, **curves, **tori, **constants}
 
 
 def forward(
@@ -664,14 +669,13 @@ def measure_isometry(table: jax.Array, key: jax.Array, *, model: Model) -> tuple
     scales = jnp.asarray(model.scales)[None]
     shape = (NUM_PAIRS, len(model.scales))
     lengths = disc_lengths(disc_key, shape, model.spread / scales)
-    draw = harmonics().draw
-    changes = change(table, *draw_pairs(disc_pair_key, lengths, draw=draw))
+    changes = change(table, *draw_pairs(disc_pair_key, lengths, draw=any_direction))
     deviation = jnp.mean((changes - scales * lengths) ** 2) / jnp.mean((scales * lengths) ** 2)
     wanted = jnp.linspace(0, MAX_CHANGE, 37)[1:]
 
     def at(wanted: jax.Array, key: jax.Array) -> jax.Array:
         lengths = jnp.broadcast_to(wanted / scales, shape)
-        changes = change(table, *draw_pairs(key, lengths, draw=draw))
+        changes = change(table, *draw_pairs(key, lengths, draw=any_direction))
         return jnp.quantile(changes, jnp.array(path_integration.QUARTILES), axis=0)
 
     curve = jax.vmap(at, out_axes=-1)(wanted, jax.random.split(key, len(wanted)))
@@ -763,12 +767,18 @@ def _draw_isometry(readout: HostReadout) -> Figure:
     left.plot([], [], ":", color="black", lw=1.2, label="isometry, s |dx|")
     left.axhline(2**0.5, color=figures.GREY, ls="--", lw=1, label="orthogonal codes, $\\sqrt{2}$")
     right.axhline(0, color="black", ls=":", lw=1.2)
+    right.axvline(
+        readout["spread"], color=figures.GREY, ls="--", lw=1, label="longest that is trained"
+    )
     left.set(xlabel="distance |dx| (cm)", ylabel="change of the code |v(x + dx) - v(x)|")
     right.set(xlabel="s |dx|", ylabel="deviation from s |dx| (%)", ylim=(-60, 60))
     for ax, title in ((left, "Change of the code"), (right, "Deviation from the isometry")):
         ax.set_xlim(0, None)
-        ax.set_title(f"{title}: median over pairs, band from 25 to 75 %", fontsize=10)
+        ax.set_title(title, fontsize=10)
         ax.legend(fontsize=8)
+    figure.suptitle(
+        "The isometry: medians over pairs of places, bands from 25 to 75 %", fontsize=11
+    )
     return figure
 
 

@@ -49,7 +49,7 @@ def test_a_population_has_one_more_axis(name):
 
 
 # Models whose units can be driven along a path of the user's.
-APPLIED = ("grid_rnn", "grid_lstm", "topo_grid")
+APPLIED = ("conformal", "grid_rnn", "grid_lstm", "topo_grid")
 
 
 @pytest.mark.parametrize("name", APPLIED)
@@ -62,7 +62,8 @@ def test_apply_follows_a_users_path(name):
     assert activity.shape[0] == 300
     assert jnp.isfinite(activity).all()
     # What comes later does not matter, and a path of any length will do.
-    num_steps = config.task.num_steps
+    walks = config.task.evaluation if name == "conformal" else config.task  # it trains on no walks
+    num_steps = walks.num_steps
     np.testing.assert_allclose(
         task.apply(state, path[: num_steps + 3]), activity[: num_steps + 3], rtol=1e-4, atol=1e-5
     )

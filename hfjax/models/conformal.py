@@ -403,6 +403,7 @@ def task(
     decoded as in `grid_rnn`. One module is ambiguous; two or three are not.
 
     `data` is () or what `recordings.sargolini` returns. Evaluation: `evaluate`.
+    `apply` looks the code up at a start, and moves it over as many steps as the evaluation's walks.
     step's scalars: loss; transition_error and isometry_error, the terms without their factors.
     Raises ValueError where a number is not positive, num_nodes below 2, there is no scale, or the
     box is not walled.
@@ -443,6 +444,9 @@ def task(
         evaluate=partial(evaluate, model=model, integrator=integrator, settings=evaluation),
         figures=draw,
         metrics=logged(step=STEP_METRICS, evaluation=metrics(model, world, evaluation)),
+        apply=partial(
+            path_integration.apply, integrator=integrator, num_steps=evaluation.num_steps
+        ),
     )
 
 

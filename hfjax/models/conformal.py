@@ -804,11 +804,11 @@ def _draw_modules(readout: HostReadout) -> Figure:
         labels = [f"{k + 1}\ns = {s:g}" for k, s in enumerate(scales)]
         ax.set_xticks(range(len(scales)), labels)
         ax.set(xlabel="module", xlim=(-0.6, len(scales) - 0.4))
-    k = np.arange(len(scales))
-    left.hlines(medians, k - 0.3, k + 0.3, color="black", lw=1.5, label="median")
+    numbers = np.arange(len(scales))
+    left.hlines(medians, numbers - 0.3, numbers + 0.3, color="black", lw=1.5, label="median")
     # Spacing is inversely proportional to s: the factor is that of the median module.
     factor = np.nanmedian(medians * scales) if np.isfinite(medians).any() else np.nan
-    left.plot(k, factor / scales, "x", color=figures.RAT, label="proportional to 1 / s")
+    left.plot(numbers, factor / scales, "x", color=figures.RAT, label="proportional to 1 / s")
     left.set(ylabel="grid spacing (m)", ylim=(0, None))
     left.set_title(_ratio_title(medians), fontsize=10)
     right.set(ylabel="orientation (degrees)", ylim=(-3, 63), yticks=(0, 15, 30, 45, 60))

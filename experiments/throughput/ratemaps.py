@@ -1,8 +1,9 @@
-"""Rate maps and grid scores of a population, against SciPy's way, unit by unit."""
+"""Rate maps, grid scores and shuffles of a population, against SciPy's way, one by one."""
 
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.ndimage
 import scipy.signal
@@ -12,6 +13,7 @@ from hfjax import ratemaps
 
 NUM_SAMPLES, NUM_BINS, NUM_SCIPY = 4000, 32, 32
 EXTENT = ((0.0, 1.0), (0.0, 1.0))
+ARENA = (2.4, 1.45)  # m
 
 
 def scipy_grid_score(rate_map: np.ndarray) -> float:
@@ -70,4 +72,91 @@ def scoring(repeats: int, quick: bool) -> list[Row]:
     ]
 
 
-SECTIONS = {"scoring": Section(scoring, 3)}
+def simulated_cell(num_samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """A walk [sample, 2] at 50 Hz in 2.4 m x 1.45 m, and the samples of a grid cell's spikes."""
+    rng = np.random.default_rng(0)
+    step = scipy.ndimage.gaussian_filter1d(rng.normal(size=(num_samples, 2)), 25, axis=0)
+    path = np.mod(np.cumsum(0.004 * step / step.std(), axis=0), 2 * np.asarray(ARENA))
+    path = np.where(path > ARENA, 2 * np.asarray(ARENA) - path, path)
+    angles = np.radians([-20, 40, 100])
+    waves = path @ np.stack([np.cos(angles), np.sin(angles)]) * 4 * np.pi / np.sqrt(3) / 0.5
+    rate_hz = 12 * np.exp(4 * (np.cos(waves).sum(axis=1) / 3 - 1))
+    return path, np.repeat(np.arange(num_samples), rng.poisson(rate_hz / 50)).astype(np.int32)
+
+
+def scipy_recording_score(bins: np.ndarray, samples: np.ndarray, time_s: np.ndarray) -> float:
+    """`recording_grid_scores` of one spike train in SciPy's way: Fourier transforms, rotations."""
+    blur = partial(scipy.ndimage.gaussian_filter, sigma=1.5, mode="constant")
+    spikes = np.bincount(bins[samples], minlength=time_s.size).reshape(time_s.shape)
+    smooth = blur(time_s)
+    mask = (smooth >= 0.02).astype(float)
+    rate = np.where(mask > 0, blur(spikes.astype(float)) / np.maximum(smooth, 0.02), 0)
+    rate = mask * (rate - rate.sum() / mask.sum())
+    flip = (slice(None, None, -1),) * 2
+    overlap = partial(scipy.signal.fftconvolve, in2=mask[flip])
+    n = np.rint(overlap(mask))
+    known, n = n >= 20, np.maximum(n, 1)
+    mean, square = overlap(rate) / n, overlap(rate**2) / n
+    variance = np.maximum(square - mean**2, 1e-12)
+    product = scipy.signal.fftconvolve(rate, rate[flip]) / n - mean * mean[flip]
+    sac = np.where(known, product / np.sqrt(variance * variance[flip]), 0)
+    side = max(sac.shape)
+    pad = [((side - size) // 2,) * 2 for size in sac.shape]
+    sac, known = np.pad(sac, pad), np.pad(known, pad)
+    turned = [scipy.ndimage.rotate(sac, a, reshape=False, order=1) for a in range(30, 151, 30)]
+    label, _ = scipy.ndimage.label(sac > 0.2)
+    central = np.sqrt(np.sum(label == label[side // 2, side // 2]) / np.pi)
+    radius = np.hypot(*(np.indices(sac.shape) - side // 2))
+    scores = [-2.0]
+    for outer in range(int(1.5 * central) + 1, int(min(6 * central, min(time_s.shape) - 1))):
+        ring = known & (radius >= central) & (radius <= outer)
+        c = [np.corrcoef(sac[ring], other[ring])[0, 1] for other in turned]
+        scores.append(min(c[1], c[3]) - max(c[0], c[2], c[4]))
+    return max(scores)
+
+
+def shuffling(repeats: int, quick: bool) -> list[Row]:
+    """Circular shuffles of the grid score of one cell of 30 minutes, bins of 3 cm."""
+    num_shuffles, num_scipy = (8, 2) if quick else (1000, 10)
+    num_samples = 4000 if quick else 90_000
+    path, samples = simulated_cell(num_samples)
+    num_bins, extent = ratemaps.bins_of(((0, ARENA[0]), (0, ARENA[1])), 0.03)
+    bins = ratemaps.position_bins(jnp.asarray(path), num_bins=num_bins, extent=extent)
+    time_s = ratemaps.occupancy(bins, 0.02, num_bins=num_bins)
+    some = np.random.default_rng(1).integers(1000, num_samples - 1000, num_scipy)
+    shifts = ratemaps.random_shifts(
+        jax.random.key(0),
+        num_units=1,
+        num_shuffles=num_shuffles,
+        num_samples=num_samples,
+        min_shift=1000,
+    )
+
+    def score(trains: jax.Array) -> jax.Array:
+        spikes = ratemaps.spike_maps(trains, bins, num_bins=num_bins)
+        return ratemaps.recording_grid_scores(ratemaps.firing_rate_maps(spikes, time_s)).score
+
+    shuffles = jax.jit(partial(ratemaps.shuffled_scores, score, num_samples=num_samples))
+    flat, seconds = np.asarray(bins), np.asarray(time_s, np.float64)
+    times = medians_ms(
+        {
+            "shuffles": lambda: shuffles(samples[None], shifts),
+            "scipy": lambda: [
+                scipy_recording_score(flat, (samples + k) % num_samples, seconds) for k in some
+            ],
+        },
+        repeats,
+    )
+    scipy_ms = times["scipy"] * num_shuffles / num_scipy
+    size = f"{num_bins[0]} x {num_bins[1]} bins"
+    return [
+        Row(f"{num_shuffles} shuffles of the grid score of one cell, {size}", times["shuffles"]),
+        Row(
+            "the same by SciPy, one by one",
+            scipy_ms,
+            f"{scipy_ms / times['shuffles']:.0f} x (scaled up from {num_scipy} shuffles)",
+        ),
+    ]
+
+
+SECTIONS = {"scoring": Section(scoring, 3), "shuffling": Section(shuffling, 3)}

@@ -52,7 +52,7 @@ def shuffled_scores(
     once, which bounds the memory whatever the number of units and shuffles
     -> pytree of [unit, shuffle, ...].
     """
-    samples = jnp.asarray(samples, jnp.int32)
+    samples, shifts = jnp.asarray(samples, jnp.int32), jnp.asarray(shifts, jnp.int32)
     chex.assert_rank([samples, shifts], 2)
     chex.assert_equal_shape_prefix([samples, shifts], 1)
     check.at_least(1, block=block)

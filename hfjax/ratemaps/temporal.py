@@ -101,8 +101,8 @@ def theta_modulation(autocorrelograms: jax.Array, *, bin_width_s: float = 0.005)
     that of the two-sided autocorrelogram less its mean, under a Hann window, at steps of .125 Hz.
     NaN where there are no pairs.
     Raises ValueError if bin_width_s is not positive or the lags do not reach 140 ms.
-    Source: contrast: Cacucci et al. 2004; opexebo's theta_modulation_index, which sums bins (8 for
-    the peak, 4 for the trough, so that a flat train has 1/3) where this is a mean. strength, the
+    Source: contrast: Cacucci et al. 2004; opexebo's theta_modulation_index, which sums bins (16 for
+    the peak, 8 for the trough, so that a flat train has 1/3) where this is a mean. strength, the
     theta index: Boccara et al. 2010 and Yartsev et al. 2011, with thresholds of 3 and 5.
     """
     check.positive(bin_width_s=bin_width_s)

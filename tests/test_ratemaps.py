@@ -290,7 +290,7 @@ def test_grid_scores_of_the_original(n):
 
 def scipy_ring_scores(f):
     """Reference in float64 with scipy.ndimage.rotate, one map at a time."""
-    n = len(f)
+    n = min(f.shape)
     ones = np.ones_like(f)
     count = scipy.signal.correlate2d(ones, ones)
     first = scipy.signal.correlate2d(ones, f) / count
@@ -300,8 +300,8 @@ def scipy_ring_scores(f):
     cov = scipy.signal.correlate2d(f, f) / count - first * first[::-1, ::-1]
     std = np.sqrt(np.where(valid, variance, 1))
     sac = np.where(valid, cov / (std * std[::-1, ::-1]), 0)
-    lag = np.arange(1 - n, n)
-    radius = np.hypot(lag[:, None], lag)
+    lag_x, lag_y = (np.arange(1 - size, size) for size in f.shape)
+    radius = np.hypot(lag_x[:, None], lag_y)
     best = [-np.inf, -np.inf]
     for outer in np.linspace(0.4, 1, 10):
         ring = (radius > 0.2 * n) & (radius <= outer * n)

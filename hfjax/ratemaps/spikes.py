@@ -111,24 +111,30 @@ def firing_rate_maps(
     *,
     sigma_bins: float = 1.5,
     min_occupancy_s: float = 0.02,
+    min_visit_s: float = 0.0,
 ) -> jax.Array:
     """Firing rate of each unit in each bin, from spikes and time that are smoothed separately.
 
     rate(x) = sum_v g(x - v) spikes(v) / sum_v g(x - v) occupancy(v), with g a Gaussian of sum 1 and
     standard deviation sigma_bins (0 for none). A bin counts as unvisited, and is NaN, where the
-    smoothed occupancy is below min_occupancy_s.
+    smoothed occupancy is below min_occupancy_s, or the animal was in the bin itself for less than
+    min_visit_s. By default bins beyond a tilted wall that only the smoothing fills are kept. They
+    repeat the rate at the wall, which lengthens the spacing of grid cells by 2 to 4 %;
+    min_visit_s = .02 leaves them out.
 
     spikes [unit, x, y]; occupancy_s [x, y] (s) -> [unit, x, y] (Hz).
-    Raises ValueError if sigma_bins or min_occupancy_s is negative.
+    Raises ValueError if a setting is negative.
     Source: the smoothing before division of Hafting et al. 2005 and of most groups since.
     opexebo's rate_map divides first and smooths the quotient.
     """
-    check.not_negative(sigma_bins=sigma_bins, min_occupancy_s=min_occupancy_s)
+    check.not_negative(
+        sigma_bins=sigma_bins, min_occupancy_s=min_occupancy_s, min_visit_s=min_visit_s
+    )
     chex.assert_shape(spikes, (None, *occupancy_s.shape))
     time = occupancy_s[None]
     if sigma_bins > 0:
         spikes, time = blurred(spikes, sigma_bins), blurred(time, sigma_bins)
-    visited = (time >= min_occupancy_s) & (time > 0)
+    visited = (time >= min_occupancy_s) & (time > 0) & (occupancy_s[None] >= min_visit_s)
     return jnp.where(visited, spikes / jnp.where(visited, time, 1), jnp.nan)
 
 

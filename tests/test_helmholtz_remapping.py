@@ -77,7 +77,7 @@ def test_remapping_starts_from_another_run(tmp_path):
     ]
     first, second = configs
     assert train.run(first, tmp_path / "first", writers=(), devices=jax.devices()[:1])
-    second.init_from, second.seed = str(tmp_path / "first"), 7
+    second.init_from, second.seed, second.seeds = str(tmp_path / "first"), 7, 1
     assert train.run(second, tmp_path / "second", writers=(), devices=jax.devices()[:1])
     _, donor, _ = hfjax.load(tmp_path / "first")
     _, state, _ = hfjax.load(tmp_path / "second")

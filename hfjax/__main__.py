@@ -55,7 +55,8 @@ HOW_TO_RUN: Flags = {
     "workdir": (
         flags.DEFINE_string,
         None,
-        "folder of the run; the same command resumes it (default: runs/CONFIG-FIDDLERS-SEED)",
+        "folder of the run, or a gs:// or s3:// address; the same command resumes it (default: "
+        "runs/CONFIG-FIDDLERS-SEED)",
     ),
     "seed": (flags.DEFINE_integer, None, "seed of the model, or of the first of a population"),
     "seeds": (flags.DEFINE_integer, None, "train a population of this many seeds in one program"),
@@ -496,11 +497,13 @@ def _final_settings(chosen: Chosen, values: flags.FlagValues) -> str:
     """What `--print_config` shows: every setting of the run, as --fdl_set takes them."""
     from hfjax.training.config import UNSET, fill_in_num_steps, has_parts, settings
     from hfjax.training.manual import value_in_words
+    from hfjax.training.mirror import is_address
     from hfjax.training.run import check
     from hfjax.training.workdir import folder
 
     check(chosen.config)
-    folder(_workdir(chosen, values))
+    if not is_address(workdir := _workdir(chosen, values)):
+        folder(workdir)
     fill_in_num_steps(chosen.config)
     shown = [
         f"{setting.path}={value_in_words(setting.value)}"

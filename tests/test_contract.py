@@ -3,6 +3,8 @@
 A new config is covered by being in fdl_configs.
 """
 
+import re
+
 import fiddle as fdl
 import jax
 import jax.numpy as jnp
@@ -106,6 +108,34 @@ def test_a_short_run_leaves_finite_numbers_figures_and_a_checkpoint(tmp_path, na
     assert all(isinstance(figure, Figure) for figure in figures.values())
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == {*figures, "training"}
     check_figures(figures)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["grid_rnn", "topo_grid"])
+def test_devices_share_a_wide_network_and_change_nothing(name):
+    """Four hold a quarter of the weights and of Adam's moments, and send each other activities."""
+    config = tiny(fdl_configs.make(name))
+    units = {"grid_rnn": "num_grid", "topo_grid": "num_units"}[name]
+    setattr(config.task, units, 64)
+    experiment = train.build(config)
+    whole = train.make_programs(experiment, jax.devices()[:1])
+    shared = train.make_programs(experiment, jax.devices()[:8], model_devices=4)
+    assert tuple(shared.mesh.shape.values()) == (1, 2, 4)
+    state, scalars = whole.chunk(whole.init(), 3)
+    state_shared, scalars_shared = shared.chunk(shared.init(), 3)
+    np.testing.assert_allclose(scalars_shared["loss"], scalars["loss"], rtol=1e-5)
+    for one, part in zip(*map(jax.tree.leaves, (state.state, state_shared.state)), strict=True):
+        if one.shape == (64, 64):
+            assert {shard.data.shape for shard in part.addressable_shards} == {(16, 64)}
+        np.testing.assert_allclose(part, one, rtol=1e-3, atol=2e-5)
+    program = shared.lower(3).compile()
+    gathered = re.findall(r"= f32\[([\d,]+)\][^=]* all-gather\(", program.as_text())
+    assert "4,64" in gathered  # the activity of the walks of a device
+    assert not {"64,64", "4,16,64"} & set(gathered)  # never a matrix of weights
+    memory, memory_shared = (
+        p.memory_analysis().argument_size_in_bytes for p in (whole.lower(3).compile(), program)
+    )
+    assert memory_shared < 0.35 * memory
 
 
 def with_batch_size(name):

@@ -70,12 +70,12 @@ def toy_config(tmp_path_factory):
         (["TOY", "--fdl_set=task=3"], "task must be a Task, but is 3."),
         (["TOY", "--fdl_set=zzz=3"], "there is no setting 'zzz'; settings: task, data, num_steps,"),
         (["TOY", "--wandb_mode=?"], "--wandb_mode has no '?'; choose from auto,"),
-        (["TOY", "--workdir=gs://bucket/run"], "gs://bucket/run is an address, but only paths of"),
+        (["TOY", "--workdir=az://bucket/run"], "az://bucket/run is an address, but only paths of"),
         (
             ["TOY", "--workdir=/dev/null"],
             "the workdir /dev/null is a file, where a folder",
         ),
-        (["TOY", "--init_from=s3://bucket/run"], "s3://bucket/run is an address, but only paths"),
+        (["TOY", "--init_from=az://bucket/run"], "az://bucket/run is an address, but only paths"),
         (["TOY", "--workdir=~nobody_here/run"], "home folder of an unknown user"),
         (
             ["--fdl_config=biohsic", "--fiddler=cifar10", "--fiddler=digits"],
@@ -217,7 +217,7 @@ def misfit():
         ("task.num_units=0", "num_units must be at least 1"),
         ("task=tests.test_main:misfit", "`step` of the task fails"),
         ("init_from=nowhere", "nowhere holds no run"),
-        ("init_from=gs://bucket/run", "gs://bucket/run is an address"),
+        ("init_from=az://bucket/run", "az://bucket/run is an address"),
     ],
 )
 def test_a_dry_run_checks_what_needs_no_training(toy_config, capsys, setting, message):

@@ -8,11 +8,13 @@ repository grid-pattern-formation.
 """
 
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import PartitionSpec
 
 from hfjax import arena, cells, check, networks
 from hfjax.models import path_integration
@@ -122,6 +124,17 @@ class State(NamedTuple):
     params: Params
     opt_state: Any
     place_centres: jax.Array
+
+
+# Devices that share a wide network each hold the weights from, and to, their part of the units.
+SHARDING = MappingProxyType(
+    {
+        "*.network.recurrent": PartitionSpec("model"),
+        "*.network.inputs": PartitionSpec(None, "model"),
+        "*.encoder": PartitionSpec(None, "model"),
+        "*.decoder": PartitionSpec("model"),
+    }
+)
 
 
 class WeightInit(Protocol):
@@ -301,6 +314,7 @@ def assemble(
             evaluation=path_integration.metrics(world, evaluation),
         ),
         apply=partial(path_integration.apply, integrator=integrator, num_steps=num_steps),
+        sharding=SHARDING,
     )
 
 

@@ -66,6 +66,13 @@ class Trace(Protocol):
         """Trace a chunk of a length, and the evaluation, so that they are checked and cached."""
 
 
+class Lower(Protocol):
+    """(length) -> the program of a chunk, to compile and to inspect."""
+
+    def __call__(self, length: int, /) -> jax.stages.Lowered:
+        """The chunk of a length as lowered by JAX: its text, collectives, memory."""
+
+
 class Programs(NamedTuple):
     """The experiment as device programs, and the shapes and placement of its state."""
 
@@ -75,6 +82,7 @@ class Programs(NamedTuple):
     abstract: TrainState  # of jax.ShapeDtypeStruct
     trace: Trace
     mesh: Mesh  # (seed, batch, model)
+    lower: Lower
 
 
 def make_programs(
@@ -128,6 +136,7 @@ def make_programs(
         abstract=abstract,
         trace=trace,
         mesh=mesh,
+        lower=lambda length: chunk.lower(abstract, train_keys, data, length),
     )
 
 

@@ -12,6 +12,7 @@ import fiddle as fdl
 
 from hfjax.errors import InputError
 from hfjax.task import Task
+from hfjax.training import mirror
 from hfjax.training import workdir as wd
 from hfjax.training.experiment import build_headline, build_task
 from hfjax.training.log import Say
@@ -40,7 +41,10 @@ def redraw(
     if task is None:
         task = build_task(config)
     headline = () if config is None else build_headline(config)
-    return save_figures(wd.folder(workdir), task, readout, warn, headline=headline)
+    folder = wd.folder(workdir)
+    paths = save_figures(folder, task, readout, warn, headline=headline)
+    mirror.send(folder)
+    return paths
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,6 +15,7 @@ import fiddle as fdl
 import numpy as np
 
 from hfjax.task import Metric, meaning
+from hfjax.training import mirror
 from hfjax.training.config import function_name, settings
 from hfjax.training.experiment import Experiment, Headline
 from hfjax.training.numbers import digits, in_words
@@ -192,9 +193,10 @@ def _name(value: Any) -> str:
 
 def places(workdir: pathlib.Path, *, python: bool = True) -> list[str]:
     """Where everything of a run is; python: also how Python loads it."""
+    shown = mirror.shown(workdir)
     return [
-        f"  files        {workdir}/  (figures/training.png, config, metrics, checkpoints)",
-        *[f'  in Python    task, state, config = hfjax.load("{workdir}")'] * python,
+        f"  files        {shown}/  (figures/training.png, config, metrics, checkpoints)",
+        *[f'  in Python    task, state, config = hfjax.load("{shown}")'] * python,
         *wandb_lines(workdir),
     ]
 

@@ -28,7 +28,7 @@ from hfjax.errors import InputError, SaveError, TrainingFailed, one_line
 from hfjax.missing import on_host
 from hfjax.output import unbreakable_output
 from hfjax.task import HostReadout, Task
-from hfjax.training import config_text, processes, provenance, report
+from hfjax.training import config_text, mirror, processes, provenance, report
 from hfjax.training import log as logs
 from hfjax.training import workdir as wd
 from hfjax.training.config import flatten
@@ -98,6 +98,11 @@ def run(
     (nothing written) where config, devices or workdir do not allow the run, and TrainingFailed (the
     newest checkpoint stands) where a scalar stops being finite or the disk cannot be written.
     """
+    if mirror.is_address(workdir) and jax.process_count() > 1:
+        raise InputError(
+            f"{os.fspath(workdir)} is on object storage, where several processes cannot write a "
+            "run; name a --workdir on a disk that all of them see."
+        )
     workdir = wd.folder(workdir)
     config = complete(config)
     experiment = build(config)
@@ -134,6 +139,8 @@ def run(
             log.warn(warning)
         _say_start(session, step, len(devices), unreadable)
         step, evaluated = _train(session, train_state, evaluated, stop, profile)
+    with _disk_errors(checkpoints):
+        mirror.send(workdir)
     is_complete = step == experiment.num_steps and evaluated
     log.say(_ending(session, config, step) if is_complete else _stopped(workdir, step, stop.signal))
     return is_complete
@@ -197,7 +204,7 @@ def _say_start(
         session.log.say(
             f"{'Resuming at' if step else 'From'} step {step} of {experiment.num_steps}: {models} "
             f"on {mesh.size} {mesh.devices.flat[0].platform.upper()} device(s){hosts}, workdir "
-            f"{session.workdir}"
+            f"{mirror.shown(session.workdir)}"
         )
         if idle := num_devices - mesh.size:
             session.log.say(
@@ -268,6 +275,17 @@ def _run_chunk(
 def _save(session: Session, step: int, train_state: TrainState) -> None:
     with _disk_errors(session.checkpoints):
         session.checkpoints.save(step, train_state)
+        if mirror.shown(session.workdir) != str(session.workdir):
+            session.checkpoints.wait()  # only a complete checkpoint is sent
+    _send(session)
+
+
+def _send(session: Session) -> None:
+    """Send what is new to object storage; where that fails, the next time sends it too."""
+    try:
+        mirror.send(session.workdir)
+    except SaveError as error:
+        session.log.warn(f"warning: {one_line(error)}; training goes on.")
 
 
 def _evaluate(session: Session, step: int, train_state: TrainState) -> None:
@@ -276,6 +294,7 @@ def _evaluate(session: Session, step: int, train_state: TrainState) -> None:
     if session.writes:
         with _disk_errors(session.checkpoints):
             _record_evaluation(session, step, scalars, readout)
+        _send(session)
 
 
 def _record_evaluation(
@@ -427,7 +446,7 @@ def _stopped(workdir: pathlib.Path, step: int, stopped_by: signal.Signals | None
     name = stopped_by.name if stopped_by else "a signal"
     stopped = (
         f"Stopped by {name} at step {step}; everything is saved. "
-        f"Give the same command again to go on (workdir {workdir})."
+        f"Give the same command again to go on (workdir {mirror.shown(workdir)})."
     )
     return "\n".join([stopped, *report.wandb_lines(workdir)])
 

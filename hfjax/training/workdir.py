@@ -23,13 +23,18 @@ from matplotlib.figure import Figure
 
 from hfjax.errors import InputError, SaveError, one_line
 from hfjax.files import local_path, read_npz, write_atomically
-from hfjax.training import config_text, provenance
+from hfjax.training import config_text, mirror, provenance
 from hfjax.training.config import absolute_paths, difference
 from hfjax.training.lock import locked
 
 
 def folder(workdir: str | os.PathLike) -> pathlib.Path:
-    """The path of a workdir, with ~ expanded. Raises InputError for an address, as gs://x."""
+    """The path of a workdir, with ~ expanded; of one on object storage, that of its mirror.
+
+    Raises InputError for another address, as http://x, and where the storage cannot be read.
+    """
+    if mirror.is_address(workdir):
+        return mirror.local_folder(os.fspath(workdir))
     try:
         return local_path(workdir)
     except ValueError as error:

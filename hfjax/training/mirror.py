@@ -1,0 +1,117 @@
+"""Workdirs on object storage, as gs://bucket/run or s3://bucket/run.
+
+Object storage cannot rename or append, which a run's files need, and Orbax 0.12 writes arrays to
+gs:// but not to s3://. So a run works in a folder of this machine. It is filled from the storage at
+the start, and what is new in it is sent after every checkpoint and evaluation and at the end.
+fsspec does the transfer (extra `cloud`). There is no lock between two runs of one address.
+"""
+
+import atexit
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+
+from hfjax.errors import InputError, SaveError, one_line
+
+# What is incomplete: a checkpoint or file that is being written, the lock.
+_UNFINISHED = re.compile(r"orbax-checkpoint-tmp|(^|/)\.[^/]*(lock|tmp)$")
+
+
+def is_address(workdir: str | os.PathLike) -> bool:
+    """Whether a workdir is on object storage."""
+    return re.match(r"(gs|s3)://", os.fspath(workdir)) is not None
+
+
+class Mirror:
+    """A folder of this machine and its copy on object storage."""
+
+    def __init__(self, address: str):
+        """Make an empty local folder. Raises InputError where the address cannot be used."""
+        try:
+            import fsspec  # with gcsfs or s3fs, an extra
+
+            self._storage, root = fsspec.core.url_to_fs(address)
+        except ImportError as error:
+            raise InputError(
+                f"{address} needs packages that are not installed: pip install 'hfjax[cloud]'."
+            ) from error
+        self.address, self._root = address.rstrip("/"), root.rstrip("/")
+        self._is_sent = True
+        atexit.register(self._clean_up)
+        self.folder = pathlib.Path(
+            tempfile.mkdtemp(prefix="hfjax-"), self.address.rpartition("/")[2]
+        )
+        self.folder.mkdir()
+        self._sent: dict[str, tuple[int, int]] = {}  # {file: size and time when it was sent}
+
+    def pull(self) -> None:
+        """Fill the folder from the storage. Raises InputError where that cannot be read."""
+        try:
+            self._storage.invalidate_cache()  # of names, which others may have changed
+            for remote in self._storage.find(self._root):
+                name = remote.removeprefix(self._root + "/")
+                (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+                self._storage.get_file(remote, str(self.folder / name))
+        except Exception as error:
+            raise InputError(f"{self.address} cannot be read ({one_line(error)}).") from error
+        self._sent = self._files()
+
+    def push(self) -> None:
+        """Send what is new, and delete what is gone. Raises SaveError where that fails."""
+        files, self._is_sent = self._files(), False
+        try:
+            for name, state in files.items():
+                if self._sent.get(name) != state:
+                    self._storage.put_file(str(self.folder / name), f"{self._root}/{name}")
+                    self._sent[name] = state
+            for name in self._sent.keys() - files.keys():
+                self._storage.rm_file(f"{self._root}/{name}")
+                del self._sent[name]
+        except Exception as error:
+            raise SaveError(
+                f"{self.address}: {one_line(error)}; the files are in {self.folder}"
+            ) from error
+        self._is_sent = True
+
+    def _clean_up(self) -> None:
+        if self._is_sent:
+            shutil.rmtree(self.folder.parent, ignore_errors=True)
+
+    def _files(self) -> dict[str, tuple[int, int]]:
+        """{path in the folder: size and time} of the complete files, in order."""
+        paths = sorted(p for p in self.folder.rglob("*") if p.is_file() and not p.is_symlink())
+        names = {str(path.relative_to(self.folder)): path.stat() for path in paths}
+        return {
+            name: (stat.st_size, stat.st_mtime_ns)
+            for name, stat in names.items()
+            if not _UNFINISHED.search(name)
+        }
+
+
+_opened: dict[str, Mirror] = {}  # by address
+
+
+def local_folder(address: str) -> pathlib.Path:
+    """The folder of this machine for an address, filled from there."""
+    if address not in _opened:
+        _opened[address] = Mirror(address)
+    _opened[address].pull()
+    return _opened[address].folder
+
+
+def send(workdir: pathlib.Path) -> None:
+    """Send what is new in a workdir, where it is a mirror. Raises SaveError where that fails."""
+    if mirror := _mirror_of(workdir):
+        mirror.push()
+
+
+def shown(workdir: pathlib.Path) -> str:
+    """A workdir as a person knows it: by its address, where it is a mirror."""
+    mirror = _mirror_of(workdir)
+    return mirror.address if mirror else str(workdir)
+
+
+def _mirror_of(workdir: pathlib.Path) -> Mirror | None:
+    return next((mirror for mirror in _opened.values() if mirror.folder == workdir), None)

@@ -7,7 +7,7 @@ Results: experiments/dsm/RESULTS.md
 import fiddle as fdl
 import optax
 
-from hfjax import kernels
+from hfjax import kernels, networks
 from hfjax.data import policies, transitions
 from hfjax.models import dsm as model
 from hfjax.training import schedules
@@ -37,11 +37,18 @@ def dsm() -> fdl.Config:
             num_inner=32,
             latent_dims=8,
             hidden=(256, 256, 256),
+            atom=fdl.Config(
+                model.atom, activation=networks.leaky_relu, output=model.identity, feedback=0
+            ),
             batch_size=64,
             optimizer=fdl.Config(optax.adam, learning_rate=6.25e-5, eps=1.5e-4),
             adversary=fdl.Config(
                 model.residual_adversary, num_units=256, num_blocks=2, num_outputs=8, separate=False
             ),
+            adversary_optimizer=None,
+            adversary_steps=1,
+            atom_steps=1,
+            energy_penalty=0.0,
             objective=fdl.Partial(
                 model.between_atoms,
                 inner=kernels.rational_quadratic,
@@ -98,6 +105,11 @@ def mlp_adversary(cfg: fdl.Config) -> None:
 def hard_target(cfg: fdl.Config) -> None:
     """A target network that is replaced every 100 updates."""
     cfg.task.target_update = fdl.Partial(model.hard_update, period=100)
+
+
+def recurrent(cfg: fdl.Config) -> None:
+    """Atoms whose last hidden layer is recurrent: three steps of feedback to itself."""
+    cfg.task.atom.feedback = 3
 
 
 def rbf(cfg: fdl.Config) -> None:

@@ -5,6 +5,7 @@ Results: experiments/dsm/RESULTS.md
 """
 
 import fiddle as fdl
+import jax
 
 from fdl_configs.dsm import (
     _learn_fast,
@@ -16,6 +17,7 @@ from fdl_configs.dsm import (
     mlp_adversary,
     no_adversary,
     rbf,
+    recurrent,
 )
 from hfjax import arena, visibility
 from hfjax.data import transitions
@@ -73,6 +75,11 @@ def laptop(cfg: fdl.Config) -> None:
     """
     cfg.num_steps, cfg.chunk, cfg.eval_every, cfg.save_every = 100, 5, 50, 50
     _learn_fast(cfg, learning_rate=1e-3)
+
+
+def positive(cfg: fdl.Config) -> None:
+    """Positive activity: hidden units with relu, predicted rates with softplus."""
+    cfg.task.atom.activation, cfg.task.atom.output = jax.nn.relu, jax.nn.softplus
 
 
 def random_walk(cfg: fdl.Config) -> None:

@@ -16,6 +16,7 @@ from fdl_configs.dsm import (
     mlp_adversary,
     no_adversary,
     rbf,
+    recurrent,
 )
 from hfjax.data import transitions
 from hfjax.models import dsm as model

@@ -6,7 +6,7 @@ Results: experiments/dsm/RESULTS.md
 
 import fiddle as fdl
 
-from fdl_configs.dsm import dsm, energy, hard_target, laptop, no_adversary
+from fdl_configs.dsm import dsm, energy, hard_target, laptop, no_adversary, recurrent
 from hfjax import kernels
 from hfjax.models import dsm as model
 

@@ -6,13 +6,14 @@ Results: experiments/dsm/RESULTS.md
 
 import fiddle as fdl
 
-from fdl_configs.dsm import energy, hard_target, no_adversary
+from fdl_configs.dsm import energy, hard_target, no_adversary, recurrent
 from fdl_configs.dsm_place_cells import (
     _when_moved,
     dsm_place_cells,
     goal,
     high_thigmotaxis,
     laptop,
+    positive,
     random_walk,
     teleport,
     wall,

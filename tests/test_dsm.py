@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -592,3 +593,83 @@ def test_data_that_are_no_trajectory_are_refused(data, message):
     task = dsm.task(**SMALL)
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(task.init, jax.random.key(0), data)
+
+
+def test_a_recurrent_atom_equals_its_equation_written_out():
+    sizes = {"num_outer": 1, "dim": 2, "latent_dims": 3, "hidden": (4, 5)}
+    make = dsm.atom(activation=jnp.tanh, output=jnp.exp, feedback=2)
+    params = dsm.atoms_init(jax.random.key(0), make=make, **sizes)
+    states = jax.random.normal(jax.random.key(1), (3, 2))
+    del sizes["num_outer"], sizes["dim"]
+    _, second, samples = dsm.atom_activity(
+        params, states, jax.random.key(2), 1, make=make, shared=True, **sizes
+    )
+    p = jax.tree.map(lambda a: np.asarray(a[0], float), params)
+    z = np.asarray(jax.random.normal(jax.random.key(2), (1, 1, 3)), float)[0]
+    s = np.asarray(states, float)
+    first = np.tanh(
+        s @ p["of_state"]["kernel"] + p["of_state"]["bias"] + z @ p["of_noise"]["kernel"]
+    )
+    u = first @ p["Dense_0"]["kernel"] + p["Dense_0"]["bias"]
+    h = np.tanh(u)
+    h = np.tanh(u + np.tanh(u + h @ p["feedback"]["kernel"]) @ p["feedback"]["kernel"])
+    np.testing.assert_allclose(second[:, 0, 0], h, rtol=1e-5)
+    out = np.exp(h @ p["Dense_1"]["kernel"] + p["Dense_1"]["bias"])
+    np.testing.assert_allclose(samples[:, 0, 0], out, rtol=1e-5)
+
+
+def test_same_noise_is_that_of_every_state_and_atom():
+    sizes = {"latent_dims": 3, "hidden": (4,)}
+    params = dsm.atoms_init(jax.random.key(0), num_outer=1, dim=2, **sizes)
+    params = jax.tree.map(lambda a: jnp.concatenate([a, a]), params)  # two equal atoms
+    states = jnp.ones((5, 2))
+    *_, samples = dsm.atom_activity(params, states, jax.random.key(1), 3, shared=True, **sizes)
+    np.testing.assert_allclose(samples, np.broadcast_to(samples[:1, :1], (5, 2, 3, 2)), rtol=1e-5)
+    assert np.std(samples[0, 0, :, 0]) > 1e-3
+    *_, samples = dsm.atom_activity(params, states, jax.random.key(1), 3, **sizes)
+    assert np.std(samples[:, 0, 0, 0]) > 1e-3
+
+
+def test_each_network_has_its_optimizer_and_number_of_steps():
+    data = {"states": jnp.ones((40, 2)) * jnp.arange(40.0)[:, None], "last": jnp.zeros(40, bool)}
+    task = dsm.task(
+        **{**SMALL, "adversary": dsm.mlp_adversary(hidden=(6,), num_outputs=3)},
+        optimizer=optax.adam(0.0),
+        adversary_optimizer=optax.adam(1e-2),
+        adversary_steps=3,
+        atom_steps=2,
+        target_update=functools.partial(dsm.soft_update, rate=1.0),
+    )
+    before = task.init(jax.random.key(0), data)
+    batch = task.sample(data, jax.random.key(1))
+    assert batch.states.shape[1:3] == (1, 5)
+    after, _ = jit(task.step)(before, batch, jax.random.key(2))
+    of_atoms, of_adversary = (opt[0].count for opt in after.opt_state)
+    assert (int(of_atoms), int(of_adversary), int(after.steps)) == (2, 3, 2)
+    chex.assert_trees_all_equal(before.atoms, after.atoms)
+    changes = jax.tree.map(lambda a, b: a - b, before.adversary, after.adversary)
+    farthest = max(float(jnp.max(jnp.abs(change))) for change in jax.tree.leaves(changes))
+    # Adam's first steps are as long as its learning rate, and some of the three go the same way.
+    assert 1.5e-2 < farthest < 3.1e-2
+
+
+def test_the_energy_penalty_is_the_mean_squared_activity_of_hidden_units():
+    data = {"states": jax.random.normal(jax.random.key(3), (40, 2)), "last": jnp.zeros(40, bool)}
+    settings = {**SMALL, "adversary": dsm.no_adversary(), "optimizer": optax.sgd(0.0)}
+    values = {}
+    for penalty in (0.0, 2.0):
+        task = dsm.task(**settings, energy_penalty=penalty)
+        state = task.init(jax.random.key(0), data)
+        batch = task.sample(data, jax.random.key(1))
+        values[penalty] = jit(task.step)(state, batch, jax.random.key(2))[1]["objective"]
+    step_key = jax.random.split(jax.random.fold_in(jax.random.key(2), 0))[1]
+    *hidden, _ = dsm.atom_activity(
+        state.atoms,
+        batch.states[:, 0, 1, 0],
+        jax.random.split(step_key, 3)[1],
+        SMALL["num_inner"],
+        latent_dims=SMALL["latent_dims"],
+        hidden=SMALL["hidden"],
+    )
+    energy = np.mean([np.mean(np.square(h)) for h in hidden])
+    np.testing.assert_allclose(values[2.0] - values[0.0], 2 * energy, rtol=1e-3)

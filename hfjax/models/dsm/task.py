@@ -15,10 +15,11 @@ import chex
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 
-from hfjax import check, networks
+from hfjax import check
 from hfjax.models.dsm.adversaries import Adversary, residual_adversary
+from hfjax.models.dsm.atoms import MakeAtom, atom_activity, atoms_init
+from hfjax.models.dsm.atoms import atom as default_atom
 from hfjax.models.dsm.objectives import Objective, between_atoms
 from hfjax.task import (
     Axis,
@@ -89,92 +90,6 @@ def target_samples(
     return jnp.where(goes_on[..., None], bootstrap, samples)
 
 
-# --- Atoms ---
-
-
-class Atom(nn.Module):
-    """One atom: an MLP of noise z and state s whose first layer is f(z W_z + s W_s + b).
-
-    The product with a state is computed once for all samples of that state. The initial weights are
-    those of a `networks.MLP` of (z, s).
-    """
-
-    sizes: tuple[int, ...]  # of the hidden layers and the output
-
-    @nn.compact
-    def __call__(self, states: jax.Array, noise: jax.Array) -> tuple[jax.Array, ...]:
-        """states [batch, dim], noise [batch inner, latent] -> each layer [batch inner, unit]."""
-        num_in = states.shape[1] + noise.shape[1]
-
-        def first(x: jax.Array, use_bias: bool, name: str) -> jax.Array:
-            init = nn.initializers.variance_scaling(
-                x.shape[1] / num_in, mode="fan_in", distribution="truncated_normal"
-            )
-            return nn.Dense(self.sizes[0], use_bias, kernel_init=init, name=name)(x)
-
-        of_state = first(states, True, "of_state")
-        x = jnp.repeat(of_state, noise.shape[0] // states.shape[0], axis=0)
-        x = x + first(noise, False, "of_noise")
-        activity = []
-        for size in self.sizes[1:]:
-            activity.append(networks.leaky_relu(x))
-            x = nn.Dense(size)(activity[-1])
-        return (*activity, x)
-
-
-def atoms_init(
-    key: jax.Array, *, num_outer: int, dim: int, latent_dims: int, hidden: tuple[int, ...]
-) -> Any:
-    """Parameters of `Atom`, separate for each atom: every array has a leading [outer] axis."""
-    state, noise = jnp.zeros((1, dim)), jnp.zeros((1, latent_dims))
-
-    def init(key: jax.Array) -> Any:
-        return Atom((*hidden, dim)).init(key, state, noise)["params"]
-
-    return jax.vmap(init)(jax.random.split(key, num_outer))
-
-
-def atom_activity(
-    params: Any,
-    states: jax.Array,
-    key: jax.Array,
-    num_inner: int,
-    *,
-    latent_dims: int,
-    hidden: tuple[int, ...],
-) -> tuple[jax.Array, ...]:
-    """Activity of each layer, for num_inner samples of each atom at each state.
-
-    states [batch, dim] -> each hidden layer [batch, outer, inner, unit], and the samples [batch,
-    outer, inner, dim].
-    """
-    num_outer, (batch, dim) = len(jax.tree.leaves(params)[0]), states.shape
-    noise = jax.random.normal(key, (num_outer, batch * num_inner, latent_dims), states.dtype)
-    atom = Atom((*hidden, dim))
-
-    def activity(params: Any, noise: jax.Array) -> tuple[jax.Array, ...]:
-        layers: Any = atom.apply({"params": params}, states, noise)
-        return layers
-
-    return tuple(
-        jnp.swapaxes(x.reshape(num_outer, batch, num_inner, -1), 0, 1)
-        for x in jax.vmap(activity)(params, noise)
-    )
-
-
-def sample_atoms(
-    params: Any,
-    states: jax.Array,
-    key: jax.Array,
-    num_inner: int,
-    *,
-    latent_dims: int,
-    hidden: tuple[int, ...],
-) -> jax.Array:
-    """num_inner samples of each atom at each state: [batch, dim] -> [batch, outer, inner, dim]."""
-    return atom_activity(params, states, key, num_inner, latent_dims=latent_dims, hidden=hidden)[-1]
-
-
 # --- Evaluation ---
 
 
@@ -195,10 +110,14 @@ class HiddenLayers(Protocol):
 
 
 class Predictor(NamedTuple):
-    """A trained model, as an evaluation uses it."""
+    """A trained model, as an evaluation uses it.
+
+    of_same_noise: as `samples`, but all states and atoms have the same num_inner draws of noise.
+    """
 
     samples: Samples
     hidden: HiddenLayers
+    of_same_noise: Samples
 
 
 class Evaluation(Protocol):
@@ -267,7 +186,7 @@ class Stretch(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """Size of the model and definition of its targets; see `task`."""
+    """Size and form of the model and definition of its targets; see `task`."""
 
     gamma: float
     horizon: int
@@ -277,15 +196,22 @@ class Settings(NamedTuple):
     hidden: tuple[int, ...]
     bootstrap: bool
     from_source: bool
+    atom: MakeAtom
+
+    def network(self) -> dict[str, Any]:
+        """The settings of the atoms' network, as functions of `atoms` take them."""
+        return {"latent_dims": self.latent_dims, "hidden": self.hidden, "make": self.atom}
 
 
 class Training(NamedTuple):
-    """How the atoms and the adversary learn; see `task`."""
+    """How the atoms and the adversary learn; see `task`. optimizers: of atoms, of adversary."""
 
     adversary: Adversary
     objective: Objective
-    optimizer: optax.GradientTransformation
+    optimizers: tuple[optax.GradientTransformation, optax.GradientTransformation]
     target_update: TargetUpdate
+    steps: tuple[int, int]
+    energy_penalty: float
 
 
 def task(
@@ -296,9 +222,14 @@ def task(
     num_inner: int = 32,
     latent_dims: int = 8,
     hidden: tuple[int, ...] = (256, 256, 256),
+    atom: MakeAtom | None = None,
     batch_size: int = 64,
     optimizer: optax.GradientTransformation | None = None,
     adversary: Adversary | None = None,
+    adversary_optimizer: optax.GradientTransformation | None = None,
+    adversary_steps: int = 1,
+    atom_steps: int = 1,
+    energy_penalty: float = 0.0,
     objective: Objective = between_atoms,
     target_update: TargetUpdate = soft_update,
     bootstrap: bool = True,
@@ -309,8 +240,9 @@ def task(
 ) -> Task:
     """The distributional successor measure of the policy behind a data set, as a Task.
 
-    The adversary's update raises the objective; the atoms' update lowers it. Each uses its own
-    batch of batch_size stretches of horizon + 1 states. A step is updates_per_step of both.
+    The adversary's steps raise the objective; the atoms' steps lower it. Each step uses its own
+    batch of batch_size stretches of horizon + 1 states. An update is adversary_steps and then
+    atom_steps, each with an update of the target; a training step is updates_per_step of these.
 
     gamma             discount per time step, in [0, 1).
     horizon           time steps of a trajectory before a target is bootstrapped.
@@ -318,10 +250,16 @@ def task(
     num_inner         samples of each atom, 2 or more.
     latent_dims       noise dimensions of a sample.
     hidden            hidden units of each layer of the atoms' network.
-    batch_size        stretches of the trajectory in an update.
+    atom              form of the atoms' network; None for `atom()`.
+    batch_size        stretches of the trajectory in a step of either network.
     optimizer         optax optimizer of both networks, each with its own state; None for Adam with
                       learning rate 6.25e-5 and eps 1.5e-4.
     adversary         network that embeds samples; None for `residual_adversary()`.
+    adversary_optimizer  optax optimizer of the adversary; None for `optimizer`.
+    adversary_steps   steps of the adversary in an update.
+    atom_steps        steps of the atoms in an update.
+    energy_penalty    weight, in the atoms' objective, of the mean squared activity of their hidden
+                      units.
     objective         `between_atoms`, `between_atoms_by_median` or `each_atom`.
     target_update     how the target network follows: `soft_update` or `hard_update`.
     bootstrap         whether targets beyond the horizon are samples of the target network.
@@ -332,8 +270,9 @@ def task(
 
     data: {"states" [time, dim], "last" [time] of bool, ...}, one or several trajectories, joined.
 
-    Scalars of a step, means over its updates: objective (atoms' update); with an adversary also
-    adversary_objective (its update) and embedding_norm (mean length of embedded samples).
+    Scalars of a step, means over its updates: objective (atoms' update, with the energy penalty);
+    with an adversary also adversary_objective (its update) and embedding_norm (mean length of
+    embedded samples).
     Raises ValueError where gamma is outside [0, 1), a size is below 1 (num_inner: 2), or the data
     are no trajectory or shorter than the horizon.
 
@@ -342,14 +281,31 @@ def task(
     matrices are exactly 0.
     """
     settings = Settings(
-        gamma, horizon, num_outer, num_inner, latent_dims, tuple(hidden), bootstrap, from_source
+        gamma,
+        horizon,
+        num_outer,
+        num_inner,
+        latent_dims,
+        tuple(hidden),
+        bootstrap,
+        from_source,
+        atom or default_atom(),
     )
     check_settings(settings)
     check.at_least(1, batch_size=batch_size, updates_per_step=updates_per_step)
+    check.at_least(1, adversary_steps=adversary_steps, atom_steps=atom_steps)
+    check.not_negative(energy_penalty=energy_penalty)
     jax.eval_shape(target_update, jnp.zeros(1), jnp.zeros(1), jnp.int32(1))  # its own checks, now
     optimizer = optimizer or optax.adam(6.25e-5, eps=1.5e-4)
-    training = Training(adversary or residual_adversary(), objective, optimizer, target_update)
-    shape = (batch_size, updates_per_step)
+    training = Training(
+        adversary or residual_adversary(),
+        objective,
+        (optimizer, adversary_optimizer or optimizer),
+        target_update,
+        (adversary_steps, atom_steps),
+        energy_penalty,
+    )
+    shape = (batch_size, updates_per_step, adversary_steps + atom_steps)
     return Task(
         init=partial(init_state, settings=settings, training=training),
         sample=partial(sample_stretches, shape=shape, horizon=horizon),
@@ -425,28 +381,29 @@ def init_state(
 ) -> State:
     """The state before training; the target network starts as a copy of the atoms."""
     check_data(data, horizon=settings.horizon)
-    adversary, optimizer = training.adversary, training.optimizer
+    adversary, optimizers = training.adversary, training.optimizers
     dim = data["states"].shape[1]
     atoms_key, adversary_key = jax.random.split(key)
     atoms = atoms_init(
         atoms_key,
         num_outer=settings.num_outer,
         dim=dim,
-        latent_dims=settings.latent_dims,
-        hidden=settings.hidden,
+        **settings.network(),
     )
     params, spectral = adversary.init(adversary_key, dim=dim, num_outer=settings.num_outer)
-    opt_state = optimizer.init(atoms), optimizer.init(params)
+    opt_state = optimizers[0].init(atoms), optimizers[1].init(params)
     target = jax.tree.map(jnp.copy, atoms)
     return State(atoms, target, params, spectral, opt_state, jnp.int32(0))
 
 
-def sample_stretches(data: Any, key: jax.Array, *, shape: tuple[int, int], horizon: int) -> Stretch:
-    """Random stretches [batch, update, adversary or atoms, time, ...] of horizon + 1 states.
+def sample_stretches(
+    data: Any, key: jax.Array, *, shape: tuple[int, int, int], horizon: int
+) -> Stretch:
+    """Random stretches [batch, update, step, time, ...] of horizon + 1 states.
 
-    shape: (batch, update).
+    shape: (batch, update, step); the steps of the adversary come first, then those of the atoms.
     """
-    first = jax.random.randint(key, (*shape, 2), 0, len(data["states"]) - horizon - 1)
+    first = jax.random.randint(key, shape, 0, len(data["states"]) - horizon - 1)
     index = first[..., None] + jnp.arange(horizon + 1).reshape(1, 1, 1, -1)
     return Stretch(data["states"][index], data["last"][index])
 
@@ -461,16 +418,14 @@ def mean_objective(
     training: Training,
 ) -> tuple[jax.Array, tuple[Any, jax.Array]]:
     """The objective, averaged over a batch -> (value, (new spectral, mean embedding norm))."""
-    num_outer, num_inner, latent_dims = settings.num_outer, settings.num_inner, settings.latent_dims
+    num_outer, num_inner = settings.num_outer, settings.num_inner
     adversary, from_source = training.adversary, settings.from_source
     horizon_key, predicted_key, bootstrap_key = jax.random.split(key, 3)
-    draw = partial(
-        sample_atoms, num_inner=num_inner, latent_dims=latent_dims, hidden=settings.hidden
-    )
-    predicted = draw(state.atoms, batch.states[:, 0], predicted_key)
+    draw = partial(atom_activity, num_inner=num_inner, **settings.network())
+    *hidden, predicted = draw(state.atoms, batch.states[:, 0], predicted_key)
     beyond = None
     if settings.bootstrap:
-        beyond = draw(state.target, batch.states[:, -1], bootstrap_key)
+        beyond = draw(state.target, batch.states[:, -1], bootstrap_key)[-1]
     H = horizons(
         horizon_key,
         batch.last,
@@ -488,7 +443,11 @@ def mean_objective(
         (x, y),
         batch_size=min(at_once, len(x)),
     )
-    return jnp.mean(values), (spectral, jnp.mean(jnp.linalg.norm(x, axis=-1)))
+    value = jnp.mean(values)
+    if training.energy_penalty and not learned_target:
+        energy = jnp.mean(jnp.stack([jnp.mean(h**2) for h in hidden]))
+        value = value + training.energy_penalty * energy
+    return value, (spectral, jnp.mean(jnp.linalg.norm(x, axis=-1)))
 
 
 class Distance(Protocol):
@@ -500,30 +459,53 @@ class Distance(Protocol):
         """The distance between prediction and target that both networks train on."""
 
 
+class Update(Protocol):
+    """(state, batch, key) -> (state, scalars)."""
+
+    def __call__(self, state: State, batch: Stretch, key: jax.Array, /) -> tuple[State, Scalars]:
+        """A step of one network; or an update of both, whose batch is [step, batch, ...]."""
+
+
 def update_both(
     state: State,
-    batches: tuple[Stretch, Stretch],
+    batches: Stretch,
     key: jax.Array,
     *,
     settings: Settings,
     training: Training,
 ) -> tuple[State, Scalars]:
-    """One update of the adversary, if it learns, and then one of the atoms and their target."""
+    """The steps of the adversary, if it learns, and then those of the atoms and their target.
+
+    batches [step, batch, ...]. Scalars are those of the last step of each network.
+    """
     adversary_key, atoms_key = jax.random.split(key)
-    optimizer = training.optimizer
     distance = partial(mean_objective, settings=settings, training=training)
+    number, optimizers = training.steps[0], training.optimizers
+    for_adversary = jax.tree.map(lambda a: a[:number], batches)
+    for_atoms = jax.tree.map(lambda a: a[number:], batches)
     scalars: Scalars = {}
     if training.adversary.learns:
-        state, scalars = update_adversary(
-            state, batches[0], adversary_key, distance=distance, optimizer=optimizer
-        )
-    state, value = update_atoms(
-        state, batches[1], atoms_key, distance=distance, optimizer=optimizer
+        update = partial(update_adversary, distance=distance, optimizer=optimizers[1])
+        state, scalars = _each(update, state, for_adversary, adversary_key)
+    update = partial(
+        update_atoms,
+        distance=distance,
+        optimizer=optimizers[0],
+        target_update=training.target_update,
     )
-    steps = state.steps + 1
-    target = training.target_update(state.target, state.atoms, steps)
-    state = state._replace(target=target, steps=steps)
-    return state, {**scalars, "objective": value}
+    state, of_atoms = _each(update, state, for_atoms, atoms_key)
+    return state, {**scalars, **of_atoms}
+
+
+def _each(update: Update, state: State, batches: Stretch, key: jax.Array) -> tuple[State, Scalars]:
+    """One update for each of the batches [step, ...]; the scalars of the last."""
+    number = len(batches.states)
+    if number == 1:
+        return update(state, jax.tree.map(lambda a: a[0], batches), key)
+    state, scalars = jax.lax.scan(
+        lambda state, now: update(state, *now), state, (batches, jax.random.split(key, number))
+    )
+    return state, jax.tree.map(lambda a: a[-1], scalars)
 
 
 def update_adversary(
@@ -559,8 +541,9 @@ def update_atoms(
     *,
     distance: Distance,
     optimizer: optax.GradientTransformation,
-) -> tuple[State, jax.Array]:
-    """One step of the atoms down the gradient of the objective -> (state, objective)."""
+    target_update: TargetUpdate,
+) -> tuple[State, Scalars]:
+    """One step of the atoms down the gradient of the objective; their target follows."""
 
     def cost(atoms: Any) -> tuple[jax.Array, Any]:
         return distance(state._replace(atoms=atoms), batch, key, learned_target=False)
@@ -569,16 +552,12 @@ def update_atoms(
     atoms_opt, adversary_opt = state.opt_state
     changes, atoms_opt = optimizer.update(gradient, atoms_opt, state.atoms)
     atoms = optax.apply_updates(state.atoms, changes)
-    return state._replace(atoms=atoms, opt_state=(atoms_opt, adversary_opt)), value
-
-
-class Update(Protocol):
-    """(state, batches, key) -> (state, scalars): `update_both`."""
-
-    def __call__(
-        self, state: State, batches: tuple[Stretch, Stretch], key: jax.Array, /
-    ) -> tuple[State, Scalars]:
-        """The adversary's batch comes first, then that of the atoms."""
+    steps = state.steps + 1
+    target = target_update(state.target, atoms, steps)
+    state = state._replace(
+        atoms=atoms, target=target, opt_state=(atoms_opt, adversary_opt), steps=steps
+    )
+    return state, {"objective": value}
 
 
 def take_step(
@@ -588,9 +567,8 @@ def take_step(
     by_update = jax.tree.map(lambda a: jnp.moveaxis(a, (1, 2), (0, 1)), batch)
 
     def body(state: State, now: tuple[Stretch, jax.Array]) -> tuple[State, Scalars]:
-        both, number = now
-        batches = Stretch(both.states[0], both.last[0]), Stretch(both.states[1], both.last[1])
-        return update(state, batches, jax.random.fold_in(key, number))
+        stretches, number = now
+        return update(state, stretches, jax.random.fold_in(key, number))
 
     numbers = jnp.arange(batch.states.shape[1])
     state, scalars = jax.lax.scan(body, state, (by_update, numbers))
@@ -603,20 +581,19 @@ def evaluate(
     """The evaluation of a `Predictor`; without one, the number of updates."""
     if evaluation is None:
         return {"updates": state.steps.astype(float)}, {"updates": state.steps}
-    activity = partial(
-        atom_activity,
-        state.atoms,
-        latent_dims=settings.latent_dims,
-        hidden=settings.hidden,
-    )
+    activity = partial(atom_activity, state.atoms, **settings.network())
 
     def samples(states: jax.Array, key: jax.Array, num_inner: int) -> jax.Array:
         return activity(states, key, num_inner)[-1]
 
+    def of_same_noise(states: jax.Array, key: jax.Array, num_inner: int) -> jax.Array:
+        return activity(states, key, num_inner, shared=True)[-1]
+
     def hidden(states: jax.Array, key: jax.Array, num_inner: int) -> tuple[jax.Array, ...]:
         return tuple(jnp.mean(x, axis=2) for x in activity(states, key, num_inner)[:-1])
 
-    return evaluation(Predictor(samples, hidden), data, key, gamma=settings.gamma)
+    model = Predictor(samples, hidden, of_same_noise)
+    return evaluation(model, data, key, gamma=settings.gamma)
 
 
 def no_figures(readout: HostReadout) -> dict[str, Any]:

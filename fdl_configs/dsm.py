@@ -107,6 +107,15 @@ def hard_target(cfg: fdl.Config) -> None:
     cfg.task.target_update = fdl.Partial(model.hard_update, period=100)
 
 
+def mountain_car(cfg: fdl.Config) -> None:
+    """The mountain car in place of the pendulum: a noisy policy that pumps, four rewards."""
+    cfg.data.maker = fdl.Partial(
+        transitions.mountain_car, num_transitions=200_000, num_rollouts=5_000, gamma=0.95
+    )
+    cfg.task.evaluation = fdl.Partial(model.car_returns, act=transitions.pump_at)
+    cfg.task.draw = model.draw_car
+
+
 def recurrent(cfg: fdl.Config) -> None:
     """Atoms whose last hidden layer is recurrent: three steps of feedback to itself."""
     cfg.task.atom.feedback = 3

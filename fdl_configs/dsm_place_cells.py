@@ -87,6 +87,11 @@ def random_walk(cfg: fdl.Config) -> None:
     cfg.data.maker.behaviour = transitions.random_walk
 
 
+def low_thigmotaxis(cfg: fdl.Config) -> None:
+    """An animal without any preference for walls."""
+    cfg.data.maker.behaviour = transitions.low_thigmotaxis
+
+
 def high_thigmotaxis(cfg: fdl.Config) -> None:
     """An animal that stays near the walls."""
     cfg.data.maker.behaviour = transitions.high_thigmotaxis

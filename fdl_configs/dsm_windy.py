@@ -43,3 +43,13 @@ def laptop(cfg: fdl.Config) -> None:
     """Two CPU cores, one minute: a smaller model without an adversary, 6,000 fast updates."""
     _small_and_fast(cfg)
     cfg.num_steps, cfg.eval_every = 60, 30
+
+
+def top(cfg: fdl.Config) -> None:
+    """Moves that go up more often than elsewhere: a walk along the upper edge."""
+    cfg.data.maker.moves = transitions.upwards
+
+
+def bottom(cfg: fdl.Config) -> None:
+    """Moves that go down more often than elsewhere: a walk along the lower edge."""
+    cfg.data.maker.moves = transitions.downwards

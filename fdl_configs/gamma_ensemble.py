@@ -8,6 +8,7 @@ import fiddle as fdl
 
 from fdl_configs.dsm import dsm, energy, hard_target, laptop, no_adversary, recurrent
 from hfjax import kernels
+from hfjax.data import policies
 from hfjax.models import dsm as model
 
 
@@ -29,12 +30,20 @@ def one_step() -> fdl.Config:
 
         python -m hfjax --fdl_config=one_step --workdir=runs/one_step
 
-    Its "returns" are the rewards of the next state. We have not run it to its end.
+    Its returns are those of rollouts, in which the model is applied to its own samples. We have not
+    run it to its end.
     """
     cfg = gamma_ensemble()
-    cfg.task.gamma, cfg.data.maker.gamma = 0.0, 0.0
+    cfg.task.gamma = 0.0
     cfg.task.num_outer, cfg.task.horizon = 1, 1
     cfg.task.bootstrap, cfg.task.from_source, cfg.data.maker.from_source = False, False, False
+    cfg.task.evaluation = fdl.Partial(
+        model.pendulum_rollouts,
+        act=policies.act,
+        discount=0.95,
+        num_rollouts=500,
+        rollout_steps=200,
+    )
     return cfg
 
 

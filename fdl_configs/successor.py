@@ -13,6 +13,7 @@ from fdl_configs.dsm_place_cells import (
     goal,
     high_thigmotaxis,
     laptop,
+    low_thigmotaxis,
     positive,
     random_walk,
     teleport,

@@ -100,6 +100,50 @@ def pendulum_reward(angle: jax.Array, velocity: jax.Array, torque: jax.Array) ->
     return -(arena.wrap_angle(angle) ** 2 + 0.1 * velocity**2 + 0.001 * torque**2)
 
 
+class MountainCar(NamedTuple):
+    """position [], velocity [] (per step)."""
+
+    position: jax.Array
+    velocity: jax.Array
+
+
+CAR_GOAL = 0.45  # position
+
+
+def mountain_car() -> Env:
+    """Gymnasium's MountainCarContinuous-v0: a car in a valley whose engine is too weak.
+
+    v += .0015 u - .0025 cos(3 x), clipped to +-.07, u the force clipped to +-1; x += v, clipped to
+    [-1.2, .6]; v = 0 at the left edge. An episode starts at rest at x ~ U(-.6, -.4), and ends where
+    x >= .45 and v >= 0; a car that is there stays. The reward is -.1 u^2, and 100 more at the end.
+    Observations: x, v.
+    Source: gymnasium `Continuous_MountainCarEnv`.
+    """
+
+    def arrived(state: MountainCar) -> jax.Array:
+        return (state.position >= CAR_GOAL) & (state.velocity >= 0)
+
+    def reset(key: jax.Array) -> MountainCar:
+        return MountainCar(jax.random.uniform(key, minval=-0.6, maxval=-0.4), jnp.zeros(()))
+
+    def step(
+        state: MountainCar, action: jax.Array, key: jax.Array
+    ) -> tuple[MountainCar, jax.Array, jax.Array]:
+        del key
+        state, action = MountainCar(*map(check.floats, state)), check.floats(action)
+        force = jnp.clip(action[0], -1, 1)
+        v = state.velocity + 0.0015 * force - 0.0025 * jnp.cos(3 * state.position)
+        v = jnp.clip(v, -0.07, 0.07)
+        x = jnp.clip(state.position + v, -1.2, 0.6)
+        new = MountainCar(x, jnp.where((x == -1.2) & (v < 0), 0.0, v))
+        there = arrived(state)
+        new = jax.tree.map(lambda a, b: jnp.where(there, a, b), state, new)
+        return new, 100.0 * arrived(new) - 0.1 * action[0] ** 2, arrived(new)
+
+    low, high = np.array([-1.2, -0.07]), np.array([0.6, 0.07])
+    return Env(reset, step, jnp.stack, low, high, np.array([-1.0]), np.array([1.0]))
+
+
 def windy_grid(*, size: float = 10.0, wind: float = 0.25) -> Env:
     """A square centred on 0 with a wind that blows outwards; an action moves by 1.
 
@@ -310,3 +354,9 @@ PENDULUM_REWARDS: dict[str, Reward] = {
     "counter-clockwise": lambda s, a: (s[..., 2] > 0).astype(s.dtype),
 }
 WINDY_REWARDS: dict[str, Reward] = {"quadrants": lambda s, a: quadrant_reward(s)}
+CAR_REWARDS: dict[str, Reward] = {
+    "cost of force": lambda s, a: -0.1 * jnp.clip(a[..., 0], -1, 1) ** 2,
+    "at the goal": lambda s, a: (s[..., 0] >= CAR_GOAL).astype(s.dtype),
+    "height": lambda s, a: jnp.sin(3 * s[..., 0]),
+    "speed": lambda s, a: jnp.abs(s[..., 1]) / 0.07,
+}

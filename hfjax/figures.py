@@ -40,6 +40,7 @@ def figure_of(ax: Axes) -> Figure:
 # --- Maps over space ---
 
 Extent = Sequence[Sequence[float]] | np.ndarray  # ((left, right), (bottom, top)) (m)
+SPACE = ("x (m)", "y (m)")  # axis labels
 NOT_VISITED = "0.82"  # the grey of bins without a value (NaN)
 WHOLE_SCALE = "activity: lowest (0)\nto highest (1) of each unit"
 CORRELATION = "correlation of the map\nwith itself, shifted"
@@ -54,7 +55,7 @@ def spatial_map(
     limits: tuple[float, float] | None = None,
     colour_map: str = "viridis",
     colour_label: str | None = None,
-    axis_labels: tuple[str, str] = ("x (m)", "y (m)"),
+    axis_labels: tuple[str, str] = SPACE,
     walls: np.ndarray | None = None,
     ax: Axes | None = None,
 ) -> Figure:
@@ -144,7 +145,7 @@ def rate_maps(
     extent_m: Extent,
     title: str,
     colour_label: str = WHOLE_SCALE,
-    axis_labels: tuple[str, str] = ("x (m)", "y (m)"),
+    axis_labels: tuple[str, str] = SPACE,
 ) -> Figure:
     """`rate_map` of each unit [unit, x, y], from its lowest to its highest activity, with a label.
 
@@ -252,6 +253,7 @@ class MapRow(NamedTuple):
     label: str
     colour_label: str
     limits: tuple[float, float]
+    colour_map: str = "viridis"
 
 
 def map_rows(
@@ -261,6 +263,7 @@ def map_rows(
     extent_m: Extent,
     title: str,
     walls: np.ndarray | None = None,
+    axis_labels: tuple[str, str] = SPACE,
 ) -> Figure:
     """Rows of `spatial_map`s, such as several maps of the same cells; a colour bar for each row."""
     side, gap_x, gap_y, left, bottom, right = 1.2, 0.1, 0.12, 1.0, 0.55, 1.0
@@ -276,7 +279,16 @@ def map_rows(
         for column, (values, heading) in enumerate(zip(row.maps, columns, strict=True)):
             x = left + column * (side + gap_x)
             ax = figure.add_axes((x / width, y / height, side / width, side / height))
-            spatial_map(values, extent_m=extent_m, title="", limits=row.limits, walls=walls, ax=ax)
+            spatial_map(
+                values,
+                extent_m=extent_m,
+                title="",
+                limits=row.limits,
+                colour_map=row.colour_map,
+                walls=walls,
+                ax=ax,
+            )
+            ax.set_aspect("equal" if np.ptp(extent_m[0]) == np.ptp(extent_m[1]) else "auto")
             ax.set_title("" if number else heading, fontsize=9, pad=3)
             ax.set(xlabel="", ylabel="" if column else row.label, xticks=ticks[0], yticks=ticks[1])
             ax.yaxis.label.set_fontsize(8)
@@ -288,8 +300,10 @@ def map_rows(
         figure.colorbar(ax.get_images()[0], cax=bar_ax)
         bar_ax.set_ylabel(row.colour_label, fontsize=7)
         bar_ax.tick_params(labelsize=7)
-    figure.supxlabel("x (m)", x=(left + end) / 2 / width, y=0.08 / height, fontsize=9)
-    figure.supylabel("y (m)", x=0.1 / width, y=(bottom + height - top) / 2 / height, fontsize=9)
+    figure.supxlabel(axis_labels[0], x=(left + end) / 2 / width, y=0.08 / height, fontsize=9)
+    figure.supylabel(
+        axis_labels[1], x=0.1 / width, y=(bottom + height - top) / 2 / height, fontsize=9
+    )
     return figure
 
 

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hfjax import cells
 from hfjax.data import transitions
 from hfjax.models import dsm
+from hfjax.models.dsm import place_maps
 from tests.contract import check_figures
 
 AXIS = (np.arange(20) + 0.5) / 20
@@ -28,7 +30,7 @@ def _evaluate(made, table, repeats, gamma=0.95):
         rows = jnp.where(repeats, states, table[: len(states)])
         return jnp.broadcast_to(rows[:, None, None], (len(states), 2, num_inner, 50))
 
-    model = dsm.Predictor(samples, hidden=lambda states, key, num_inner: ())
+    model = dsm.Predictor(samples, lambda states, key, num_inner: (), of_same_noise=samples)
     return dsm.evaluate_place_maps(model, made, jax.random.key(0), gamma=gamma, num_inner=33)
 
 
@@ -151,7 +153,20 @@ def test_figures_are_drawn_of_an_untrained_model():
     assert readout["hidden_maps_1"].shape == (9, 20, 20)
     assert readout["hidden_maps_2"].shape == (5, 20, 20)
     drawn = task.figures(readout)
-    assert set(drawn) == {"rate_maps", "hidden_maps", "predictions", "samples", "similarity"}
+    assert set(drawn) == {
+        "rate_maps",
+        "atom_maps",
+        "noise",
+        "hidden_maps",
+        "hidden_layer_1",
+        "hidden_layer_2",
+        "heading",
+        "predictions",
+        "samples",
+        "similarity",
+        "similarity_histogram",
+        "moved_maps",
+    }
     check_figures(drawn)
     rows = [ax.get_ylabel() for ax in drawn["rate_maps"].axes if ax.get_images()]
     assert "model, mean of\n3 atoms" in rows
@@ -165,3 +180,38 @@ def test_figures_are_drawn_of_an_untrained_model():
     for ax in (ax for ax in drawn["samples"].axes if ax.has_data()):
         assert {"wall", "goal"} <= {line.get_label() for line in ax.lines}
         np.testing.assert_allclose([ax.get_xlim(), ax.get_ylim()], [[-0.06, 1.06]] * 2, rtol=1e-6)
+
+
+def test_cells_without_centres_move_around_the_edges():
+    """Four cells, each with one place; two of them move, their maps keep their one place."""
+    own = np.zeros((400, 4), np.float32)
+    own[[0, 21, 399, 210], range(4)] = 1.0
+    moves = jnp.array([True, False, True, False])
+    moved = place_maps.moved_rates(
+        {"sources": own}, moves, jax.random.key(0), distance_sq=cells.euclidean_sq
+    )
+    np.testing.assert_array_equal(np.sum(moved, axis=0), 1)
+    np.testing.assert_array_equal(moved[:, 1::2], own[:, 1::2])
+    assert (np.argmax(moved[:, ::2], axis=0) != [0, 399]).all()
+
+
+def test_units_that_follow_the_heading_are_found_and_others_are_not():
+    """A path of random turns; a unit with a cosine of the heading, and a constant one."""
+    turn = np.random.default_rng(0).uniform(-np.pi, np.pi, 3_000)
+    steps = 0.01 * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    path = {
+        "positions": np.concatenate([np.zeros((1, 2)), np.cumsum(steps, axis=0)]),
+        "states": np.append(turn, 0.0)[:, None],
+        "last": np.zeros(3_001, bool),
+    }
+
+    def hidden(states, key, num_inner):
+        return (jnp.stack([1 + jnp.cos(states), 3 + 0 * states], axis=2),)  # [place, outer, unit]
+
+    model = dsm.Predictor(None, hidden, None)
+    scalars, readout = place_maps.tuning_to_heading(model, path, jax.random.key(0))
+    # (1/2pi) int (1 + cos t) cos t dt = 1/2; the constant, less its minimum, is silent.
+    np.testing.assert_allclose(readout["heading_lengths"], [0.5, 0], atol=0.02)
+    assert scalars["heading_share"] == 0.5
+    assert scalars["shuffled_heading_share"] == 0
+    assert readout["heading_curves"].shape == (2, 20)

@@ -186,3 +186,26 @@ def test_gymnasiums_own_checker_finds_nothing():
         gym.GymEnv(GOAL(), max_steps=0)
     with pytest.raises(RuntimeError, match="call reset"):
         gym.GymEnv(GOAL(), max_steps=1).step(np.zeros(2))
+
+
+def test_the_mountain_car_is_that_of_gymnasium():
+    """Figures of gymnasium 1.0 MountainCarContinuous-v0 are its equations, written out here."""
+    env = envs.mountain_car()
+    x, v = -0.5, 0.0
+    state = envs.MountainCar(jnp.float32(x), jnp.float32(v))
+    for force in (1.0, -1.0, 3.0, 0.5):
+        state, reward, terminal = env.step(state, jnp.array([force]), jax.random.key(0))
+        v += 0.0015 * min(max(force, -1), 1) - 0.0025 * np.cos(3 * x)
+        x += v
+        np.testing.assert_allclose(env.observe(state), [x, v], rtol=1e-5)
+        np.testing.assert_allclose(reward, -0.1 * force**2, rtol=1e-6)
+        assert not terminal
+    wall = env.step(envs.MountainCar(-1.19, -0.07), jnp.array([-1.0]), jax.random.key(0))[0]
+    np.testing.assert_allclose(wall, [-1.2, 0], rtol=1e-6)
+    goal, reward, terminal = env.step(
+        envs.MountainCar(0.44, 0.05), jnp.array([0.0]), jax.random.key(0)
+    )
+    assert terminal
+    np.testing.assert_allclose(reward, 100)
+    stays = env.step(goal, jnp.array([-1.0]), jax.random.key(0))[0]
+    np.testing.assert_array_equal(stays, goal)

@@ -301,6 +301,10 @@ def test_rewards_of_the_pendulum_worked_by_hand():
         np.testing.assert_allclose(reward(left, torque), expected[name], rtol=1e-6, err_msg=name)
 
 
+def no_layers(states, key, num_inner):
+    return ()
+
+
 def test_a_model_that_knows_the_truth_is_as_near_as_the_floor():
     """Atoms that are Monte-Carlo futures: their returns are the rewards' mean over 1 - gamma."""
     made = windy()
@@ -312,7 +316,7 @@ def test_a_model_that_knows_the_truth_is_as_near_as_the_floor():
         which = jnp.argmin(jnp.sum((sources[:, None] - known[None]) ** 2, axis=-1), axis=1)
         return jnp.broadcast_to(chosen[which, :, None, None], (len(sources), 100, num_inner, 2))
 
-    model = dsm.Predictor(samples, hidden=None)
+    model = dsm.Predictor(samples, no_layers, samples)
     scalars, readout = dsm.evaluate_returns(
         model,
         made,
@@ -345,7 +349,7 @@ def test_the_mean_of_few_samples_is_noisy_and_the_controls_too():
         return jax.random.normal(key, (len(sources), 30, num_inner, 2))
 
     scalars, _ = dsm.evaluate_returns(
-        dsm.Predictor(samples, hidden=None),
+        dsm.Predictor(samples, no_layers, samples),
         made,
         jax.random.key(0),
         gamma=0.95,
@@ -365,7 +369,7 @@ def test_actions_are_asked_for_where_a_reward_depends_on_them():
         return jnp.broadcast_to(sources[:, None, None], (len(sources), 2, num_inner, 3))
 
     _, readout = dsm.evaluate_returns(
-        dsm.Predictor(samples, hidden=None),
+        dsm.Predictor(samples, no_layers, samples),
         made,
         jax.random.key(0),
         gamma=0.95,
@@ -375,3 +379,92 @@ def test_actions_are_asked_for_where_a_reward_depends_on_them():
     )
     expected = 20 * (-2 + np.asarray(made["sources"])[:, 2])
     np.testing.assert_allclose(readout["returns"][:, 0, 0], expected, rtol=1e-5)
+
+
+def test_p_values_are_those_of_scipy():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(4, 30)) + np.array([[0.0], [0.2], [0.4], [2.0]])
+    truth = rng.normal(size=(4, 400))
+    actual = jax.jit(dsm.p_values)(jnp.asarray(values), jnp.asarray(truth), jax.random.key(0))
+    for name, function in (
+        ("kolmogorov_smirnov", scipy.stats.ks_2samp),
+        ("cramer_von_mises", scipy.stats.cramervonmises_2samp),
+    ):
+        expected = [function(*pair).pvalue for pair in zip(values, truth, strict=True)]
+        # 500 random divisions: a standard error of at most .022.
+        np.testing.assert_allclose(actual[name], expected, atol=0.07, err_msg=name)
+        np.testing.assert_allclose(actual[name][3], 1 / 501, rtol=1e-5)
+
+
+def test_rollouts_of_a_one_step_model_worked_by_hand():
+    """The next state is half of the state; the reward its first number: s/2 + .9 s/4 + .81 s/8."""
+    made = {**windy(), "gamma": np.float32(0.9)}
+
+    def samples(states, key, num_inner):
+        return jnp.broadcast_to(states[:, None, None] / 2, (len(states), 2, num_inner, 2))
+
+    rolled = functools.partial(
+        dsm.rollout_returns,
+        dsm.Predictor(samples, no_layers, samples),
+        made,
+        jax.random.key(0),
+        rewards={"first": lambda s, a: s[..., 0]},
+        discount=0.9,
+        num_rollouts=40,
+        rollout_steps=3,
+    )
+    scalars, readout = jax.jit(functools.partial(rolled, gamma=0.0))()
+    expected = made["sources"][:, :1] * (0.5 + 0.9 / 4 + 0.81 / 8)
+    np.testing.assert_allclose(readout["returns"][:, 0], expected + np.zeros((1, 40)), rtol=1e-5)
+    assert 0 < scalars["wasserstein_mean"] < np.inf
+
+
+def test_truncated_returns_have_the_mean_of_discounted_ones_and_more_spread():
+    """A reward of 1 for ever: the return is 1 / (1 - gamma); truncated, the random length."""
+    still = envs.Env(
+        *(lambda key: jnp.zeros(1), lambda s, a, key: (s, 0.0, False), lambda s: s),
+        *(np.zeros(1),) * 4,
+    )
+    returns = functools.partial(
+        transitions.monte_carlo_returns,
+        still,
+        lambda o, key: o,
+        lambda o, a: jnp.ones(1),
+        jnp.zeros((1, 1)),
+        jax.random.key(0),
+        gamma=0.8,
+        num_rollouts=4_000,
+    )
+    np.testing.assert_allclose(returns()[0, 0], 5, rtol=1e-5)
+    lengths = returns(truncated=True)[0, 0]
+    np.testing.assert_allclose(lengths, np.round(lengths))
+    np.testing.assert_allclose(lengths.mean(), 5, rtol=0.05)
+    np.testing.assert_allclose(lengths.var(), 0.8 / 0.2**2, rtol=0.1)  # of a geometric number
+
+
+def test_policies_of_the_windy_grid_go_to_their_side():
+    up, down = (
+        transitions.windy_grid(moves=moves, num_transitions=400, num_rollouts=1)["states"][:, 1]
+        for moves in (transitions.upwards, transitions.downwards)
+    )
+    assert up[100:200].mean() > 2
+    assert down[100:200].mean() < -2
+
+
+def test_the_noisy_car_pumps_itself_to_the_goal():
+    data = transitions.mountain_car(num_transitions=2_000, num_rollouts=20)
+    at_goal = data["states"][:, 0] >= envs.CAR_GOAL
+    assert at_goal.any()
+    assert data["last"][at_goal].all()  # an episode ends there
+    of_goal = list(envs.CAR_REWARDS).index("at the goal")
+    # From a fast start near the goal the car arrives, and stays: a reward of 1 for ever.
+    assert data["mc_returns"][8, of_goal].max() > 5
+    assert data["mc_returns"].shape == (9, len(envs.CAR_REWARDS), 20)
+
+
+def test_thigmotaxis_is_what_the_behaviours_say():
+    near = {}
+    for name in ("low_thigmotaxis", "high_thigmotaxis"):
+        positions = transitions.BEHAVIOURS[name](jax.random.key(0), 3_000).positions
+        near[name] = np.mean(np.minimum(positions, 1 - positions).min(axis=1) < 0.1)
+    assert near["high_thigmotaxis"] > near["low_thigmotaxis"] + 0.1

@@ -26,6 +26,8 @@ def main() -> None:
         of = f"of {', '.join(makers)}"
         if setting == "behaviour":
             parser.add_argument("--behaviour", choices=transitions.BEHAVIOURS, help=of)
+        elif setting == "moves":
+            parser.add_argument("--moves", choices=("upwards", "downwards"), help=of)
         elif not isinstance(default, bool):
             parser.add_argument(f"--{setting}", type=type(default), help=of)
     options = vars(parser.parse_args())
@@ -33,6 +35,8 @@ def main() -> None:
     settings = {name: value for name, value in options.items() if value is not None}
     if "behaviour" in settings:
         settings["behaviour"] = transitions.BEHAVIOURS[settings["behaviour"]]
+    if "moves" in settings:
+        settings["moves"] = getattr(transitions, settings["moves"])
     try:
         maker = functools.partial(transitions.MAKERS[made], **settings)
         data = transitions.saved_or_made(path=out, maker=maker)

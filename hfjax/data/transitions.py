@@ -104,6 +104,7 @@ def monte_carlo_returns(
     num_rollouts: int,
     num_steps: int | None = None,
     from_source: bool = True,
+    truncated: bool = False,
 ) -> np.ndarray:
     """Discounted returns of rollouts from given states: [source, reward, rollout].
 
@@ -111,29 +112,35 @@ def monte_carlo_returns(
     [reward]. num_steps: length of a rollout; default: until gamma^k < 1e-4, at least 200.
     from_source: the return starts with the reward of the source itself; without, it starts, not
     discounted, with the reward of the next state.
+    truncated: the return is the plain sum of the first H rewards, with H ~ Geometric(1 - gamma) of
+    each rollout; its mean is that of the discounted return.
     """
     if num_steps is None:
         num_steps = max(200, math.ceil(math.log(1e-4) / math.log(gamma)) if gamma else 0)
-    discounts = gamma ** jnp.arange(num_steps, dtype=jnp.float32)
-    if not from_source:
-        discounts = jnp.concatenate([jnp.zeros(1), discounts])
+    length = num_steps + int(not from_source)
+
+    def weights(key: jax.Array) -> jax.Array:
+        k = jnp.arange(num_steps, dtype=jnp.float32)
+        counted = k < jax.random.geometric(key, 1 - gamma) if truncated else gamma**k
+        return jnp.pad(counted.astype(jnp.float32), (int(not from_source), 0))
 
     def step(
         carry: tuple[Any, jax.Array], now: tuple[jax.Array, jax.Array]
     ) -> tuple[tuple[Any, jax.Array], None]:
         state, total = carry
-        key, discount = now
+        key, weight = now
         action_key, step_key = jax.random.split(key)
         observation = env.observe(state)
         action = policy(observation, action_key)
         state, _, _ = env.step(state, action, step_key)
-        return (state, total + discount * rewards(observation, action)), None
+        return (state, total + weight * rewards(observation, action)), None
 
     def discounted_return(source: Any, key: jax.Array) -> jax.Array:
         observation = env.observe(source)
         empty = jax.eval_shape(lambda o: rewards(o, policy(o, key)), observation)
         start = source, jnp.zeros(empty.shape)
-        return jax.lax.scan(step, start, (jax.random.split(key, len(discounts)), discounts))[0][1]
+        steps = jax.random.split(key, length), weights(jax.random.fold_in(key, length))
+        return jax.lax.scan(step, start, steps)[0][1]
 
     def returns_from(source_and_key: tuple[Any, jax.Array]) -> jax.Array:
         source, key = source_and_key
@@ -155,6 +162,7 @@ def pendulum(
     num_rollouts: int = 5_000,
     gamma: float = 0.95,
     from_source: bool = True,
+    truncated: bool = False,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Transitions of a trained policy in Pendulum-v1, and Monte-Carlo returns from nine states.
@@ -168,6 +176,7 @@ def pendulum(
     num_rollouts     Monte-Carlo rollouts from each of the nine states.
     gamma            discount per time step of the returns; that of the task.
     from_source      whether returns include the reward of the first state; as the task has it.
+    truncated        whether returns are sums up to a random end; see `monte_carlo_returns`.
     seed             seed of the trajectory and the rollouts.
 
     Raises ValueError where a number is below 1, or gamma outside [0, 1).
@@ -198,6 +207,7 @@ def pendulum(
         gamma=gamma,
         num_rollouts=num_rollouts,
         from_source=from_source,
+        truncated=truncated,
     )
     return {
         **data,
@@ -210,36 +220,40 @@ def pendulum(
 
 def windy_grid(
     *,
+    moves: Policy | None = None,
     num_transitions: int = 100_000,
     num_rollouts: int = 5_000,
     gamma: float = 0.95,
+    truncated: bool = False,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Transitions of random moves in the windy grid world, and returns from five states.
 
     Episodes of 200 steps, all from the centre. Sources: the centre, and (+-2, +-2). The result is
     that of `pendulum`, with the quadrant reward and without a policy. The original has neither data
-    nor a policy for this environment.
+    nor a policy for this environment; of its variants "top" and "bottom" it has only the names.
 
-    num_rollouts: Monte-Carlo rollouts from each of the five states. num_transitions, gamma, seed:
-    as in `pendulum`.
+    moves: how moves are drawn, `upwards` or `downwards`; None for `random_move`. num_rollouts:
+    Monte-Carlo rollouts from each of the five states. num_transitions, gamma, truncated, seed: as
+    in `pendulum`.
     """
     check.at_least(1, num_transitions=num_transitions, num_rollouts=num_rollouts)
     check.below_one(gamma=gamma)
-    env = envs.windy_grid()
+    env, policy = envs.windy_grid(), moves or random_move
     data_key, mc_key = jax.random.split(jax.random.key(seed))
     sources = np.array([[0, 0], [2, 2], [-2, 2], [-2, -2], [2, -2]], np.float32)
     returns = monte_carlo_returns(
         env,
-        random_move,
+        policy,
         lambda observation, action: envs.quadrant_reward(observation)[None],
         jnp.asarray(sources),
         mc_key,
         gamma=gamma,
         num_rollouts=num_rollouts,
+        truncated=truncated,
     )
     return {
-        **episodes(env, random_move, data_key, num_transitions=num_transitions, most_envs=100),
+        **episodes(env, policy, data_key, num_transitions=num_transitions, most_envs=100),
         "sources": sources,
         "mc_returns": returns,
         "gamma": np.float32(gamma),
@@ -250,6 +264,76 @@ def random_move(observation: jax.Array, key: jax.Array) -> jax.Array:
     """One of the four actions of `envs.windy_grid` with equal probability."""
     del observation
     return jax.random.randint(key, (1,), 0, 4).astype(float)
+
+
+def upwards(observation: jax.Array, key: jax.Array) -> jax.Array:
+    """A move up with probability .4, to each other side with .2: the animal stays at the top."""
+    return _mostly(3, observation, key)
+
+
+def downwards(observation: jax.Array, key: jax.Array) -> jax.Array:
+    """A move down with probability .4, to each other side with .2."""
+    return _mostly(2, observation, key)
+
+
+def _mostly(action: int, observation: jax.Array, key: jax.Array) -> jax.Array:
+    """An action with probability .4, each other one with .2."""
+    del observation
+    move = jax.random.randint(key, (1,), 0, 5)
+    return jnp.where(move == 4, action, move).astype(float)
+
+
+def pump(observation: jax.Array, key: jax.Array, *, noise: float = 0.5) -> jax.Array:
+    """Force of `envs.mountain_car`: with the motion, sign(v), plus Gaussian noise (sd)."""
+    along = jnp.where(observation[1] >= 0, 1.0, -1.0)
+    return (along + noise * jax.random.normal(key))[None]
+
+
+def pump_at(policy: Any, state: jax.Array, key: jax.Array) -> jax.Array:
+    """`pump` as an evaluation asks for actions; there is no policy to load."""
+    del policy
+    return pump(state, key)
+
+
+def mountain_car(
+    *,
+    num_transitions: int = 200_000,
+    num_rollouts: int = 5_000,
+    gamma: float = 0.95,
+    truncated: bool = False,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Transitions of a noisy car that pumps (`pump`), and returns from nine states.
+
+    Episodes end at the goal, or after 200 steps. Sources: positions -.9, -.5, .2 by velocities
+    -.03, 0, .03. The result is that of `pendulum`, for `envs.CAR_REWARDS` and without a policy.
+    The thesis has the environment's plots, but neither data nor a policy.
+
+    num_transitions, gamma, truncated, seed: as in `pendulum`. num_rollouts: Monte-Carlo rollouts
+    from each of the nine states.
+    """
+    check.at_least(1, num_transitions=num_transitions, num_rollouts=num_rollouts)
+    check.below_one(gamma=gamma)
+    env = envs.mountain_car()
+    data_key, mc_key = jax.random.split(jax.random.key(seed))
+    sources = np.stack(np.meshgrid([-0.9, -0.5, 0.2], [-0.03, 0.0, 0.03], indexing="ij"), -1)
+    sources = sources.reshape(-1, 2).astype(np.float32)
+    returns = monte_carlo_returns(
+        env,
+        pump,
+        lambda o, a: jnp.stack([f(o, a) for f in envs.CAR_REWARDS.values()]),
+        envs.MountainCar(*jnp.asarray(sources.T)),
+        mc_key,
+        gamma=gamma,
+        num_rollouts=num_rollouts,
+        truncated=truncated,
+    )
+    return {
+        **episodes(env, pump, data_key, num_transitions=num_transitions, most_envs=500),
+        "sources": sources,
+        "mc_returns": returns,
+        "gamma": np.float32(gamma),
+    }
 
 
 # --- Place cells ---
@@ -298,6 +382,11 @@ def random_walk(key: jax.Array, num_steps: int) -> Track:
     return _walk(key, arena.box(1.0), num_steps, thigmotaxis=0.2)
 
 
+def low_thigmotaxis(key: jax.Array, num_steps: int) -> Track:
+    """The random walk without any preference for walls: thigmotaxis 0."""
+    return _walk(key, arena.box(1.0), num_steps, thigmotaxis=0.0)
+
+
 def high_thigmotaxis(key: jax.Array, num_steps: int) -> Track:
     """The random walk along the walls: thigmotaxis 1."""
     return _walk(key, arena.box(1.0), num_steps, thigmotaxis=1.0)
@@ -332,7 +421,9 @@ def goal(key: jax.Array, num_steps: int) -> Track:
     return Track(arena.box(1.0), np.asarray(positions[0]), np.asarray(last[0]), goals)
 
 
-BEHAVIOURS = {f.__name__: f for f in (random_walk, high_thigmotaxis, goal, teleport, wall)}
+BEHAVIOURS = {
+    f.__name__: f for f in (random_walk, low_thigmotaxis, high_thigmotaxis, goal, teleport, wall)
+}
 
 
 def place_cells(
@@ -434,7 +525,7 @@ def mean_by_place(
 
 # --- Files ---
 
-MAKERS = {f.__name__: f for f in (pendulum, windy_grid, place_cells)}
+MAKERS = {f.__name__: f for f in (pendulum, windy_grid, mountain_car, place_cells)}
 
 
 def saved_or_made(*, path: str | None = None, maker: Maker) -> dict[str, Any]:

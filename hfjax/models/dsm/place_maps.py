@@ -16,6 +16,14 @@ from matplotlib.figure import Figure
 
 from hfjax import arena, cells, decoders, figures, missing, ratemaps
 from hfjax.missing import MISSING
+from hfjax.models.dsm.maps import (
+    MOST_ATOMS,
+    as_maps,
+    atom_columns,
+    draw_hidden_atoms,
+    most_varying,
+    of_noise,
+)
 from hfjax.models.dsm.returns import draw_room, draw_samples, futures
 from hfjax.models.dsm.task import Predictor
 from hfjax.task import HostReadout, Metric, Readout, Role, Scalars, declares
@@ -97,6 +105,19 @@ def mean_maps(model: Predictor, states: jax.Array, key: jax.Array, num_inner: in
     return jnp.mean(model.samples(states, key, num_inner), axis=(1, 2)).T
 
 
+class Moved(NamedTuple):
+    """Cosines between maps after and before place cells moved.
+
+    predicted, place_cells [moved, draw, cell]: of predicted maps, and of the place cells' own.
+    example [moved, place]: predicted map of the cell whose centre is nearest to the middle, one
+    draw.
+    """
+
+    predicted: jax.Array
+    place_cells: jax.Array
+    example: jax.Array
+
+
 def similarity_when_moved(
     model: Predictor,
     data: Any,
@@ -106,46 +127,65 @@ def similarity_when_moved(
     num_draws: int = 5,
     num_samples: int = 320,
     distance_sq: cells.DistanceSq = cells.euclidean_sq,
-) -> tuple[jax.Array, jax.Array]:
-    """Cosine similarity of predicted maps before and after the centres of some place cells move.
+) -> Moved:
+    """Cosine similarity of predicted maps before and after the fields of some place cells move.
 
-    Each draw chooses cells of the original population and moves their centres to uniform random
-    places; the model then predicts from the rates of the changed population. -> cosine between the
-    predicted maps after and before, mean over cells, [moved, draw]; and the same for the place
-    cells' own maps. Each map averages num_samples samples of all atoms together, so that models of
-    one atom and of many are equally noisy. The predictions before and after are independent draws;
-    the first row, where no cell moves, shows the loss due to sampling noise.
+    Each draw chooses cells of the original population and moves them (`moved_rates`); the model
+    then predicts from the rates of the changed population. Each map averages num_samples samples of
+    all atoms together, so that models of one atom and of many are equally noisy. The predictions
+    before and after are independent draws; the first row, where no cell moves, shows the loss due
+    to sampling noise.
 
     Source: the perturbation test of the thesis, 1 to 50 cells, 5 draws. Deviation: there the
     changes of one draw remain in the next, and one atom is compared with the mean of ten.
     """
-    centres, lattice = jnp.asarray(data["centres"]), jnp.asarray(data["lattice"])
-    num_cells, place_cell_maps = len(centres), jnp.asarray(data["sources"])
+    own = jnp.asarray(data["sources"])
+    num_cells = own.shape[1]
     before_key, key = jax.random.split(key)
-    num_outer = jax.eval_shape(lambda s: model.samples(s, key, 1), place_cell_maps[:1]).shape[1]
+    num_outer = jax.eval_shape(lambda s: model.samples(s, key, 1), own[:1]).shape[1]
     num_inner = max(1, num_samples // num_outer)
-    before = mean_maps(model, place_cell_maps, before_key, num_inner)
+    before = mean_maps(model, own, before_key, num_inner)
+    lattice = jnp.asarray(data["lattice"])
+    middle = jnp.argmin(jnp.linalg.norm(fields(own.T, lattice).centre - 0.5, axis=1))
 
-    def after_a_move(now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def after_a_move(now: tuple[jax.Array, jax.Array]) -> Moved:
         count, key = now
         order_key, place_key, sample_key = jax.random.split(key, 3)
         moves = jax.random.permutation(order_key, num_cells) < count
-        places = arena.uniform_positions(place_key, arena.box(1.0), num_cells)
-        d = distance_sq(lattice, jnp.where(moves[:, None], places, centres))
-        states = jnp.exp(d / (-2 * data["cell_width_m"] ** 2))
+        states = moved_rates(data, moves, place_key, distance_sq=distance_sq)
         after = mean_maps(model, states, sample_key, num_inner)
-        return mean_cosine(after, before), mean_cosine(states.T, place_cell_maps.T)
+        return Moved(cosines(after, before), cosines(states.T, own.T), after[middle])
 
     counts = jnp.repeat(jnp.minimum(jnp.array(moved), num_cells), num_draws)
-    both = jax.lax.map(after_a_move, (counts, jax.random.split(key, len(counts))))
-    predicted, of_place_cells = (x.reshape(len(moved), num_draws) for x in both)
-    return predicted, of_place_cells
+    drawn = jax.lax.map(after_a_move, (counts, jax.random.split(key, len(counts))))
+    by_draw = Moved(*(x.reshape(len(moved), num_draws, -1) for x in drawn))
+    return by_draw._replace(example=by_draw.example[:, 0])
 
 
-def mean_cosine(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Cosine similarity of each map, both [map, place]; mean over maps."""
+def moved_rates(
+    data: Any, moves: jax.Array, key: jax.Array, *, distance_sq: cells.DistanceSq
+) -> jax.Array:
+    """Rates over the lattice after the cells of which `moves` [cell] is true have moved.
+
+    Gaussian cells with known centres get uniform random centres; the maps of other cells are moved
+    by a random number of places, around the edges of the box. -> [place, cell]
+    """
+    own, num_cells = jnp.asarray(data["sources"]), len(moves)
+    if "centres" in data:
+        places = arena.uniform_positions(key, arena.box(1.0), num_cells)
+        centres = jnp.where(moves[:, None], places, jnp.asarray(data["centres"]))
+        d = distance_sq(jnp.asarray(data["lattice"]), centres)
+        return jnp.exp(d / (-2 * data["cell_width_m"] ** 2))
+    side = round(len(own) ** 0.5)
+    shifts = jax.random.randint(key, (num_cells, 2), 0, side) * moves[:, None]
+    rolled = jax.vmap(lambda m, by: jnp.roll(m, by, axis=(0, 1)))(as_maps(own), shifts)
+    return rolled.reshape(num_cells, -1).T
+
+
+def cosines(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Cosine similarity of each map, both [map, place] -> [map]."""
     product = jnp.linalg.norm(a, axis=1) * jnp.linalg.norm(b, axis=1)
-    return jnp.mean(jnp.sum(a * b, axis=1) / jnp.maximum(product, 1e-12))
+    return jnp.sum(a * b, axis=1) / jnp.maximum(product, 1e-12)
 
 
 class Rates(NamedTuple):
@@ -190,12 +230,16 @@ def _map_metrics() -> dict[str, Metric]:
     )
     metrics = _compared("map_correlation", "place_correlation", correlation, repeated)
     metrics |= _compared("map_error", "place_error", error, repeated)
-    metrics["atom_spread"] = Metric(
+    spread = Metric(
         "between atoms",
         panel="Spread of the atoms",
         measure="standard deviation, peak of a field = 1",
         log=True,
     )
+    metrics["atom_spread"] = spread
+    metrics["noise_spread"] = spread._replace(label="between noises of an atom")
+    tuned = Metric("units tuned to heading", "% of units", panel="Hidden units: direction")
+    metrics |= _compared("heading_share", "shuffled_heading_share", tuned, "headings shifted")
     information = Metric("predicted maps", "bits", panel="Spatial information")
     metrics |= _compared("information", "place_information", information, "the place cells")
     for name, label, unit in (
@@ -245,9 +289,11 @@ def evaluate_place_maps(
 
     Scalars: those of `compare_maps`; those of `field_statistics` for the predicted maps, and with
     the prefix empirical_ for the empirical maps; atom_spread, mean standard deviation between
-    atoms; information and place_information, mean spatial information (bits) of the predicted maps
-    and of the place cells, with equal occupancy; similarity_N and place_similarity_N from
-    `similarity_when_moved`, N cells moved, mean over draws; those of `decode_places`.
+    atoms; noise_spread, that between samples of the first atom with different noise; information
+    and place_information, mean spatial information (bits) of the predicted maps and of the place
+    cells, with equal occupancy; similarity_N and place_similarity_N from
+    `similarity_when_moved`, N cells moved, mean over draws; those of `decode_places` and
+    `tuning_to_heading`.
     Scalars that need the empirical maps are MISSING if data["gamma"] is not gamma.
     """
     maps_key, moved_key, ensemble_key, hidden_key = jax.random.split(key, 4)
@@ -259,26 +305,35 @@ def evaluate_place_maps(
     drawn = model.samples(sources, maps_key, num_inner)  # [place, outer, inner, cell]
     by_atom = jnp.mean(drawn, axis=2)
     rates = Rates(jnp.mean(by_atom, axis=1), jnp.where(visited, truth, 0), sources, visited)
-    similarity, place_similarity = similarity_when_moved(
-        model, data, moved_key, distance_sq=distance_sq
-    )
+    moved = similarity_when_moved(model, data, moved_key, distance_sq=distance_sq)
     shown = central_places(len(sources))
-    decoded_scalars, decoded = decode_places(data, rates, drawn[shown, :, :32], ensemble_key)
+    decoded_scalars, decoded = decode_places(
+        data, rates, by_atom, drawn[shown, :, :32], ensemble_key
+    )
+    hidden = model.hidden(sources, hidden_key, num_inner)
+    noises = of_noise(model, sources, jax.random.fold_in(key, 2))
+    heading_scalars, headings = tuning_to_heading(model, data, jax.random.fold_in(key, 3))
     scalars = {
         "atom_spread": jnp.mean(jnp.std(by_atom, axis=1)),
         **scalars_of_maps(rates, truth, lattice),
-        **means_when_moved("similarity", similarity),
-        **means_when_moved("place_similarity", place_similarity),
+        "noise_spread": jnp.mean(jnp.std(noises, axis=1)),
+        **means_when_moved("similarity", moved.predicted),
+        **means_when_moved("place_similarity", moved.place_cells),
         **decoded_scalars,
+        **heading_scalars,
     }
     readout = {
-        **readout_of_maps(by_atom, truth, sources, model.hidden(sources, hidden_key, num_inner)),
+        **readout_of_maps(by_atom, truth, sources, hidden),
+        "noise_maps": as_maps(noises),
         "lattice": lattice,
         "visited": visited[:, 0],
         "shown_sources": lattice[shown],
-        "similarity": similarity,
-        "place_similarity": place_similarity,
+        "similarity": jnp.mean(moved.predicted, axis=2),
+        "place_similarity": jnp.mean(moved.place_cells, axis=2),
+        "similarity_cells": moved.predicted,
+        "moved_maps": as_maps(moved.example.T),
         **decoded,
+        **headings,
         **surroundings(data, lattice[shown], jax.random.fold_in(key, 1), gamma=gamma),
     }
     return scalars, readout
@@ -298,6 +353,7 @@ def readout_of_maps(
         "place_maps": as_maps(sources),
         "empirical_maps": as_maps(truth),
         **{f"hidden_maps_{i}": as_maps(layer[:, 0]) for i, layer in enumerate(hidden, start=1)},
+        **most_varying(hidden),
     }
 
 
@@ -326,12 +382,6 @@ def scalars_of_maps(rates: Rates, truth: jax.Array, lattice: jax.Array) -> Scala
         **field_statistics(rates.predicted.T, own, lattice),
         **{f"empirical_{n}": v for n, v in field_statistics(truth.T, own, lattice).items()},
     }
-
-
-def as_maps(x: jax.Array) -> jax.Array:
-    """[place, ...] -> [..., x, y], of a square lattice."""
-    side = round(len(x) ** 0.5)
-    return jnp.moveaxis(x, 0, -1).reshape(*x.shape[1:], side, side)
 
 
 def central_places(num_places: int) -> np.ndarray:
@@ -390,7 +440,7 @@ def means_when_moved(name: str, similarity: jax.Array) -> Scalars:
 
 
 def decode_places(
-    data: Any, rates: Rates, samples: jax.Array, key: jax.Array
+    data: Any, rates: Rates, by_atom: jax.Array, samples: jax.Array, key: jax.Array
 ) -> tuple[Scalars, Readout]:
     """Places decoded from predicted rates by three decoders, fitted to the data.
 
@@ -398,7 +448,8 @@ def decode_places(
     D_error_cm: mean distance between the places decoded from predicted and from empirical rates.
     D_place_error_cm: the same for a model that repeats the state.
     gp_std_cm, ensemble_std_cm: mean standard deviation of the decoder, at predicted rates.
-    samples [source, outer, inner, cell]: decoded by the Gaussian process, for figures.
+    by_atom [place, outer, cell] and samples [source, outer, inner, cell]: decoded by the Gaussian
+    process, for figures.
     """
     states, positions = jnp.asarray(data["states"]), jnp.asarray(data["positions"])
     some = np.linspace(0, len(states) - 1, min(500, len(states))).astype(int)
@@ -423,8 +474,50 @@ def decode_places(
     for name, std in (("gp", process(rates.predicted).std), ("ensemble", ensemble_std)):
         readout[f"std_{name}"] = std
         scalars[f"{name}_std_cm"] = 100 * jnp.mean(std)
+    atoms = by_atom[:, :MOST_ATOMS]
+    decoded_atoms = process(atoms.reshape(-1, atoms.shape[-1])).mean
+    readout["decoded_atoms"] = jnp.moveaxis(decoded_atoms.reshape(*atoms.shape[:2], 2), 1, 0)
     decoded_samples = process(samples.reshape(-1, samples.shape[-1])).mean
     readout["shown"] = decoded_samples.reshape(*samples.shape[:3], 2)
+    return scalars, readout
+
+
+TUNED = 0.3  # mean vector length of a unit that is called tuned, as in the thesis
+HEADINGS = 20  # bins
+
+
+def tuning_to_heading(model: Predictor, data: Any, key: jax.Array) -> tuple[Scalars, Readout]:
+    """Tuning of the last hidden layer to the animal's heading, all atoms.
+
+    The activity of a unit along the path, less its minimum, is averaged by heading.
+    Scalars: heading_share, the share of units whose mean vector is longer than TUNED;
+    shuffled_heading_share, the same with headings shifted by half of the record (control).
+    Readout: heading_lengths and shuffled_heading_lengths [unit]; heading_curves [unit, direction]
+    of the eight most tuned units.
+    Source: the criterion of the thesis' notes. Deviation: its other one, the divergence from
+    a uniform curve, is left out.
+    """
+    positions, states = jnp.asarray(data["positions"]), jnp.asarray(data["states"])
+    steps = jnp.diff(positions, axis=0)
+    going = jnp.any(steps != 0, axis=1) & ~jnp.asarray(data["last"])[:-1]
+    headings = jnp.where(going, jnp.arctan2(steps[:, 1], steps[:, 0]), jnp.nan)
+    some = np.linspace(0, len(steps) - 1, min(2000, len(steps))).astype(int)
+    layers = model.hidden(states[some], key, 4)
+    if not layers:
+        return {}, {}
+    activity = layers[-1].reshape(len(some), -1)
+    activity = activity - jnp.min(activity, axis=0, keepdims=True)
+    scalars: Scalars = {}
+    readout: Readout = {}
+    for prefix, shift in (("", 0), ("shuffled_", len(steps) // 2)):
+        turned = jnp.roll(headings, shift)[some]
+        curves = ratemaps.head_direction_curves(turned, activity, num_bins=HEADINGS)
+        lengths = jnp.nan_to_num(ratemaps.head_direction_length(curves).length)
+        scalars[f"{prefix}heading_share"] = jnp.mean(lengths > TUNED)
+        readout[f"{prefix}heading_lengths"] = lengths
+        if not shift:
+            _, most = jax.lax.top_k(lengths, min(8, len(lengths)))
+            readout["heading_curves"] = curves[most]
     return scalars, readout
 
 
@@ -433,9 +526,14 @@ def decode_places(
 
 def draw_place_maps(readout: HostReadout) -> dict[str, Figure]:
     """Predicted maps, maps of hidden units, decoded predictions, samples, and similarity."""
+    space: dict[str, Any] = {"extent_m": BOX_M, "walls": readout["walls"]}
     return {
         "rate_maps": _draw_maps(readout),
+        "atom_maps": _draw_atoms(readout),
+        "noise": _draw_noise(readout),
         "hidden_maps": _draw_hidden(readout),
+        **draw_hidden_atoms(readout, **space),
+        "heading": _draw_heading(readout),
         "predictions": _draw_predictions(readout),
         "samples": draw_samples(
             readout,
@@ -453,7 +551,117 @@ def draw_place_maps(readout: HostReadout) -> dict[str, Figure]:
             },
             spread="lowest and highest of the draws",
         ),
+        "similarity_histogram": draw_similarity_histogram(
+            {"predicted maps": readout["similarity_cells"]}
+        ),
+        "moved_maps": figures.map_rows(
+            [
+                figures.MapRow(
+                    readout["moved_maps"], "predicted", "rate", _limits(readout["moved_maps"])
+                )
+            ],
+            columns=[str(count) for count in MOVED],
+            title="Predicted map of one cell as more and more place cells move (number above)",
+            **space,
+        ),
     }
+
+
+def _limits(maps: np.ndarray) -> tuple[float, float]:
+    """0, and the highest value of maps."""
+    return 0.0, float(np.nanmax(maps, initial=1e-6))
+
+
+def _draw_atoms(readout: HostReadout) -> Figure:
+    """Columns: data, mean of atoms, each atom; rows: future x and y, and mean rate of all cells."""
+    side = readout["maps"].shape[-1]
+    of_data = np.where(readout["visited"][:, None], readout["decoded_gp_empirical"], np.nan)
+    decoded = [of_data, readout["decoded_gp"], *readout["decoded_atoms"]]
+    places = np.stack(decoded).reshape(-1, side, side, 2)
+    atoms = readout["atom_maps"][:MOST_ATOMS].mean(axis=1)
+    rates = np.stack([readout["empirical_maps"].mean(axis=0), readout["maps"].mean(axis=0), *atoms])
+    return figures.map_rows(
+        [
+            figures.MapRow(places[..., 0], "future x", "x (m)", (0.0, 1.0)),
+            figures.MapRow(places[..., 1], "future y", "y (m)", (0.0, 1.0)),
+            figures.MapRow(rates, "mean rate\nof all cells", "rate", _limits(rates)),
+        ],
+        columns=atom_columns(len(atoms)),
+        extent_m=BOX_M,
+        title="From each place: where the animal will be (decoded by a Gaussian process), and the "
+        "population's rate, in the data and as the atoms predict it",
+        walls=readout["walls"],
+    )
+
+
+def _draw_noise(readout: HostReadout) -> Figure:
+    """Rows: cells; columns: noises."""
+    noises = readout["noise_maps"]
+    shown = np.linspace(0, noises.shape[1] - 1, 4).astype(int)
+    limits = float(noises[:, shown].min()), float(noises[:, shown].max())
+    return figures.map_rows(
+        [figures.MapRow(noises[:, c], f"cell {c}", "rate", limits) for c in shown],
+        columns=[f"noise {i + 1}" for i in range(len(noises))],
+        extent_m=BOX_M,
+        title="Effect of the noise z: samples of atom 1,\nwith the same z at all places",
+        walls=readout["walls"],
+    )
+
+
+def _draw_heading(readout: HostReadout) -> Figure:
+    """Curves of the most tuned units, and all mean vector lengths beside the control."""
+    figure = Figure(figsize=(12.0, 5.4), layout="constrained")
+    figure.suptitle(
+        "Tuning of the last hidden layer to the animal's heading, all atoms: the most tuned units "
+        "(activity above the unit's lowest), and all units",
+        fontsize=11,
+    )
+    grid = figure.add_gridspec(2, 6)
+    curves = readout.get("heading_curves", np.zeros((0, HEADINGS)))
+    lengths = np.sort(readout.get("heading_lengths", np.zeros(0)))[::-1]
+    angles = 2 * np.pi * (np.arange(HEADINGS + 1) + 0.5) / HEADINGS
+    for number, curve in enumerate(curves):
+        row, column = divmod(number, 4)
+        ax = figure.add_subplot(grid[row, column], projection="polar")
+        ax.plot(angles, np.append(curve, curve[0]), color=figures.SIMULATED)
+        ax.set(xticks=np.pi / 2 * np.arange(4), yticks=[], ylim=(0, None))
+        ax.set_title(f"length {lengths[number]:.2f}", fontsize=9)
+        ax.tick_params(labelsize=7)
+        ax.set_xlabel("heading", fontsize=8)
+        ax.set_ylabel("activity", fontsize=8, labelpad=12)
+    ax = figure.add_subplot(grid[:, 4:])
+    for name, label in (("", "path"), ("shuffled_", "headings shifted (control)")):
+        lengths = readout.get(f"{name}heading_lengths", np.zeros(0))
+        ax.hist(lengths, np.linspace(0, 1, 41), histtype="step", linewidth=1.5, label=label)
+    ax.axvline(TUNED, color="black", linestyle=":", label="called tuned beyond")
+    ax.set(xlabel="mean vector length", ylabel="units", title="all units")
+    ax.legend(fontsize=8)
+    return figure
+
+
+def draw_similarity_histogram(cosines: dict[str, np.ndarray]) -> Figure:
+    """Histograms over cells and draws of {label: cosines [moved, draw, cell]}; a panel a number."""
+    panels = [MOVED.index(count) for count in (1, 10, 20, 50)]
+    figure = Figure(figsize=(3.0 * len(panels), 3.2), layout="constrained")
+    figure.suptitle("How much of each cell's map remains when place cells move", fontsize=11)
+    lowest = min(0.0, *(float(values.min()) for values in cosines.values()))
+    axes = figure.subplots(1, len(panels), sharey=True)
+    for ax, index in zip(axes, panels, strict=True):
+        for number, (label, values) in enumerate(cosines.items()):
+            ax.hist(
+                values[index].ravel(),
+                np.linspace(lowest, 1, 41),
+                weights=np.full(values[index].size, 100 / values[index].size),
+                histtype="step",
+                linewidth=1.5,
+                color=figures.COLOURS[number % len(figures.COLOURS)],
+                label=label,
+            )
+        ax.set_title(f"{MOVED[index]} moved", fontsize=10)
+        ax.set_xlabel("cosine similarity")
+    axes[0].set_ylabel("cells and draws (%)")
+    axes[0].legend(fontsize=8, loc="upper left")
+    return figure
 
 
 def draw_similarity(
@@ -481,7 +689,7 @@ def draw_similarity(
 
 
 def _draw_maps(readout: HostReadout) -> Figure:
-    """Rows: place cells, empirical maps, predicted maps of all atoms, and of three atoms."""
+    """Rows: place cells, empirical maps, predicted maps: their mean, and each atom's."""
     shown = np.linspace(0, len(readout["maps"]) - 1, 8).astype(int)
     rows = {"successor,\ndata": readout["empirical_maps"][shown]}
     num_atoms = len(readout["atom_maps"])
@@ -489,7 +697,7 @@ def _draw_maps(readout: HostReadout) -> Figure:
         rows["successor,\nmodel"] = readout["maps"][shown]
     else:
         rows[f"model, mean of\n{num_atoms} atoms"] = readout["maps"][shown]
-        for atom in range(min(3, num_atoms)):
+        for atom in range(min(MOST_ATOMS, num_atoms)):
             rows[f"model,\natom {atom + 1}"] = readout["atom_maps"][atom][shown]
     limits = 0.0, max(float(np.nanmax(maps, initial=1e-6)) for maps in rows.values())
     grey = "" if np.isfinite(rows["successor,\ndata"]).all() else " Grey: never visited."

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from hfjax import envs, figures
 from hfjax.missing import MISSING
+from hfjax.models.dsm.maps import Plane, draw_plane_maps, maps_over_plane
 from hfjax.models.dsm.task import Predictor
 from hfjax.task import HostReadout, Metric, Readout, Scalars, declares
 
@@ -37,6 +38,39 @@ def distances(x: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
         "cramer_von_mises": p * q / (p + q) ** 2 * jnp.sum(gap**2),
         "kolmogorov_smirnov": jnp.max(gap),
     }
+
+
+NUM_NULL = 500  # permutations behind a p-value
+
+
+def p_values(values: jax.Array, truth: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
+    """p-values of two distances: values [..., p], truth [..., q] -> two arrays [...].
+
+    The null hypothesis is that both are samples of one distribution: p = (1 + n) / (1 + NUM_NULL),
+    n being the number of random divisions of p + q different numbers whose distance is as large.
+    Cramer-von Mises and Kolmogorov-Smirnov distances depend on ranks only, so that these divisions
+    serve for all pairs. With equal numbers in a pair, its p-value is an approximation.
+    """
+    p, q = values.shape[-1], truth.shape[-1]
+
+    def divided(key: jax.Array) -> dict[str, jax.Array]:
+        order = jax.random.permutation(key, p + q).astype(values.dtype)
+        return rank_distances(order[:p], order[p:])
+
+    null = jax.lax.map(divided, jax.random.split(key, NUM_NULL))
+    pairs = values.reshape(-1, p), truth.reshape(-1, q)
+    actual = jax.vmap(rank_distances)(*pairs)
+
+    def p_value(name: str) -> jax.Array:
+        larger = null[name][None] >= actual[name][:, None] * (1 - 1e-6)
+        return ((1 + jnp.sum(larger, axis=1)) / (1 + NUM_NULL)).reshape(values.shape[:-1])
+
+    return {name: p_value(name) for name in actual}
+
+
+def rank_distances(x: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
+    """The `distances` that depend on ranks only."""
+    return {name: d for name, d in distances(x, y).items() if name != "wasserstein"}
 
 
 # --- Returns ---
@@ -81,6 +115,7 @@ def evaluate_returns(
     rewards: Mapping[str, envs.Reward],
     act: Act | None = None,
     coordinates: Coordinates = first_two,
+    plane: Plane | None = None,
     num_inner: int = 4096,
 ) -> tuple[Scalars, Readout]:
     """Return distributions at data["sources"], compared with Monte Carlo: `evaluation=` of a task.
@@ -91,6 +126,7 @@ def evaluate_returns(
     rewards      {name: reward}.
     act          the policy, (data["policy"], state, key) -> action, for rewards that depend on it.
     coordinates  the two numbers of a state that figures show.
+    plane        states over which maps are drawn, if any.
     num_inner    samples of each atom at each source.
 
     Scalars, D being each of the three distances, over sources and rewards:
@@ -100,10 +136,12 @@ def evaluate_returns(
     Gaussian fit to the Monte-Carlo returns, (b) random Monte-Carlo returns. Both have noise added
     that is as large as the sampling noise of an atom's return.
     sampling_noise: mean of this noise, divided by the same standard deviation.
+    D_p_median, D_rejected: median of `p_values`, and the share below .05, of the two distances that
+    have them.
     wasserstein_R: Wasserstein distance of each reward R, not divided, mean over sources.
     All are MISSING if data["gamma"] is not gamma.
     Readout: returns and mc_returns (1000 of them) [source, reward, outer or rollout]; shown, some
-    samples [source, outer, inner, 2]; shown_sources; what `futures` returns.
+    samples [source, outer, inner, 2]; shown_sources; what `futures` and `maps_over_plane` return.
     Deviation: the original draws 1024 samples.
     """
     sample_key, action_key, floor_key, noise_key = jax.random.split(key, 4)
@@ -121,21 +159,29 @@ def evaluate_returns(
     scalars = compare_returns(atoms, truth, (floor_key, noise_key), rewards=tuple(rewards))
     same = jnp.abs(data["gamma"] - gamma) < 1e-6
     scalars = {name: jnp.where(same, value, MISSING) for name, value in scalars.items()}
-    readout = {
-        "returns": atoms.mean,
-        "mc_returns": truth[..., :1000],
-        "shown": atoms.samples,
-        "shown_sources": coordinates(jnp.asarray(data["sources"])),
-        **futures(
-            jnp.asarray(data["states"]),
-            jnp.asarray(data["last"]),
-            jnp.asarray(data["sources"]),
-            jax.random.fold_in(key, 1),
-            gamma=gamma,
-            coordinates=coordinates,
-        ),
-    }
+    readout = returns_readout(atoms, data, key, gamma=gamma, coordinates=coordinates)
+    if plane is not None:
+        data_states, last = jnp.asarray(data["states"]), jnp.asarray(data["last"])
+        map_key = jax.random.fold_in(key, 2)
+        readout |= maps_over_plane(model, data_states, last, map_key, plane=plane, gamma=gamma)
     return scalars, readout
+
+
+def returns_readout(
+    atoms: AtomReturns, data: Any, key: jax.Array, *, gamma: float, coordinates: Coordinates
+) -> Readout:
+    """Returns and samples, for figures; see `evaluate_returns`."""
+    states, last, sources = (jnp.asarray(data[n]) for n in ("states", "last", "sources"))
+    ahead = futures(
+        states, last, sources, jax.random.fold_in(key, 1), gamma=gamma, coordinates=coordinates
+    )
+    return {
+        "returns": atoms.mean,
+        "mc_returns": jnp.asarray(data["mc_returns"])[..., :1000],
+        "shown": atoms.samples,
+        "shown_sources": coordinates(sources),
+        **ahead,
+    }
 
 
 NUM_FUTURES = 320  # of the data, drawn from each source
@@ -194,18 +240,10 @@ def atom_returns(
     """Return of each atom at each source; keys: of the samples, and of the actions."""
     sources = jnp.asarray(data["sources"])
 
-    def actions_of(drawn: jax.Array, key: jax.Array) -> jax.Array:
-        if act is None:
-            return jnp.zeros((*drawn.shape[:-1], 1), drawn.dtype)
-        flat = drawn.reshape(-1, drawn.shape[-1])
-        keys = jax.random.split(key, len(flat))
-        actions = jax.vmap(act, (None, 0, 0))(data["policy"], flat, keys)
-        return actions.reshape(*drawn.shape[:-1], -1)
-
     def at_source(now: tuple[jax.Array, jax.Array, jax.Array]) -> AtomReturns:
         source, sample_key, action_key = now
         drawn = model.samples(source[None], sample_key, num_inner)[0]  # [outer, inner, dim]
-        actions = actions_of(drawn, action_key)
+        actions = actions_at(data, drawn, action_key, act=act)
         values = jnp.stack([reward(drawn, actions) for reward in rewards.values()])
         mean, std = jnp.mean(values, axis=-1), jnp.std(values, axis=-1)
         return AtomReturns(
@@ -214,6 +252,16 @@ def atom_returns(
 
     per_source = (jax.random.split(k, len(sources)) for k in keys)
     return jax.lax.map(at_source, (sources, *per_source))
+
+
+def actions_at(data: Any, states: jax.Array, key: jax.Array, *, act: Act | None) -> jax.Array:
+    """Actions of the policy, data["policy"] if any, at states [..., dim]; 0 where act is None."""
+    if act is None:
+        return jnp.zeros((*states.shape[:-1], 1), states.dtype)
+    flat = states.reshape(-1, states.shape[-1])
+    keys = jax.random.split(key, len(flat))
+    actions = jax.vmap(act, (None, 0, 0))(data.get("policy"), flat, keys)
+    return actions.reshape(*states.shape[:-1], -1)
 
 
 def compare_returns(
@@ -238,6 +286,7 @@ def compare_returns(
     return {
         "sampling_noise": jnp.mean(atoms.noise / scale[..., None]),
         **scalars_of_model(atoms.mean, truth, scale, rewards),
+        **scalars_of_p(p_values(atoms.mean, truth, jax.random.fold_in(noise_key, 1))),
         **scalars_of_control("gaussian", gaussian + noise, truth, scale),
         **scalars_of_control("floor", truth[..., some] + noise, truth, scale),
     }
@@ -273,6 +322,12 @@ def scalars_of_model(
     return scalars
 
 
+def scalars_of_p(values: dict[str, jax.Array]) -> Scalars:
+    """D_p_median and D_rejected, the share of pairs of source and reward with p < .05."""
+    medians = {f"{name}_p_median": jnp.median(p) for name, p in values.items()}
+    return medians | {f"{name}_rejected": jnp.mean(p < 0.05) for name, p in values.items()}
+
+
 def scalars_of_control(
     control: str, values: jax.Array, truth: jax.Array, scale: jax.Array
 ) -> Scalars:
@@ -292,6 +347,9 @@ def return_metrics(rewards: Mapping[str, envs.Reward]) -> dict[str, Metric]:
         ("kolmogorov_smirnov", "Kolmogorov-Smirnov", "", "largest gap of the CDFs"),
     ):
         distance = Metric(words, unit, "held out", "lower", panel=f"{words} distance of returns")
+        if name != "wasserstein":
+            metrics[f"{name}_p_median"] = Metric(f"{words}, median p", level=("5 %", 0.05))
+            metrics[f"{name}_rejected"] = Metric(f"{words}, p < .05", "% of sources and rewards")
         distance = distance._replace(measure=measure)
         metrics[f"{name}_mean"] = distance._replace(label=f"{words} distance, mean", series="mean")
         metrics[f"{name}_median"] = distance._replace(
@@ -308,6 +366,82 @@ def return_metrics(rewards: Mapping[str, envs.Reward]) -> dict[str, Metric]:
             reward, "return", "held out", "lower", panel="Wasserstein distance by reward", log=True
         )
     return metrics
+
+
+def rollout_returns(
+    model: Predictor,
+    data: Any,
+    key: jax.Array,
+    *,
+    gamma: float,
+    rewards: Mapping[str, envs.Reward],
+    act: Act | None = None,
+    coordinates: Coordinates = first_two,
+    discount: float = 0.95,
+    num_rollouts: int = 500,
+    rollout_steps: int = 200,
+) -> tuple[Scalars, Readout]:
+    """Returns of rollouts of a one-step model, compared with Monte Carlo; see `evaluate_returns`.
+
+    The first atom of a model of the next state is applied to its own samples, rollout_steps times;
+    a return is sum_k discount^k r(s_(k+1)). Its distribution over rollouts takes the place of the
+    distribution over atoms.
+
+    rewards, act, coordinates: as in `evaluate_returns`.
+    discount       discount per time step of the returns; that of the data.
+    num_rollouts   rollouts from each source.
+    rollout_steps  steps of a rollout.
+
+    Scalars and readout: those of `evaluate_returns`, without maps; MISSING if gamma is not 0 or
+    data["gamma"] not discount. The data's returns must start with the next state (from_source
+    false). Source: distributional-sr `make_forward_model_returns`. Deviation: actions are those of
+    the policy, where the original has 0.
+    """
+    roll_key, action_key, floor_key, noise_key = jax.random.split(key, 4)
+    sources, truth = jnp.asarray(data["sources"]), jnp.asarray(data["mc_returns"])
+
+    def step(
+        states: jax.Array, keys: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        states = model.samples(states, keys[0], 1)[:, 0, 0]
+        actions = actions_at(data, states, keys[1], act=act)
+        return states, (jnp.stack([r(states, actions) for r in rewards.values()]), states)
+
+    keys = tuple(jax.random.split(k, rollout_steps) for k in (roll_key, action_key))
+    start = jnp.repeat(sources, num_rollouts, axis=0)
+    _, (values, states) = jax.lax.scan(step, start, keys)  # values [step, reward, source rollout]
+    weights = discount ** jnp.arange(rollout_steps, dtype=values.dtype)
+    total = jnp.tensordot(weights, values, 1).reshape(len(rewards), len(sources), num_rollouts)
+    total = jnp.swapaxes(total, 0, 1)
+    shown = coordinates(states[:32]).reshape(-1, len(sources), num_rollouts, 2)[:, :, :10]
+    atoms = AtomReturns(total, jnp.zeros_like(total), jnp.moveaxis(shown, 0, 2))
+    scalars = compare_returns(atoms, truth, (floor_key, noise_key), rewards=tuple(rewards))
+    same = (jnp.abs(data["gamma"] - discount) < 1e-6) & (gamma == 0)
+    scalars = {name: jnp.where(same, value, MISSING) for name, value in scalars.items()}
+    return scalars, returns_readout(atoms, data, key, gamma=discount, coordinates=coordinates)
+
+
+def pendulum_coordinates(states: jax.Array) -> jax.Array:
+    """Angle (rad, 0 upright) and velocity (rad/s): [..., 3] -> [..., 2]."""
+    return jnp.stack([envs.pendulum_angle(states), states[..., 2]], axis=-1)
+
+
+def pendulum_states(coordinates: jax.Array) -> jax.Array:
+    """The states of angles and velocities: [..., 2] -> [..., 3]."""
+    angle, velocity = coordinates[..., 0], coordinates[..., 1]
+    return jnp.stack([jnp.cos(angle), jnp.sin(angle), velocity], axis=-1)
+
+
+PENDULUM = Plane(
+    pendulum_coordinates,
+    pendulum_states,
+    extent=((-np.pi, np.pi), (-8.0, 8.0)),
+    names=("angle (rad)", "velocity (rad/s)"),
+    colour_maps=("twilight", "viridis"),
+)
+WINDY = Plane(
+    first_two, first_two, extent=((-5.0, 5.0), (-5.0, 5.0)), names=("x (steps)", "y (steps)")
+)
 
 
 @declares(return_metrics(envs.PENDULUM_REWARDS))
@@ -332,6 +466,7 @@ def pendulum_returns(
         rewards=envs.PENDULUM_REWARDS,
         act=act,
         coordinates=pendulum_coordinates,
+        plane=PENDULUM,
         num_inner=num_inner,
     )
 
@@ -350,26 +485,84 @@ def windy_returns(
     num_inner: as in `evaluate_returns`.
     """
     return evaluate_returns(
-        model, data, key, gamma=gamma, rewards=envs.WINDY_REWARDS, num_inner=num_inner
+        model, data, key, gamma=gamma, rewards=envs.WINDY_REWARDS, plane=WINDY, num_inner=num_inner
     )
 
 
-def pendulum_coordinates(states: jax.Array) -> jax.Array:
-    """Angle (rad, 0 upright) and velocity (rad/s): [..., 3] -> [..., 2]."""
-    return jnp.stack([envs.pendulum_angle(states), states[..., 2]], axis=-1)
+@declares(return_metrics(envs.PENDULUM_REWARDS))
+def pendulum_rollouts(
+    model: Predictor,
+    data: Any,
+    key: jax.Array,
+    *,
+    gamma: float,
+    act: Act,
+    discount: float = 0.95,
+    num_rollouts: int = 500,
+    rollout_steps: int = 200,
+) -> tuple[Scalars, Readout]:
+    """`rollout_returns` of envs.PENDULUM_REWARDS.
+
+    act, discount, num_rollouts, rollout_steps: as in `rollout_returns`.
+    """
+    return rollout_returns(
+        model,
+        data,
+        key,
+        gamma=gamma,
+        rewards=envs.PENDULUM_REWARDS,
+        act=act,
+        coordinates=pendulum_coordinates,
+        discount=discount,
+        num_rollouts=num_rollouts,
+        rollout_steps=rollout_steps,
+    )
+
+
+@declares(return_metrics(envs.CAR_REWARDS))
+def car_returns(
+    model: Predictor, data: Any, key: jax.Array, *, gamma: float, act: Act, num_inner: int = 4096
+) -> tuple[Scalars, Readout]:
+    """`evaluate_returns` of envs.CAR_REWARDS.
+
+    act, num_inner: as in `evaluate_returns`.
+    """
+    return evaluate_returns(
+        model,
+        data,
+        key,
+        gamma=gamma,
+        rewards=envs.CAR_REWARDS,
+        act=act,
+        plane=CAR,
+        num_inner=num_inner,
+    )
+
+
+CAR = Plane(
+    first_two, first_two, extent=((-1.2, 0.6), (-0.07, 0.07)), names=("position", "velocity")
+)
+
+
+def draw_car(readout: HostReadout) -> dict[str, Figure]:
+    """Figures of `car_returns`."""
+    rewards = tuple(envs.CAR_REWARDS)
+    return draw_returns(readout, rewards=rewards, axes=CAR.names) | draw_plane_maps(readout, CAR)
 
 
 def draw_pendulum(readout: HostReadout) -> dict[str, Figure]:
     """Figures of `pendulum_returns`."""
-    return draw_returns(
-        readout, rewards=tuple(envs.PENDULUM_REWARDS), axes=("angle (rad)", "velocity (rad/s)")
+    rewards = tuple(envs.PENDULUM_REWARDS)
+    return draw_returns(readout, rewards=rewards, axes=PENDULUM.names) | draw_plane_maps(
+        readout, PENDULUM
     )
 
 
 def draw_windy(readout: HostReadout) -> dict[str, Figure]:
     """Figures of `windy_returns`."""
-    return draw_returns(
-        readout, rewards=tuple(envs.WINDY_REWARDS), axes=("x (steps)", "y (steps)"), equal=True
+    rewards = tuple(envs.WINDY_REWARDS)
+    return draw_returns(readout, rewards=rewards, axes=WINDY.names, equal=True) | draw_plane_maps(
+        readout, WINDY
     )
 
 

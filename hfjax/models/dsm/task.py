@@ -18,7 +18,7 @@ import optax
 
 from hfjax import check
 from hfjax.models.dsm.adversaries import Adversary, residual_adversary
-from hfjax.models.dsm.atoms import MakeAtom, atom_activity, atoms_init
+from hfjax.models.dsm.atoms import MakeAtom, atom_activity, atoms_init, sample_atoms
 from hfjax.models.dsm.atoms import atom as default_atom
 from hfjax.models.dsm.objectives import Objective, between_atoms
 from hfjax.task import (
@@ -421,11 +421,15 @@ def mean_objective(
     num_outer, num_inner = settings.num_outer, settings.num_inner
     adversary, from_source = training.adversary, settings.from_source
     horizon_key, predicted_key, bootstrap_key = jax.random.split(key, 3)
-    draw = partial(atom_activity, num_inner=num_inner, **settings.network())
-    *hidden, predicted = draw(state.atoms, batch.states[:, 0], predicted_key)
+    network = settings.network()
+    *hidden, predicted = atom_activity(
+        state.atoms, batch.states[:, 0], predicted_key, num_inner, **network
+    )
     beyond = None
     if settings.bootstrap:
-        beyond = draw(state.target, batch.states[:, -1], bootstrap_key)[-1]
+        beyond = sample_atoms(
+            state.target, batch.states[:, -1], bootstrap_key, num_inner, **network
+        )
     H = horizons(
         horizon_key,
         batch.last,
@@ -581,16 +585,17 @@ def evaluate(
     """The evaluation of a `Predictor`; without one, the number of updates."""
     if evaluation is None:
         return {"updates": state.steps.astype(float)}, {"updates": state.steps}
-    activity = partial(atom_activity, state.atoms, **settings.network())
 
     def samples(states: jax.Array, key: jax.Array, num_inner: int) -> jax.Array:
-        return activity(states, key, num_inner)[-1]
+        return atom_activity(state.atoms, states, key, num_inner, **settings.network())[-1]
 
     def of_same_noise(states: jax.Array, key: jax.Array, num_inner: int) -> jax.Array:
-        return activity(states, key, num_inner, shared=True)[-1]
+        shared = {**settings.network(), "shared": True}
+        return atom_activity(state.atoms, states, key, num_inner, **shared)[-1]
 
     def hidden(states: jax.Array, key: jax.Array, num_inner: int) -> tuple[jax.Array, ...]:
-        return tuple(jnp.mean(x, axis=2) for x in activity(states, key, num_inner)[:-1])
+        layers = atom_activity(state.atoms, states, key, num_inner, **settings.network())
+        return tuple(jnp.mean(x, axis=2) for x in layers[:-1])
 
     model = Predictor(samples, hidden, of_same_noise)
     return evaluation(model, data, key, gamma=settings.gamma)

@@ -110,5 +110,29 @@ def teleport(cfg: fdl.Config) -> None:
 def wall(cfg: fdl.Config) -> None:
     """A random walk in a box with a wall; distances are around the wall."""
     cfg.data.maker.behaviour = transitions.wall
-    room = fdl.Config(arena.box, width_m=1.0, inner_walls=transitions.WALL)
-    cfg.task.evaluation.distance_sq = fdl.Config(visibility.geodesic_sq, room)
+    if fdl.get_callable(cfg.task.evaluation) is model.evaluate_place_maps:
+        room = fdl.Config(arena.box, width_m=1.0, inner_walls=transitions.WALL)
+        cfg.task.evaluation.distance_sq = fdl.Config(visibility.geodesic_sq, room)
+
+
+def xy(cfg: fdl.Config) -> None:
+    """States are positions (m) in place of rates of place cells."""
+    maker = cfg.data.maker
+    cfg.data.maker = fdl.Partial(
+        transitions.positions,
+        behaviour=maker.behaviour,
+        num_steps=maker.num_steps,
+        gamma=maker.gamma,
+    )
+    cfg.task.evaluation = fdl.Partial(model.evaluate_positions, num_inner=64)
+    cfg.task.draw = model.draw_positions
+    cfg.show = ("objective", "position_error_cm")
+    cfg.headline = (fdl.Config(Headline, name="eval/position_error_cm"),)
+
+
+def recorded(cfg: fdl.Config) -> None:
+    """Your own cells: --fdl_set=data.path=FILE, an npz with positions and rates along them.
+
+    See `hfjax.data.transitions.recorded_rates`.
+    """
+    cfg.data = fdl.Config(transitions.recorded_rates, path=None, gamma=0.95, lattice=20)

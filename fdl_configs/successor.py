@@ -16,8 +16,10 @@ from fdl_configs.dsm_place_cells import (
     low_thigmotaxis,
     positive,
     random_walk,
+    recorded,
     teleport,
     wall,
+    xy,
 )
 from fdl_configs.gamma_ensemble import cauchy, mlp_adversary, rbf
 from hfjax import kernels

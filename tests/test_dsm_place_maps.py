@@ -10,7 +10,7 @@ import pytest
 from hfjax import cells
 from hfjax.data import transitions
 from hfjax.models import dsm
-from hfjax.models.dsm import place_maps
+from hfjax.models.dsm import maps, place_maps
 from tests.contract import check_figures
 
 AXIS = (np.arange(20) + 0.5) / 20
@@ -215,3 +215,30 @@ def test_units_that_follow_the_heading_are_found_and_others_are_not():
     assert scalars["heading_share"] == 0.5
     assert scalars["shuffled_heading_share"] == 0
     assert readout["heading_curves"].shape == (2, 20)
+
+
+@pytest.mark.slow
+def test_a_model_of_positions_that_knows_what_follows_has_no_error():
+    made = transitions.positions(num_steps=3_000)
+    known = maps.mean_by_place(
+        maps.discounted_states(jnp.asarray(made["states"]), jnp.asarray(made["last"]), gamma=0.95),
+        jnp.asarray(made["positions"]),
+        place_maps.BOX,
+    )
+    expected = transitions.discounted_rates(made["states"], made["last"], gamma=0.95)
+    _, expected = transitions.mean_by_place(expected, made["positions"], lattice=20)
+    np.testing.assert_allclose(
+        np.where(known == -np.inf, np.nan, known), expected, rtol=1e-3, atol=1e-3
+    )
+
+    def samples(states, key, num_inner):
+        rows = jnp.where(known == -jnp.inf, 0, known) if len(states) == 400 else states
+        return jnp.broadcast_to(rows[:, None, None], (len(states), 2, num_inner, 2))
+
+    model = dsm.Predictor(samples, lambda states, key, num_inner: (), samples)
+    scalars, readout = dsm.evaluate_positions(model, made, jax.random.key(0), gamma=0.95)
+    np.testing.assert_allclose(scalars["position_error_cm"], 0, atol=1e-3)
+    assert scalars["place_error_cm"] > 1
+    np.testing.assert_allclose(scalars["atom_spread_cm"], 0, atol=1e-3)
+    readout = {n: np.where(x == -np.inf, np.nan, x) for n, x in jax.device_get(readout).items()}
+    check_figures(dsm.draw_positions(readout))

@@ -468,3 +468,29 @@ def test_thigmotaxis_is_what_the_behaviours_say():
         positions = transitions.BEHAVIOURS[name](jax.random.key(0), 3_000).positions
         near[name] = np.mean(np.minimum(positions, 1 - positions).min(axis=1) < 0.1)
     assert near["high_thigmotaxis"] > near["low_thigmotaxis"] + 0.1
+
+
+def test_own_cells_are_read_and_what_is_missing_is_told(tmp_path):
+    """A path in a box of 4 m by 2 m; a cell that fires in its left half, and a silent one."""
+    rng = np.random.default_rng(0)
+    xy = rng.uniform((10, 0), (14, 2), size=(5_000, 2))
+    rates = np.stack([8.0 * (xy[:, 0] < 12), np.zeros(5_000)], axis=1)
+    file = tmp_path / "own.npz"
+    np.savez(file, positions=xy, rates=rates)
+    data = transitions.recorded_rates(path=str(file), lattice=10)
+    own = data["sources"].reshape(10, 10, 2)
+    np.testing.assert_array_equal(own[:5, :, 0], 1)  # places beyond 2 m as the nearest visited
+    np.testing.assert_array_equal(own[5:, :, 0], 0)
+    np.testing.assert_array_equal(own[..., 1], 0)
+    seen = np.isfinite(data["empirical"][:, 0]).reshape(10, 10)
+    assert seen[:, :5].all()
+    assert not seen[:, 5:].any()
+    assert data["last"].sum() == 1
+    np.savez(file, rates=rates, speed=xy)
+    with pytest.raises(DataFileError, match=r"own.npz lacks positions; it has rates, speed"):
+        transitions.recorded_rates(path=str(file))
+    np.savez(file, positions=xy[1:], rates=rates)
+    with pytest.raises(ValueError, match=r"rates \[time, cell\], but they are \(4999, 2\)"):
+        transitions.recorded_rates(path=str(file))
+    with pytest.raises(ValueError, match=r"data\.path must be set"):
+        transitions.recorded_rates()

@@ -491,6 +491,99 @@ def place_cells(
     }
 
 
+def positions(
+    *,
+    behaviour: Behaviour = random_walk,
+    num_steps: int = 24_000,
+    gamma: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Positions along a behaviour, as states: [time, 2] (m), in place of place cells' rates.
+
+    -> "states" and "positions", both [time, 2], "last" [time], "gamma", "walls", "goals".
+    behaviour, num_steps, gamma, seed: as in `place_cells`.
+    Source: dsm-hippocampus `make_dataset_rat_xy_goal`.
+    """
+    check.at_least(2, num_steps=num_steps)
+    check.below_one(gamma=gamma)
+    track = behaviour(jax.random.split(jax.random.key(seed))[0], num_steps)
+    return {
+        "states": track.positions.astype(np.float32),
+        "last": track.last,
+        "positions": track.positions.astype(np.float32),
+        "gamma": np.float32(gamma),
+        "walls": track.environment.inner_walls.astype(np.float32),
+        "goals": np.asarray(track.goals, np.float32),
+    }
+
+
+def recorded_rates(
+    *, path: str | None = None, gamma: float = 0.95, lattice: int = 20
+) -> dict[str, Any]:
+    """Your own cells: their rates along a path, as `place_cells` makes them.
+
+    path     npz file with "positions" [time, 2] (m) and "rates" [time, cell], at even times; also
+             "last" [time] of bool where it holds several episodes.
+    gamma    discount per time step; that of the task.
+    lattice  places of the lattice along each side.
+
+    Rates are divided by each cell's highest. Positions are moved and divided by the longer side of
+    their range: 1 m in figures is the width of your box. The maps of the cells are their mean rates
+    by place, those of the nearest visited place where a place was not visited.
+    Raises ValueError where there is no path, or an array has another shape or is not finite;
+    DataFileError where the file cannot be read or lacks an array.
+    """
+    check.at_least(1, lattice=lattice)
+    check.below_one(gamma=gamma)
+    if path is None:
+        raise ValueError("data.path must be set: an npz file with positions and rates")
+    xy, rates, last = _own_arrays(local_path(path))
+    xy = (xy - xy.min(axis=0)) / max(np.ptp(xy, axis=0).max(), 1e-9)
+    rates = (rates / np.maximum(rates.max(axis=0), 1e-9)).astype(np.float32)
+    axis = (np.arange(lattice) + 0.5) / lattice
+    places = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
+    visits, own = mean_by_place(rates, xy, lattice=lattice)
+    ahead = discounted_rates(rates, last, gamma=gamma)
+    away = np.linalg.norm(places[:, None] - places[visits > 0][None], axis=-1)
+    return {
+        "states": rates,
+        "last": last,
+        "positions": xy.astype(np.float32),
+        "lattice": places.astype(np.float32),
+        "sources": own[visits > 0][away.argmin(axis=1)].astype(np.float32),
+        "occupancy": visits / visits.sum(),
+        "empirical": mean_by_place(ahead, xy, lattice=lattice)[1].astype(np.float32),
+        "gamma": np.float32(gamma),
+        "walls": np.zeros((0, 2, 2), np.float32),
+        "goals": np.zeros((0, 2), np.float32),
+    }
+
+
+def _own_arrays(file: pathlib.Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """positions, rates and last of a file; see `recorded_rates`."""
+    try:
+        arrays = read_npz(file)
+    except (OSError, ValueError) as error:
+        raise DataFileError(f"{file} cannot be read ({one_line(error)})") from error
+    lacking = [name for name in ("positions", "rates") if name not in arrays]
+    if lacking:
+        has = ", ".join(arrays) or "nothing"
+        raise DataFileError(f"{file} lacks {' and '.join(lacking)}; it has {has}")
+    xy, rates = arrays["positions"], arrays["rates"]
+    if xy.ndim != 2 or xy.shape[1] != 2 or rates.ndim != 2 or len(xy) != len(rates):
+        raise ValueError(
+            f"positions must be [time, 2] and rates [time, cell], but they are {xy.shape} and "
+            f"{rates.shape}"
+        )
+    for name in ("positions", "rates"):
+        if not np.isfinite(arrays[name]).all():
+            raise ValueError(f"{name} of {file} have values that are not finite")
+    last = arrays.get("last", np.arange(len(xy)) == len(xy) - 1)
+    if last.shape != (len(xy),):
+        raise ValueError(f"last must be [time], {len(xy)} values, but is {last.shape}")
+    return xy.astype(float), rates.astype(float), last.astype(bool)
+
+
 def around_walls(environment: arena.Environment) -> cells.DistanceSq:
     """Squared distances of place cells: Euclidean, or around the walls inside the environment."""
     has_inner_walls = len(environment.walls) > len(environment.boundary)
@@ -525,7 +618,7 @@ def mean_by_place(
 
 # --- Files ---
 
-MAKERS = {f.__name__: f for f in (pendulum, windy_grid, mountain_car, place_cells)}
+MAKERS = {f.__name__: f for f in (pendulum, windy_grid, mountain_car, place_cells, positions)}
 
 
 def saved_or_made(*, path: str | None = None, maker: Maker) -> dict[str, Any]:

@@ -18,13 +18,16 @@ from hfjax import arena, cells, decoders, figures, missing, ratemaps
 from hfjax.missing import MISSING
 from hfjax.models.dsm.maps import (
     MOST_ATOMS,
+    Plane,
     as_maps,
     atom_columns,
     draw_hidden_atoms,
+    draw_plane_maps,
+    maps_over_plane,
     most_varying,
     of_noise,
 )
-from hfjax.models.dsm.returns import draw_room, draw_samples, futures
+from hfjax.models.dsm.returns import draw_room, draw_samples, first_two, futures
 from hfjax.models.dsm.task import Predictor
 from hfjax.task import HostReadout, Metric, Readout, Role, Scalars, declares
 
@@ -519,6 +522,64 @@ def tuning_to_heading(model: Predictor, data: Any, key: jax.Array) -> tuple[Scal
             _, most = jax.lax.top_k(lengths, min(8, len(lengths)))
             readout["heading_curves"] = curves[most]
     return scalars, readout
+
+
+# --- Positions as states ---
+
+BOX = Plane(first_two, first_two, extent=BOX_M, names=("x (m)", "y (m)"))
+
+
+def _position_metrics() -> dict[str, Metric]:
+    """What the scalars of `evaluate_positions` mean."""
+    error = Metric("mean future place, error", "cm", "held out", "lower", panel="Future places")
+    metrics = _compared("position_error_cm", "place_error_cm", error, "the state repeated")
+    metrics["atom_spread_cm"] = Metric("between atoms (sd)", "cm", panel="Spread of the atoms")
+    return metrics
+
+
+@declares(_position_metrics())
+def evaluate_positions(
+    model: Predictor, data: Any, key: jax.Array, *, gamma: float, num_inner: int = 64
+) -> tuple[Scalars, Readout]:
+    """Predicted places where states are positions: `evaluation=` of a task.
+
+    num_inner: samples of each atom at each place.
+
+    Scalars: position_error_cm, mean distance between the mean future place of the model and of the
+    data, over visited places; place_error_cm, the same for a model that repeats the state;
+    atom_spread_cm, standard deviation between atoms, mean over places.
+    Readout: that of `maps_over_plane`, and samples at nine places.
+    """
+    states, last = jnp.asarray(data["states"]), jnp.asarray(data["last"])
+    map_key, sample_key, future_key = jax.random.split(key, 3)
+    readout = maps_over_plane(
+        model, states, last, map_key, plane=BOX, gamma=gamma, num_inner=num_inner
+    )
+    known, mean, *_ = jnp.moveaxis(readout["state_maps"], 0, -1)  # [x, y, coordinate] each
+    lattice = BOX.lattice().astype(np.float32)
+
+    def error_cm(places: jax.Array) -> jax.Array:
+        apart = jnp.linalg.norm(places - known, axis=-1)
+        return missing.mean(jnp.where(jnp.isfinite(known[..., 0]), 100 * apart, MISSING))
+
+    scalars = {
+        "position_error_cm": error_cm(mean),
+        "place_error_cm": error_cm(jnp.asarray(lattice).reshape(known.shape)),
+        "atom_spread_cm": 100 * jnp.mean(jnp.std(readout["state_maps"][:, 2:], axis=1)),
+    }
+    shown = lattice[central_places(len(lattice))]
+    readout |= {
+        "shown": model.samples(jnp.asarray(shown), sample_key, 32),
+        "shown_sources": jnp.asarray(shown),
+        **surroundings(data, jnp.asarray(shown), future_key, gamma=gamma),
+    }
+    return scalars, readout
+
+
+def draw_positions(readout: HostReadout) -> dict[str, Figure]:
+    """Figures of `evaluate_positions`."""
+    samples = draw_samples(readout, BOX.names, equal=True)
+    return {"samples": samples, **draw_plane_maps(readout, BOX)}
 
 
 # --- Figures ---

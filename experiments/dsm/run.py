@@ -136,8 +136,9 @@ def perturbation(study: Study) -> dict[str, str]:
     runs = study.train_rows(PERTURBATION_ROWS)
     parts = {"evaluations": harness.scalar_table(evaluations(runs), COLUMNS["perturbation"])}
     readouts = {row: run.readouts() for row, run in runs.items()}
-    cosines = {row: np.moveaxis(r["similarity_cells"], 0, 1) for row, r in readouts.items()}
-    study.save("similarity_histogram", dsm.draw_similarity_histogram(cosines), dpi=110)
+    if all("similarity_cells" in readout for readout in readouts.values()):  # not of older runs
+        cosines = {row: np.moveaxis(r["similarity_cells"], 0, 1) for row, r in readouts.items()}
+        study.save("similarity_histogram", dsm.draw_similarity_histogram(cosines), dpi=110)
     if study.seeds > 1:
         curves = {row: readout["similarity"].mean(axis=2) for row, readout in readouts.items()}
         place_cells = next(iter(readouts.values()))["place_similarity"].mean(axis=2)

@@ -693,7 +693,7 @@ def _draw_heading(readout: HostReadout) -> Figure:
     ax = figure.add_subplot(grid[:, 4:])
     for name, label in (("", "path"), ("shuffled_", "headings shifted (control)")):
         lengths = readout.get(f"{name}heading_lengths", np.zeros(0))
-        ax.hist(lengths, np.linspace(0, 1, 41), histtype="step", linewidth=1.5, label=label)
+        ax.hist(lengths, 40, range=(0.0, 1.0), histtype="step", linewidth=1.5, label=label)
     ax.axvline(TUNED, color="black", linestyle=":", label="called tuned beyond")
     ax.set(xlabel="mean vector length", ylabel="units", title="all units")
     ax.legend(fontsize=8)
@@ -711,7 +711,8 @@ def draw_similarity_histogram(cosines: dict[str, np.ndarray]) -> Figure:
         for number, (label, values) in enumerate(cosines.items()):
             ax.hist(
                 values[index].ravel(),
-                np.linspace(lowest, 1, 41),
+                40,
+                range=(lowest, 1.0),
                 weights=np.full(values[index].size, 100 / values[index].size),
                 histtype="step",
                 linewidth=1.5,

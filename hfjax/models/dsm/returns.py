@@ -407,7 +407,7 @@ def rollout_returns(
         actions = actions_at(data, states, keys[1], act=act)
         return states, (jnp.stack([r(states, actions) for r in rewards.values()]), states)
 
-    keys = tuple(jax.random.split(k, rollout_steps) for k in (roll_key, action_key))
+    keys = jax.random.split(roll_key, rollout_steps), jax.random.split(action_key, rollout_steps)
     start = jnp.repeat(sources, num_rollouts, axis=0)
     _, (values, states) = jax.lax.scan(step, start, keys)  # values [step, reward, source rollout]
     weights = discount ** jnp.arange(rollout_steps, dtype=values.dtype)

@@ -190,15 +190,18 @@ def softmax_surround(
     *,
     sigma_m: Sigma,
     distance_sq: DistanceSq = euclidean_sq,
+    surround_scale: float = 2.0,
 ) -> jax.Array:
     """Place fields with an inhibitory surround, the targets of the published networks.
 
-    q = softmax(-d^2 / 2 sigma^2) - softmax(-d^2 / 4 sigma^2);  p = (q + |min q|) / sum(q + |min q|)
-    with minimum and sum over cells.
+    q = softmax(-d^2 / 2 sigma^2) - softmax(-d^2 / 2 s sigma^2)
+    p = (q + |min q|) / sum(q + |min q|)
+    with minimum and sum over cells, and s the surround_scale.
 
     positions [..., 2], centres [place, 2] (m) -> [..., place], a distribution over cells.
-    sigma_m: one number, or one for each cell [place].
-    Raises ValueError where sigma_m is not positive.
+    sigma_m: one number, or one for each cell [place]. surround_scale: variance of the surround over
+    that of the centre.
+    Raises ValueError where sigma_m is not positive, or surround_scale not above 1.
     Source: Sorscher et al. 2019; grid-pattern-formation `get_activation`. The paper describes a
     difference of Gaussians (`difference_of_gaussians`); its code, followed here, takes this
     difference of softmaxes.
@@ -206,14 +209,16 @@ def softmax_surround(
     not 0 / 0, where one cell is much nearer than all others. Where all others are so far that their
     activity underflows, p is uniform.
     """
-    # With u = d^2 / 4 sigma^2, r = exp(min u - u): q_i = r_i^2 / sum r^2 - r_i / sum r. Times
-    # (sum r)(sum r^2), which cancels in p: r_i (sum_j r_j (1 - r_j) - (1 - r_i) sum r).
+    if not surround_scale > 1:
+        raise ValueError(f"surround_scale must be above 1, but is {surround_scale}")
+    # With u = d^2 / 2 s sigma^2, r = exp(min u - u), t = r^(s-1): q_i = r_i t_i / sum r t - r_i /
+    # sum r. Times (sum r)(sum r t), which cancels in p: r_i (sum_j r_j (1 - t_j) - (1 - t_i) sum r)
     d_sq = distance_sq(positions, centres)
-    x = _below_nearest(d_sq, _sigma(sigma_m, centres, d_sq.ndim)) / 4
-    r, one_minus_r = jnp.exp(x), -jnp.expm1(x)
+    x = _below_nearest(d_sq, _sigma(sigma_m, centres, d_sq.ndim)) / (2 * surround_scale)
+    r, one_minus_t = jnp.exp(x), -jnp.expm1((surround_scale - 1) * x)
     q = r * (
-        jnp.sum(r * one_minus_r, axis=-1, keepdims=True)
-        - one_minus_r * jnp.sum(r, axis=-1, keepdims=True)
+        jnp.sum(r * one_minus_t, axis=-1, keepdims=True)
+        - one_minus_t * jnp.sum(r, axis=-1, keepdims=True)
     )
     q -= jnp.min(q, axis=-1, keepdims=True)  # the minimum is never positive
     total = jnp.sum(q, axis=-1, keepdims=True)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 from scipy import special
 from scipy.spatial.distance import cdist
 
@@ -500,3 +501,23 @@ def test_impossible_tunings_are_refused():
     grid = cells.Grid(jnp.ones(1), jnp.zeros(1), jnp.zeros((1, 2)))
     with pytest.raises(ValueError, match="width_ratio"):
         cells.rectified_cosines(jnp.zeros((1, 2)), grid, width_ratio=0.0)
+
+
+@pytest.mark.parametrize("scale", [1.5, 2.0, 5.0])
+def test_the_surround_is_as_wide_as_its_scale_says(float64, scale):
+    """The difference of two softmaxes, written out in NumPy."""
+    rng = np.random.default_rng(0)
+    positions, centres = rng.uniform(-1, 1, (7, 2)), rng.uniform(-1, 1, (20, 2))
+    d_sq = ((positions[:, None] - centres[None]) ** 2).sum(axis=-1)
+    q = scipy.special.softmax(-d_sq / (2 * 0.2**2), axis=1)
+    q = q - scipy.special.softmax(-d_sq / (2 * scale * 0.2**2), axis=1)
+    q = q + np.abs(q.min(axis=1, keepdims=True))
+    actual = cells.softmax_surround(
+        jnp.asarray(positions), jnp.asarray(centres), sigma_m=0.2, surround_scale=scale
+    )
+    np.testing.assert_allclose(actual, q / q.sum(axis=1, keepdims=True), rtol=1e-9, atol=1e-15)
+
+
+def test_a_surround_as_narrow_as_the_centre_is_refused():
+    with pytest.raises(ValueError, match="surround_scale must be above 1, but is 1"):
+        cells.softmax_surround(jnp.zeros((1, 2)), jnp.zeros((3, 2)), sigma_m=0.2, surround_scale=1)

@@ -1,6 +1,7 @@
 """Units on a sheet: halving and restoring, penalties, time constants, order of the sheet."""
 
 import functools
+from typing import NamedTuple
 
 import fiddle as fdl
 import jax
@@ -502,3 +503,51 @@ def test_the_config_is_the_published_task():
     gradient = jax.tree.map(lambda x: 0.3 * x, params)
     updates = [o.update(gradient, o.init(params), params)[0] for o in (published, spelled)]
     jax.tree.map(np.testing.assert_array_equal, *updates)
+
+
+def test_lines_are_resampled_as_worked_by_hand():
+    # Three pixels to one, whose centre is that of the middle one, and back: constant.
+    sheet = jnp.arange(6.0)[:, None] * jnp.ones((1, 4))
+    actual = topo_grid.shrunk_and_restored(sheet, factors=(3.0, 1.0))
+    # Means 1 and 4 at centres 1.5 and 4.5: on their line between them, constant beyond.
+    np.testing.assert_allclose(actual[:, 2], [1, 1, 2, 3, 4, 4], rtol=1e-6)
+    actual = topo_grid.shrunk_and_restored(sheet, factors=(3.0, 1.0), interpolate=topo_grid.nearest)
+    np.testing.assert_allclose(actual[:, 0], [0, 0, 0, 3, 3, 3])
+    # Half-way between four equidistant pixels: -3/32, 19/32, 19/32, -3/32 where a = -3/4.
+    weights = topo_grid.cubic(2, 4, 2.0)
+    np.testing.assert_allclose(weights[1], [0, -3 / 32, 19 / 32, 16 / 32], rtol=1e-12)
+    np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-12)
+    with pytest.raises(ValueError, match=r"factors\[1\] must be from 1 to 4, but is 5"):
+        topo_grid.shrunk_and_restored(sheet, factors=(1.0, 5.0))
+
+
+def test_the_penalty_takes_any_layer_and_a_rectangular_sheet():
+    """Filters of a convolution, six units on a sheet of 2 x 3, against loops."""
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 2, 6))
+    sheet = topo_grid.incoming(jnp.asarray(kernel), shape=(2, 3))
+    np.testing.assert_allclose(sheet[1, 0], kernel[..., 3].ravel(), rtol=1e-6)
+    loss = topo_grid.unlike_neighbours(sheet, factors=(2.0, 1.0))
+    filters = kernel.reshape(-1, 6).T
+    cosines = []
+    for unit in range(6):  # shrunk by 2 along rows: both rows become their mean
+        mean = (filters[unit] + filters[(unit + 3) % 6]) / 2
+        w = filters[unit]
+        cosines.append(w @ mean / np.linalg.norm(w) / np.linalg.norm(mean))
+    np.testing.assert_allclose(loss, 1 - np.mean(cosines), rtol=1e-5)
+    biases = np.array([[1.0, 3.0], [1.0, 3.0]])
+    np.testing.assert_allclose(
+        topo_grid.unlike_neighbours(jnp.asarray(biases), factors=(1.0, 2.0)),
+        1 - 16 / np.sqrt(20 * 16),  # against a mean of 2 everywhere
+        rtol=1e-5,
+    )
+
+
+def test_input_weights_can_be_penalised_in_place_of_recurrent_ones():
+    class Params(NamedTuple):
+        inputs: jax.Array
+        recurrent: jax.Array
+
+    params = Params(jnp.ones((2, 4)), jax.random.normal(jax.random.key(0), (4, 4)))
+    alike, _ = topo_grid.unlike_weights(params, None, side=2, of=topo_grid.input_weights)
+    np.testing.assert_allclose(alike, 0, atol=1e-6)
+    assert topo_grid.unlike_weights(params, None, side=2)[0] > 0.1

@@ -56,38 +56,106 @@ def side_of(num_units: int) -> int:
     return side
 
 
-def _halving_and_restoring(side: int) -> np.ndarray:
-    """The matrix [side, side] that halves a line of the sheet and restores it.
+class Interpolate(Protocol):
+    """(num_out, num_in, step) -> matrix [out, in] that resamples a line, step pixels apart."""
 
-    Both ways are bilinear, with the centre of pixel i at i + 1/2 (PyTorch's `interpolate` with
-    align_corners=False). Halving takes the mean of two pixels. Restoring interpolates between
-    these means, and is constant beyond the first and the last.
+    def __call__(self, num_out: int, num_in: int, step: float, /) -> np.ndarray:
+        """The weights of the pixels of the line in each new pixel; rows sum to 1."""
+
+
+def linear(num_out: int, num_in: int, step: float) -> np.ndarray:
+    """Linear interpolation, with the centre of pixel i at i + 1/2; constant beyond the ends.
+
+    Source: PyTorch's `interpolate` with mode="bilinear", align_corners=False.
     """
-    half = side // 2
-    down = np.zeros((half, side))
-    down[np.arange(half), 2 * np.arange(half)] = down[np.arange(half), 2 * np.arange(half) + 1] = (
-        0.5
+    source = np.clip((np.arange(num_out) + 0.5) * step - 0.5, 0, num_in - 1)
+    return np.maximum(0, 1 - np.abs(source[:, None] - np.arange(num_in)[None]))
+
+
+def cubic(num_out: int, num_in: int, step: float) -> np.ndarray:
+    """Cubic convolution with a = -3/4, centres as in `linear`; pixels repeat beyond the ends.
+
+    Source: PyTorch's `interpolate` with mode="bicubic"; Keys 1981.
+    """
+    a = -0.75
+    source = (np.arange(num_out) + 0.5) * step - 0.5
+    pixels = np.floor(source)[:, None] + np.arange(-1, 3)[None]  # the four nearest
+    d = np.abs(source[:, None] - pixels)
+    near, far = (a + 2) * d**3 - (a + 3) * d**2 + 1, a * (d**3 - 5 * d**2 + 8 * d - 4)
+    matrix = np.zeros((num_out, num_in))
+    rows = np.arange(num_out)[:, None]
+    np.add.at(
+        matrix, (rows, np.clip(pixels, 0, num_in - 1).astype(int)), np.where(d <= 1, near, far)
     )
-    source = np.clip((np.arange(side) + 0.5) * half / side - 0.5, 0, half - 1)
-    low = np.floor(source).astype(int)
-    high = np.minimum(low + 1, half - 1)
-    up = np.zeros((side, half))
-    up[np.arange(side), low] += 1 - (source - low)
-    up[np.arange(side), high] += source - low
-    return up @ down
+    return matrix
+
+
+def nearest(num_out: int, num_in: int, step: float) -> np.ndarray:
+    """The pixel floor(i step). Source: PyTorch's `interpolate` with mode="nearest"."""
+    pixels = np.minimum(np.floor(np.arange(num_out) * step).astype(int), num_in - 1)
+    return np.eye(num_in)[pixels]
+
+
+def shrunk_and_restored(
+    sheet: jax.Array,
+    *,
+    factors: tuple[float, float] = (2.0, 2.0),
+    interpolate: Interpolate = linear,
+) -> jax.Array:
+    """A sheet after it is shrunk by a factor along each axis, and restored: [row, column, ...].
+
+    Raises ValueError where a factor is below 1 or larger than the sheet.
+    Source: `laplacian_pyramid_loss` of topoloss.
+    """
+    for axis, factor in enumerate(factors):
+        size = sheet.shape[axis]
+        if not 1 <= factor <= size:
+            raise ValueError(f"factors[{axis}] must be from 1 to {size}, but is {factor}")
+        small = int(size / factor)
+        line = interpolate(size, small, small / size) @ interpolate(small, size, factor)
+        sheet = jnp.moveaxis(
+            jnp.tensordot(jnp.asarray(line, sheet.dtype), sheet, (1, axis)), 0, axis
+        )
+    return sheet
 
 
 def restored(values: jax.Array, *, side: int) -> jax.Array:
     """Values on the sheet after it is halved and restored, both bilinearly: [unit, ...], the same.
 
-    Unit u stands in row u // side and column u % side.
-    Source: `laplacian_pyramid_loss` of topoloss, with its factor of 2.
+    Unit u stands in row u // side and column u % side. See `shrunk_and_restored`.
     """
     chex.assert_axis_dimension(values, 0, side**2)
-    line = jnp.asarray(_halving_and_restoring(side), values.dtype)
-    sheet = values.reshape(side, side, -1)
-    rows = jnp.einsum("ij,jkf->ikf", line, sheet)
-    return jnp.einsum("ij,kjf->kif", line, rows).reshape(values.shape)
+    return shrunk_and_restored(values.reshape(side, side, -1)).reshape(values.shape)
+
+
+def unlike_neighbours(
+    sheet: jax.Array,
+    *,
+    factors: tuple[float, float] = (2.0, 2.0),
+    interpolate: Interpolate = linear,
+) -> jax.Array:
+    """1 - mean cosine between the features of units and the same after `shrunk_and_restored`.
+
+    sheet [row, column, feature]: the features of the units of any layer, such as the rows of its
+    weights or the filters of a convolution (`incoming`), on a sheet of any shape.
+    Of one number for each unit, such as biases, [row, column], it is one cosine over all units.
+    Source: `laplacian_pyramid_loss` and `laplacian_pyramid_loss_on_bias` of topoloss.
+    """
+    smooth = shrunk_and_restored(sheet, factors=factors, interpolate=interpolate)
+    a, b = (
+        (sheet, smooth) if sheet.ndim == 3 else (sheet.reshape(1, 1, -1), smooth.reshape(1, 1, -1))
+    )
+    norms = jnp.linalg.norm(a, axis=-1) * jnp.linalg.norm(b, axis=-1)
+    return 1 - jnp.mean(jnp.sum(a * b, axis=-1) / jnp.maximum(norms, 1e-8))
+
+
+def incoming(kernel: jax.Array, *, shape: tuple[int, int]) -> jax.Array:
+    """The weights to each unit of a flax layer: Dense [in, unit] or Conv [..., in, unit].
+
+    shape: (rows, columns) of the sheet -> [row, column, weight], for `unlike_neighbours`.
+    """
+    chex.assert_axis_dimension(kernel, -1, shape[0] * shape[1])
+    return kernel.reshape(-1, kernel.shape[-1]).T.reshape(*shape, -1)
 
 
 class MoranI(NamedTuple):
@@ -375,6 +443,25 @@ def no_penalty(params: Any, tau: jax.Array | None, *, side: int) -> tuple[jax.Ar
     return jnp.zeros(()), {}
 
 
+class WeightsOf(Protocol):
+    """(params) -> weights [from, to unit] of a network."""
+
+    def __call__(self, params: Any, /) -> jax.Array:
+        """The weights whose likeness is wanted."""
+
+
+def recurrent_weights(params: Any) -> jax.Array:
+    """Weights between units."""
+    weights: jax.Array = params.recurrent
+    return weights
+
+
+def input_weights(params: Any) -> jax.Array:
+    """Weights of the velocity to units."""
+    weights: jax.Array = params.inputs
+    return weights
+
+
 @declares(
     {
         "topographic_loss": Metric(
@@ -387,21 +474,31 @@ def no_penalty(params: Any, tau: jax.Array | None, *, side: int) -> tuple[jax.Ar
     }
 )
 def unlike_weights(
-    params: Any, tau: jax.Array | None, *, side: int, weight: float = 1.0
+    params: Any,
+    tau: jax.Array | None,
+    *,
+    side: int,
+    weight: float = 1.0,
+    factors: tuple[float, float] = (2.0, 2.0),
+    interpolate: Interpolate = linear,
+    of: WeightsOf = recurrent_weights,
 ) -> tuple[jax.Array, Scalars]:
     """The penalty weight (1 - mean over units of cos(w_u, w'_u)).
 
-    w_u are the recurrent weights to unit u, w' the same after the sheet is halved and restored
-    (`restored`). weight: factor of the penalty in the loss.
+    w_u are the weights to unit u, w' the same after the sheet is shrunk and restored
+    (`unlike_neighbours`).
+
+    weight       factor of the penalty in the loss.
+    factors      by which the sheet is shrunk along each axis.
+    interpolate  how it is shrunk and restored: `linear`, `cubic` or `nearest`.
+    of           the weights: `recurrent_weights` or `input_weights`.
+
     Scalar: topographic_loss, without its weight.
     Source: TopoLoss; `rnn_laplacian_pyramid_loss` of TopographicGridCells.
     """
     del tau
-    w = params.recurrent.T  # [to, from]
-    blurred = restored(w, side=side)
-    product = jnp.sum(w * blurred, axis=1)
-    norms = jnp.linalg.norm(w, axis=1) * jnp.linalg.norm(blurred, axis=1)
-    loss = 1 - jnp.mean(product / jnp.maximum(norms, 1e-8))
+    sheet = incoming(of(params), shape=(side, side))
+    loss = unlike_neighbours(sheet, factors=factors, interpolate=interpolate)
     return weight * loss, {"topographic_loss": loss}
 
 

@@ -689,7 +689,7 @@ def _draw_heading(readout: HostReadout) -> Figure:
         ax.set_title(f"length {lengths[number]:.2f}", fontsize=9)
         ax.tick_params(labelsize=7)
         ax.set_xlabel("heading", fontsize=8)
-        ax.set_ylabel("activity", fontsize=8, labelpad=12)
+        ax.set_ylabel("activity", fontsize=8, labelpad=24)
     ax = figure.add_subplot(grid[:, 4:])
     for name, label in (("", "path"), ("shuffled_", "headings shifted (control)")):
         lengths = readout.get(f"{name}heading_lengths", np.zeros(0))

@@ -282,7 +282,8 @@ def compare_returns(
     noise = atoms.noise * jax.random.normal(noise_key, atoms.mean.shape, atoms.mean.dtype)
     num_outer = atoms.mean.shape[-1]
     gaussian = gaussian_quantiles(truth, num_outer)
-    some = jax.random.choice(floor_key, truth.shape[-1], (num_outer,), replace=False)
+    few = num_outer > truth.shape[-1]
+    some = jax.random.choice(floor_key, truth.shape[-1], (num_outer,), replace=few)
     return {
         "sampling_noise": jnp.mean(atoms.noise / scale[..., None]),
         **scalars_of_model(atoms.mean, truth, scale, rewards),

@@ -9,7 +9,7 @@ import pytest
 
 from hfjax import theta
 from hfjax.models import helmholtz as model
-from hfjax.models.helmholtz import Modes, Source
+from hfjax.models.helmholtz import Modes, Source, autoencoder
 from tests.contract import check_figures
 from tests.helmholtz_reference import DT_S, small_autoencoder
 
@@ -110,3 +110,21 @@ def test_thirty_minutes_of_learning_match_the_published_losses():
 def test_an_impossible_task_is_refused(settings, sentence):
     with pytest.raises(ValueError, match=sentence):
         model.task(**settings)
+
+
+def test_each_latent_can_have_its_time_scale():
+    both = autoencoder.latents(num_latents=2, time_scale_s=(0.2, 0.5), dt_s=0.025)
+    key = jax.random.key(0)
+    past, _, latents = both.block(both.start(key), key, 60)
+    _, _, later = both.block(past, jax.random.key(1), 60)
+    for index, scale in enumerate((0.2, 0.5)):
+        # The same draws, in a world of this time scale alone.
+        alone = autoencoder.latents(num_latents=2, time_scale_s=scale, dt_s=0.025)
+        past, _, expected = alone.block(alone.start(key), key, 60)
+        _, _, expected_later = alone.block(past, jax.random.key(1), 60)
+        for actual, known in ((latents, expected), (later, expected_later)):
+            np.testing.assert_allclose(
+                actual["latents"][:, index], known["latents"][:, index], rtol=1e-4, atol=1e-5
+            )
+    with pytest.raises(ValueError, match=r"one number or num_latents \(2\), but has 3"):
+        autoencoder.latents(num_latents=2, time_scale_s=(1.0, 1.0, 1.0), dt_s=0.025)

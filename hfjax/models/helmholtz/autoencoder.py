@@ -89,22 +89,40 @@ def gaussian_process_block(
     return block[:, : len(a)], block[:, len(a) :]
 
 
-def latents(*, num_latents: int, time_scale_s: float, dt_s: float) -> World:
+def latents(*, num_latents: int, time_scale_s: float | tuple[float, ...], dt_s: float) -> World:
     """Independent Gaussian processes as the rates of the source layer "latents".
 
-    The state of the world is the past of each process [past, latent], zeros at the start, as
-    published. Its other array is "latents" [time, latent].
+    time_scale_s: of all processes, or one of each. The state of the world is the past of each
+    process [past, latent], zeros at the start, as published. Its other array is "latents" [time,
+    latent].
+    Raises ValueError where there are not as many time scales as latents.
     """
-    num_past = len(gaussian_process_coefficients(time_scale_s=time_scale_s, dt_s=dt_s)[0])
+    scales = np.atleast_1d(np.asarray(time_scale_s, float))
+    if len(scales) not in (1, num_latents):
+        raise ValueError(
+            f"time_scale_s must be one number or num_latents ({num_latents}), but has {len(scales)}"
+        )
+    lengths = [
+        len(gaussian_process_coefficients(time_scale_s=float(scale), dt_s=dt_s)[0])
+        for scale in scales
+    ]
+    num_past = max(lengths)
 
     def start(key: jax.Array) -> jax.Array:
         del key
         return jnp.zeros((num_past, num_latents))
 
     def block(past: jax.Array, key: jax.Array, num_steps: int) -> tuple[jax.Array, Arrays, Arrays]:
-        M, R = gaussian_process_block(time_scale_s=time_scale_s, dt_s=dt_s, num_steps=num_steps)
         xi = jax.random.normal(key, (num_steps, num_latents))
-        x = jnp.asarray(M, past.dtype) @ past + jnp.asarray(R, past.dtype) @ xi
+        columns = []
+        for group, (scale, length) in enumerate(zip(scales, lengths, strict=True)):
+            of = slice(None) if len(scales) == 1 else slice(group, group + 1)
+            M, R = gaussian_process_block(time_scale_s=float(scale), dt_s=dt_s, num_steps=num_steps)
+            recent = past[num_past - length :, of]
+            columns.append(
+                jnp.asarray(M, past.dtype) @ recent + jnp.asarray(R, past.dtype) @ xi[:, of]
+            )
+        x = jnp.concatenate(columns, axis=1)
         past = jnp.concatenate([past, x])[-num_past:]
         return past, {"latents": x}, {"latents": x}
 
@@ -165,7 +183,7 @@ def task(
     *,
     circuit: Circuit | None = None,
     num_latents: int = 5,
-    time_scale_s: float = 1.0,
+    time_scale_s: float | tuple[float, ...] = 1.0,
     gate: theta.Gate = theta.square,
     dt_s: float = 0.025,
     block_s: float = 10.0,
@@ -178,7 +196,7 @@ def task(
 
     circuit       the layers; None for `autoencoder_circuit` of num_latents.
     num_latents   latents, as many as the circuit's source layer has units.
-    time_scale_s  time scale of the latents, which are Gaussian processes (s).
+    time_scale_s  time scale of the latents, which are Gaussian processes (s); or one of each.
     gate          theta as a function of time while learning; 1 for generation.
     dt_s          duration of a time step (s).
     block_s       simulated time of a training step (s).

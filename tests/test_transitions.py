@@ -473,7 +473,7 @@ def test_thigmotaxis_is_what_the_behaviours_say():
 def test_own_cells_are_read_and_what_is_missing_is_told(tmp_path):
     """A path in a box of 4 m by 2 m; a cell that fires in its left half, and a silent one."""
     rng = np.random.default_rng(0)
-    xy = np.concatenate([[(10, 0), (14, 2)], rng.uniform((10, 0), (14, 2), size=(4_998, 2))])
+    xy = np.concatenate([[(10, 0), (14, 1.9)], rng.uniform((10, 0), (14, 2), size=(4_998, 2))])
     rates = np.stack([8.0 * (xy[:, 0] < 12), np.zeros(5_000)], axis=1)
     file = tmp_path / "own.npz"
     np.savez(file, positions=xy, rates=rates)

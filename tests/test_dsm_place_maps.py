@@ -192,7 +192,7 @@ def test_cells_without_centres_move_around_the_edges():
     )
     np.testing.assert_array_equal(np.sum(moved, axis=0), 1)
     np.testing.assert_array_equal(moved[:, 1::2], own[:, 1::2])
-    assert (np.argmax(moved[:, ::2], axis=0) != [0, 399]).all()
+    assert (np.argmax(np.asarray(moved)[:, ::2], axis=0) != np.array([0, 399])).all()
 
 
 def test_units_that_follow_the_heading_are_found_and_others_are_not():

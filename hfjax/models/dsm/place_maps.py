@@ -637,9 +637,9 @@ def _draw_atoms(readout: HostReadout) -> Figure:
     """Columns: data, mean of atoms, each atom; rows: future x and y, and mean rate of all cells."""
     side = readout["maps"].shape[-1]
     of_data = np.where(readout["visited"][:, None], readout["decoded_gp_empirical"], np.nan)
-    decoded = [of_data, readout["decoded_gp"], *readout["decoded_atoms"]]
-    places = np.stack(decoded).reshape(-1, side, side, 2)
     atoms = readout["atom_maps"][:MOST_ATOMS].mean(axis=1)
+    decoded = [of_data, readout["decoded_gp"], *readout["decoded_atoms"][: len(atoms)]]
+    places = np.stack(decoded).reshape(-1, side, side, 2)
     rates = np.stack([readout["empirical_maps"].mean(axis=0), readout["maps"].mean(axis=0), *atoms])
     return figures.map_rows(
         [

@@ -526,7 +526,7 @@ def load(
     with wd.Checkpoints(workdir, read_only=True) as checkpoints:
         restored, _ = checkpoints.restore_newest(shapes)
     if restored is None:
-        raise InputError(f"{workdir} holds no checkpoint yet.")
+        raise InputError(f"{mirror.shown(workdir)} holds no checkpoint yet.")
     return Loaded(task, restored.state, config)
 
 

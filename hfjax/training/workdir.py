@@ -85,7 +85,7 @@ def _check_same(workdir: pathlib.Path, config: fdl.Buildable) -> bool:
         versions = provenance.versions(workdir, config_text.written_by(stored))
         differs = f"its config.json {error}; {versions}"
     raise InputError(
-        f"{workdir} holds a run of another config ({differs}); "
+        f"{mirror.shown(workdir)} holds a run of another config ({differs}); "
         "name another --workdir, or give the same settings again to resume that run."
     )
 
@@ -116,7 +116,9 @@ def load_config(workdir: str | os.PathLike) -> fdl.Buildable:
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{workdir} holds no run: {path} cannot be read.") from error
+        raise InputError(
+            f"{mirror.shown(path.parent)} holds no run: {path} cannot be read."
+        ) from error
     try:
         return config_text.from_json(text)
     except InputError as error:

@@ -28,7 +28,8 @@ def dsm_windy() -> fdl.Config:
         python -m hfjax --fdl_config=dsm_windy --workdir=runs/dsm_windy
 
     Two dimensions, one reward; otherwise as `dsm`, and as slow. With `laptop` one minute, see
-    experiments/dsm/RESULTS.md.
+    experiments/dsm/RESULTS.md. Seed 0, the default, ends with a Wasserstein distance of .12, lower
+    than three seeds in one program (.135, quartiles .133-.142).
     """
     cfg = dsm()
     cfg.task.evaluation = model.windy_returns

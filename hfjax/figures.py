@@ -266,8 +266,14 @@ def map_rows(
     axis_labels: tuple[str, str] = SPACE,
 ) -> Figure:
     """Rows of `spatial_map`s, such as several maps of the same cells; a colour bar for each row."""
-    side, gap_x, gap_y, left, bottom, right = 1.2, 0.1, 0.12, 1.0, 0.55, 1.0
+    gap_x, gap_y, left, bottom, right = 0.1, 0.12, 1.0, 0.55, 1.0
     top = 0.5 + 0.19 * len(title.splitlines())
+    longest = 13.0  # inches; many columns or rows are smaller
+    side = min(
+        1.2,
+        (longest - left - right) / len(columns) - gap_x,
+        (longest - bottom - top) / len(rows) - gap_y,
+    )
     end = left + len(columns) * (side + gap_x) - gap_x
     width, height = end + right, bottom + len(rows) * (side + gap_y) - gap_y + top
     width = max(width, 0.085 * _longest(title))

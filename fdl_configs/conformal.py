@@ -18,6 +18,22 @@ from hfjax.training.experiment import Headline
 from hfjax.training.run import Experiment
 
 
+def _adam(*, peak_value: float) -> fdl.Config:
+    """Adam whose rate rises, stays and falls as published; gradients of norm 10 at most."""
+    rate = fdl.Config(
+        schedules.trapezoid,
+        peak_value=peak_value,
+        num_steps=NumSteps.new(),
+        rising=0.15,
+        flat=0.15,
+    )
+    return fdl.Config(
+        optax.chain,
+        fdl.Config(optax.clip_by_global_norm, max_norm=10.0),
+        fdl.Config(optax.adam, learning_rate=rate),
+    )
+
+
 def conformal() -> fdl.Config:
     """Grid cells that code distances, in three modules: hexagons and long path integration.
 
@@ -42,20 +58,7 @@ def conformal() -> fdl.Config:
             transition_weight=30_000.0,
             isometry_weight=30_000.0,
             batch_size=500,
-            optimizer=fdl.Config(
-                optax.chain,
-                fdl.Config(optax.clip_by_global_norm, max_norm=10.0),
-                fdl.Config(
-                    optax.adam,
-                    learning_rate=fdl.Config(
-                        schedules.trapezoid,
-                        peak_value=2e-2,
-                        num_steps=NumSteps.new(),
-                        rising=0.15,
-                        flat=0.15,
-                    ),
-                ),
-            ),
+            optimizer=_adam(peak_value=2e-2),
             num_place=1600,
             sigma_m=0.12,
             dt_s=0.02,
@@ -91,6 +94,7 @@ def published(cfg: fdl.Config) -> None:
     task.scales, task.reach = (10.0,), 0.075
     task.batch_size, task.isometry_weight = 4000, 120_000.0
     task.directions = fdl.Config(model.discrete, num=18)
+    task.optimizer = _adam(peak_value=3e-3)
     cfg.num_steps, cfg.eval_every, cfg.save_every = 20_000, 5_000, 2_000
 
 

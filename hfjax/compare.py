@@ -8,7 +8,7 @@ maps, scores and shuffles. So a model is not favoured by noiseless rates and eve
 import argparse
 import csv
 import io
-import pathlib  # noqa: TID251
+import pathlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -20,10 +20,10 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from hfjax import check, decoders, figures, ratemaps
-from hfjax.data import recordings  # noqa: TID251
-from hfjax.data.recordings.scoring import KINDS, SIGNIFICANT, kinds  # noqa: TID251
+from hfjax.data import recordings
+from hfjax.data.recordings.scoring import KINDS, SIGNIFICANT, kinds
 from hfjax.errors import DataFileError, InputError, one_line
-from hfjax.files import local_path, read_npz, write_atomically  # noqa: TID251
+from hfjax.files import local_path, read_npz, write_atomically
 
 WINDOW_S, TRAINED = 1.4, 0.8  # of spikes that are decoded together; share of time to fit decoders
 
@@ -64,7 +64,7 @@ def rates_along(
     values; and "path" or "map". Raises InputError where the run has neither `Task.apply` nor
     rate maps over two dimensions.
     """
-    from hfjax.training.run import load  # noqa: TID251
+    from hfjax.training.run import load
 
     task, state, config = load(workdir)
     extent, maps = _maps_of(pathlib.Path(workdir))

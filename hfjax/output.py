@@ -1,7 +1,7 @@
 """Standard output and standard error that may go away: a closed pipe, or a closed terminal."""
 
 import contextlib
-import os  # noqa: TID251 - this is no model
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any

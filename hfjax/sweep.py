@@ -9,7 +9,6 @@ runs, sweep.csv with every scalar of the last evaluation, and sweep.png with one
 of `python -m hfjax` apply to every run. Exit codes are those of `python -m hfjax`; 1 where a run
 failed and the others are complete.
 """
-# ruff: noqa: TID251 - this is no model
 
 import itertools
 import pathlib

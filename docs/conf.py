@@ -51,8 +51,10 @@ html_theme_options = {
 
 
 def own_pages(app, path, docname, content):
-    """In the README, links to results lead to the site's pages of them."""
-    content[0] = re.sub(r"\(experiments/(\w+)/RESULTS\.md\)", r"(results/\1.md)", content[0])
+    """Links of the README lead to pages of the site where there are any."""
+    text = re.sub(r"\(experiments/(\w+)/RESULTS\.md\)", r"(/results/\1.md)", content[0])
+    text = re.sub(r"\(docs/(\S+\.md)\)", r"(/\1)", text)
+    content[0] = re.sub(r"\[([^]]+)\]\(experiments/\w+\)", r"`\1`", text)
 
 
 def setup(app):

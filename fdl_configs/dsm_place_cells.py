@@ -5,7 +5,6 @@ Results: experiments/dsm/RESULTS.md
 """
 
 import fiddle as fdl
-import jax
 
 from fdl_configs.dsm import (
     _learn_fast,
@@ -19,7 +18,7 @@ from fdl_configs.dsm import (
     rbf,
     recurrent,
 )
-from hfjax import arena, visibility
+from hfjax import arena, networks, visibility
 from hfjax.data import transitions
 from hfjax.models import dsm as model
 from hfjax.training.experiment import Headline
@@ -79,7 +78,7 @@ def laptop(cfg: fdl.Config) -> None:
 
 def positive(cfg: fdl.Config) -> None:
     """Positive activity: hidden units with relu, predicted rates with softplus."""
-    cfg.task.atom.activation, cfg.task.atom.output = jax.nn.relu, jax.nn.softplus
+    cfg.task.atom.activation, cfg.task.atom.output = networks.relu, networks.softplus
 
 
 def random_walk(cfg: fdl.Config) -> None:

@@ -70,6 +70,8 @@ def tiny(config: fdl.Config) -> fdl.Config:
         config.data = fdl.Config(small.noise)
     elif "maker" in arguments:
         config.data = fdl.Config(small.transitions, maker=data.maker)
+    elif "path" in arguments and "max_gap_s" not in arguments:
+        data.path = small.rates_file()
     elif "path" in arguments:
         data.path, data.max_gap_s = str(trajectories._shipped("sargolini")), 0.1
     for node, _ in daglish.iterate(config.task):

@@ -2,6 +2,8 @@
 
 import functools
 import inspect
+import pathlib
+import tempfile
 
 import fiddle as fdl
 import numpy as np
@@ -32,11 +34,21 @@ def transitions(*, maker):
 
 @functools.cache
 def _made(maker, settings):
-    few = {"num_steps": 400} if "num_cells" in inspect.signature(maker).parameters else _FEW
+    few = _FEW if "num_transitions" in inspect.signature(maker).parameters else {"num_steps": 400}
     return maker(**dict(settings), **few)
 
 
 _FEW = {"num_transitions": 400, "num_rollouts": 12}
+
+
+@functools.cache
+def rates_file():
+    """The path of an npz file with the rates of five cells along a path."""
+    rng = np.random.default_rng(0)
+    positions = np.clip(np.cumsum(0.03 * rng.normal(size=(400, 2)), axis=0), -0.5, 0.5)
+    path = pathlib.Path(tempfile.mkdtemp()) / "rates.npz"
+    np.savez(path, positions=positions, rates=rng.uniform(size=(400, 5)))
+    return str(path)
 
 
 def without_evaluation(config):

@@ -194,7 +194,7 @@ def test_provenance_names_software_command_devices_and_every_start(copy):
     assert record["fdl_config"] == "tests.toy.config"
     assert record["fiddlers"] == []
     assert record["packages"]["jax"] == jax.__version__
-    assert record["devices"] == {"platform": "cpu", "kind": "cpu", "number": 1}
+    assert record["devices"] == {"platform": "cpu", "kind": "cpu", "number": 1, "processes": 1}
     assert record["command"].split()[0] in (sys.orig_argv[0], f"'{sys.orig_argv[0]}'")
     for part in ("checkpoints", "readout"):
         shutil.rmtree(next((copy / part).glob("*40*")), ignore_errors=True)

@@ -48,6 +48,7 @@ from matplotlib.figure import Figure
 
 import fdl_configs
 from hfjax.errors import STOPPED, InputError, TrainingFailed, nearest
+from hfjax.ratemaps import GRID_SCORE_THRESHOLDS
 from hfjax.training import log
 from hfjax.training import run as train
 from hfjax.training.workdir import load_readout
@@ -240,6 +241,18 @@ def scalar_table(rows: Mapping[str, Mapping[str, np.ndarray]], columns: Mapping[
         for row, scalars in rows.items()
     ]
     return table(["", *columns], cells)
+
+
+def share_table(run: Run) -> str:
+    """Shares of units and of low-pass noise maps above each threshold of the grid score."""
+    scalars = run.evaluation()
+    rows = {
+        f"above {threshold}": {
+            name: scalars[f"{name}_share_above_{threshold}"] for name in ("grid", "noise")
+        }
+        for threshold in GRID_SCORE_THRESHOLDS
+    }
+    return scalar_table(rows, {"units (%)": "grid", "low-pass noise (%)": "noise"})
 
 
 def replace_section(results: pathlib.Path, name: str, text: str) -> bool:

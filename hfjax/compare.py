@@ -67,9 +67,7 @@ def rates_along(
     from hfjax.training.run import load
 
     task, state, config = load(workdir)
-    extent, maps = _maps_of(pathlib.Path(workdir))
-    if maps is None:
-        raise InputError(f"{workdir} has no units with rate maps in two dimensions.")
+    extent, maps = _maps_of(workdir)
     units = np.random.default_rng(seed).permutation(len(maps))[:num_units]
     units = units[np.ptp(np.nan_to_num(maps[units]), axis=(1, 2)) > 0]
     inside = _into(positions_m, extent)
@@ -80,9 +78,12 @@ def rates_along(
     return _not_negative(_looked_up(maps[units], extent, inside)), "map"
 
 
-def _maps_of(workdir: pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """Extent [2, 2] (m) and rate maps [unit, x, y] of the newest readout; None without any."""
-    readouts = sorted((workdir / "readout").glob("*.npz"))
+def _maps_of(workdir: str | pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+    """Extent [2, 2] (m) and rate maps [unit, x, y] of the newest readout.
+
+    Raises InputError where there are none.
+    """
+    readouts = sorted((pathlib.Path(workdir) / "readout").glob("*.npz"))
     if not readouts:
         raise InputError(f"{workdir} has no readout yet.")
     arrays = read_npz(readouts[-1])
@@ -90,7 +91,7 @@ def _maps_of(workdir: pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
         if maps in arrays and extent in arrays and arrays[maps].ndim >= 3:
             found = arrays[maps]
             return arrays[extent], found.reshape(-1, *found.shape[-2:])
-    return np.zeros((2, 2)), None
+    raise InputError(f"{workdir} has no units with rate maps in two dimensions.")
 
 
 def _into(positions_m: np.ndarray, extent: np.ndarray) -> np.ndarray:
@@ -334,6 +335,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check.at_least(1, num_units=options.num_units, num_shuffles=options.num_shuffles)
         out = local_path(options.out)
         groups = _recordings(local_path(options.recordings))
+        for run in options.runs:  # before minutes of scoring
+            _maps_of(run)
         populations = []
         for name, sessions in groups.items():
             console.print(f"scoring {name}", markup=False)

@@ -194,3 +194,13 @@ def test_a_folder_without_recordings_is_refused(run, tmp_path, capsys):
     assert code == 2
     assert "contains no recordings (npz or nwb)" in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
+
+
+def test_a_run_that_is_not_there_is_told_before_any_cell_is_scored(
+    path, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(recordings, "score", lambda *a, **k: pytest.fail("scored a cell"))
+    monkeypatch.setattr(compare, "_recordings", lambda folder: {"cells": [path]})
+    code = compare.main([str(tmp_path / "none"), f"--recordings={tmp_path}", f"--out={tmp_path}"])
+    assert code == 2
+    assert "none has no readout yet" in capsys.readouterr().err

@@ -41,7 +41,6 @@ COLUMNS = {
     "noise > 0.8 (%)": "noise_share_above_0.8",
     "deviation from s |dx| (%)": "isometry_deviation",
 }
-THRESHOLDS = (0.3, 0.37, 0.8)
 
 
 def conformal(study: harness.Study) -> dict[str, str]:
@@ -49,7 +48,7 @@ def conformal(study: harness.Study) -> dict[str, str]:
     run = study.train("conformal", DEFAULT)
     for figure in ("all_maps", "isometry", "modules", "torus_2", "trajectories", "error_over_time"):
         study.keep(run, figure, figure)
-    return {"conformal": errors(run), "shares": shares(run), "modules": spacings(run)}
+    return {"conformal": errors(run), "shares": harness.share_table(run), "modules": spacings(run)}
 
 
 def errors(run: harness.Run) -> str:
@@ -86,18 +85,6 @@ def evaluate_anew(run: harness.Run, fiddlers: tuple[str, ...]) -> harness.Scalar
     members = [jax.tree.map(lambda x, i=i: x[i], state) for i in range(seeds)] or [state]
     found = [evaluate(member, jax.random.key(i)) for i, member in enumerate(members)]
     return {name: np.array([float(scalars[name]) for scalars in found]) for name in found[0]}
-
-
-def shares(run: harness.Run) -> str:
-    """Shares of units and of low-pass noise maps above each threshold."""
-    scalars = run.evaluation()
-    rows = {
-        f"above {threshold}": {
-            name: scalars[f"{name}_share_above_{threshold}"] for name in ("grid", "noise")
-        }
-        for threshold in THRESHOLDS
-    }
-    return harness.scalar_table(rows, {"units (%)": "grid", "low-pass noise (%)": "noise"})
 
 
 def spacings(run: harness.Run) -> str:

@@ -15,7 +15,6 @@ CPU_GRIDS = harness.Row("grid_rnn", ("cpu_grids",))
 LSTM = harness.Row("grid_lstm", ("laptop",))
 
 ERRORS = {"error (cm)": "error_cm", "floor (cm)": "floor_cm"}
-THRESHOLDS = (0.3, 0.37, 0.8)
 
 
 def errors(run: harness.Run, steps: str) -> str:
@@ -34,22 +33,10 @@ def errors(run: harness.Run, steps: str) -> str:
     return harness.scalar_table(rows, ERRORS)
 
 
-def shares(run: harness.Run) -> str:
-    """Shares of units and of low-pass noise maps above each threshold."""
-    scalars = run.evaluation()
-    rows = {
-        f"above {threshold}": {
-            name: scalars[f"{name}_share_above_{threshold}"] for name in ("grid", "noise")
-        }
-        for threshold in THRESHOLDS
-    }
-    return harness.scalar_table(rows, {"units (%)": "grid", "low-pass noise (%)": "noise"})
-
-
 def laptop(study: harness.Study) -> dict[str, str]:
     """Path integration in minutes."""
     run = study.train("laptop", LAPTOP)
-    return {"laptop": errors(run, "20 steps"), "shares of laptop": shares(run)}
+    return {"laptop": errors(run, "20 steps"), "shares of laptop": harness.share_table(run)}
 
 
 def cpu_grids(study: harness.Study) -> dict[str, str]:
@@ -57,7 +44,7 @@ def cpu_grids(study: harness.Study) -> dict[str, str]:
     run = study.train("cpu_grids", CPU_GRIDS)
     for figure in ("rate_maps", "low_dimensional_structure"):
         study.keep(run, figure, figure)
-    return {"cpu_grids": shares(run), "errors of cpu_grids": errors(run, "20 steps")}
+    return {"cpu_grids": harness.share_table(run), "errors of cpu_grids": errors(run, "20 steps")}
 
 
 def grid_lstm(study: harness.Study) -> dict[str, str]:
@@ -67,7 +54,11 @@ def grid_lstm(study: harness.Study) -> dict[str, str]:
     heading = (
         f"Right head-direction cell: {harness.spread(accuracy)} % of time steps (chance 8.3 %)."
     )
-    return {"grid_lstm": errors(run, "100 steps"), "shares": shares(run), "heading": heading}
+    return {
+        "grid_lstm": errors(run, "100 steps"),
+        "shares": harness.share_table(run),
+        "heading": heading,
+    }
 
 
 SECTIONS = {

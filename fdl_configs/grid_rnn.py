@@ -10,6 +10,7 @@ import optax
 from fdl_configs.shared import gaussian, periodic, recorded, tanni
 from hfjax import cells, networks
 from hfjax.data import recordings
+from hfjax.data.grid_weights import grid_weights
 from hfjax.models import grid_rnn as model
 from hfjax.models import path_integration
 from hfjax.training import schedules
@@ -55,7 +56,7 @@ def grid_rnn() -> fdl.Config:
                 nonlinearity=networks.relu,
                 recurrent_init=networks.uniform_fan_in,
             ),
-            box=fdl.Config(path_integration.walled_box, width_m=2.2),
+            box=fdl.Config(path_integration.walled_box, width_m=2.2, height_m=None),
             place_code=cells.softmax_surround,
             objective=path_integration.cross_entropy,
             evaluation=fdl.Config(
@@ -115,6 +116,15 @@ def dog(cfg: fdl.Config) -> None:
 def no_surround(cfg: fdl.Config) -> None:
     """Place fields without inhibitory surround: a softmax of Gaussians."""
     cfg.task.place_code = cells.softmax_gaussian
+
+
+def trained(cfg: fdl.Config) -> None:
+    """Start from weights that the original has trained: --fdl_set=task.weights.path=FILE.
+
+    The evaluation of step 0 is theirs. Sizes must be those of the file: task.num_grid,
+    task.num_place. For place cells of a file: task.weights.centres_path=FILE.
+    """
+    cfg.task.weights = fdl.Config(grid_weights, width_m=cfg.task.box.width_m)
 
 
 def laptop(cfg: fdl.Config) -> None:

@@ -29,4 +29,7 @@ def gaussian(cfg: fdl.Config) -> None:
 
 def periodic(cfg: fdl.Config) -> None:
     """A box with periodic boundaries in place of walls."""
-    cfg.task.box = fdl.Config(path_integration.periodic_box, width_m=cfg.task.box.width_m)
+    box = cfg.task.box
+    cfg.task.box = fdl.Config(
+        path_integration.periodic_box, width_m=box.width_m, height_m=box.height_m
+    )

@@ -53,7 +53,7 @@ def topo_grid_plain() -> fdl.Config:
                 recurrent_init=networks.uniform_fan_in,
             ),
             penalty=model.no_penalty,
-            box=fdl.Config(path_integration.walled_box, width_m=2.2),
+            box=fdl.Config(path_integration.walled_box, width_m=2.2, height_m=None),
             motion=fdl.Partial(model.rat_walk, thigmotaxis=0.5),
             encoder_init=networks.linear_init,
             decoder_init=networks.glorot_init,

@@ -21,53 +21,67 @@ class DistanceSq(Protocol):
         """positions [..., dim], centres [place, dim] (m) -> [..., place] (m^2)."""
 
 
-def place_centres(key: jax.Array, *, num_place: int, width_m: float) -> jax.Array:
-    """Centres of place fields, uniform in a square box centred on 0 -> [place, 2] (m).
+def place_centres(key: jax.Array, *, num_place: int, width_m: check.Width) -> jax.Array:
+    """Centres of place fields, uniform in a rectangular box centred on 0 -> [place, 2] (m).
 
-    Raises ValueError where num_place is below 1 or width_m is not positive.
+    width_m: the side of a square, or (width, height).
+    Raises ValueError where num_place is below 1 or a width is not positive.
     """
     check.at_least(1, num_place=num_place)
-    check.positive(width_m=width_m)
-    return jax.random.uniform(key, (num_place, 2), minval=-width_m / 2, maxval=width_m / 2)
+    half = as_row(check.widths(width_m, 2), 2) / 2
+    return jax.random.uniform(key, (num_place, 2), minval=-half, maxval=half)
 
 
-def lattice_centres(key: jax.Array, *, num_place: int, width_m: float) -> jax.Array:
-    """Centres of place fields on a square lattice in a square box -> [place, 2] (m).
+def lattice_centres(key: jax.Array, *, num_place: int, width_m: check.Width) -> jax.Array:
+    """Centres of place fields on a square lattice in a rectangular box -> [place, 2] (m).
 
-    With n = sqrt(num_place) along each axis: (i + 1/2) width_m / n - width_m / 2. `key` is not
-    used. Raises ValueError where num_place is not a square number, or width_m is not positive.
+    With n centres along an axis of width w: (i + 1/2) w / n - w / 2. width_m: the side of a square,
+    or (width, height). `key` is not used. Raises ValueError where num_place centres do not make a
+    lattice of equal distances along both axes (in a square box: a square number), or a width is not
+    positive.
     """
     del key
-    side = math.isqrt(max(num_place, 0))
-    if side < 1 or side**2 != num_place:
-        raise ValueError(f"num_place must be a square number for a lattice, but is {num_place}")
-    check.positive(width_m=width_m)
-    x = (jnp.arange(side) + 0.5) * (width_m / side) - width_m / 2
-    return jnp.stack(jnp.meshgrid(x, x, indexing="ij"), axis=-1).reshape(-1, 2)
+    widths = check.widths(width_m, 2)
+    per_m = math.sqrt(max(num_place, 0) / math.prod(widths))
+    counts = [round(w * per_m) for w in widths]
+    spacings = [w / max(n, 1) for w, n in zip(widths, counts, strict=True)]
+    if num_place < 1 or math.prod(counts) != num_place or not math.isclose(*spacings, rel_tol=1e-3):
+        kind = "a square number" if widths[0] == widths[1] else "a number that fits the box"
+        raise ValueError(f"num_place must be {kind} for a lattice, but is {num_place}")
+    axes = [
+        (jnp.arange(n) + 0.5) * spacing - w / 2
+        for n, spacing, w in zip(counts, spacings, widths, strict=True)
+    ]
+    return jnp.stack(jnp.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
 def jittered_centres(
-    key: jax.Array, *, num_place: int, width_m: float, num_dims: int = 1, jitter: float = 0.45
+    key: jax.Array, *, num_place: int, width_m: check.Width, num_dims: int = 1, jitter: float = 0.45
 ) -> jax.Array:
     """Centres of place fields on a regular lattice, each jittered -> [place, dim] (m).
 
-    The box has width_m along each dimension (ring, torus or walled) and is centred on 0. For n
-    cells the lattice constant is about delta = width_m / n^(1/dim), and the jitter is uniform in
-    +-jitter delta. If n is not a whole number to the power of dim, the lattice has fewer than n
-    points. The remaining centres lie around centres that are already there, at half the jitter.
+    The box (ring, torus or walled) is centred on 0; width_m is its width along every dimension, or
+    one for each. For n cells in a box of volume V the lattice constant is about delta =
+    (V / n)^(1/dim), and the jitter is uniform in +-jitter delta. Where no whole number of cells
+    fits an axis, the lattice has fewer than n points. The remaining centres lie around centres that
+    are already there, at half the jitter.
     These can lie outside the box, by at most (3/2 jitter - 1/2) delta, as in RatInABox.
-    Raises ValueError where num_place or num_dims is below 1, jitter is outside [0, 0.5], or
-    width_m is not positive.
+    Raises ValueError where num_place or num_dims is below 1, jitter is outside [0, 0.5], or a width
+    is not positive.
     Source: RatInABox `Environment.sample_positions`, "uniform_jitter".
     """
     check.at_least(1, num_place=num_place, num_dims=num_dims)
-    check.positive(width_m=width_m)
+    widths = check.widths(width_m, num_dims)
     if not 0 <= jitter <= 0.5:
         raise ValueError(f"jitter must be between 0 and 0.5 (half a cell), but is {jitter}")
-    per_side = num_place ** (1 / num_dims)
-    side = int(per_side + 1e-9)
-    axis = np.linspace(0.5, per_side - 0.5, side) if side > 1 else np.full(1, per_side / 2)
-    axes = np.stack(np.meshgrid(*[axis] * num_dims, indexing="ij"), axis=-1)
+    delta = (math.prod(widths) / num_place) ** (1 / num_dims)
+    lines = []
+    for width in widths:
+        cells_along = width / delta
+        count = min(int(cells_along + 1e-9), num_place)
+        middle = np.full(1, cells_along / 2)
+        lines.append(np.linspace(0.5, cells_along - 0.5, count) if count > 1 else middle)
+    axes = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1)
     lattice = jnp.asarray(axes.reshape(-1, num_dims), jnp.float32)
     centres = lattice + jax.random.uniform(key, lattice.shape, minval=-jitter, maxval=jitter)
     if remaining := num_place - len(centres):
@@ -75,7 +89,7 @@ def jittered_centres(
         around = centres[jax.random.choice(choice_key, len(centres), (remaining,))]
         near = jax.random.uniform(near_key, around.shape, minval=-jitter / 2, maxval=jitter / 2)
         centres = jnp.concatenate([centres, around + near])
-    return centres * (width_m / per_side) - width_m / 2
+    return centres * delta - as_row(widths, 2) / 2
 
 
 def as_row(x: Any, ndim: int) -> jax.Array:
@@ -122,7 +136,7 @@ def euclidean_sq(positions: jax.Array, centres: jax.Array) -> jax.Array:
     return functools.reduce(operator.add, [dx**2 for dx in _offsets(positions, centres)])
 
 
-def periodic_sq(width_m: float | Sequence[float]) -> DistanceSq:
+def periodic_sq(width_m: check.Width) -> DistanceSq:
     """Squared distances to the nearest image, on a ring or a torus.
 
     d^2 = sum over axes of min(|dx|, width - |dx|)^2. width_m: the width of a ring or of a square
@@ -132,16 +146,12 @@ def periodic_sq(width_m: float | Sequence[float]) -> DistanceSq:
     Raises ValueError where a width is not positive; the function, where their number is not that
     of the dimensions.
     """
-    widths = np.ravel(width_m).tolist()
-    for width in widths:
-        check.positive(width_m=width)
+    check.widths(width_m, np.size(width_m))
     # Not `arena.wrap`: this form is 30 times as fast on a CPU, and exact near 0.
 
     def distance_sq(positions: jax.Array, centres: jax.Array) -> jax.Array:
         apart = [jnp.abs(dx) for dx in _offsets(positions, centres)]
-        periods = widths if np.ndim(width_m) else widths * len(apart)
-        if len(periods) != len(apart):
-            raise ValueError(f"width_m {width_m} does not fit positions of {len(apart)} dimensions")
+        periods = check.widths(width_m, len(apart))
         squares = [
             jnp.minimum(dx, width - dx) ** 2 for dx, width in zip(apart, periods, strict=True)
         ]
@@ -502,7 +512,7 @@ def object_vector_cells(
     return jnp.sum(rates, axis=-2)
 
 
-def angles_code(positions: jax.Array, *, width_m: float | Sequence[float]) -> jax.Array:
+def angles_code(positions: jax.Array, *, width_m: check.Width) -> jax.Array:
     """A position on a ring or torus as cosine and sine of its angle along each axis.
 
     positions [..., dim] (m) -> [..., 2 dim]: cosines first, then sines. The code is continuous

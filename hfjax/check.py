@@ -7,6 +7,7 @@ check.positive(dt_s=dt_s)
 """
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +27,22 @@ def positive(**values: float) -> None:
         if not value > 0:
             raise ValueError(f"{name} must be positive, but is {value}")
     finite(**values)
+
+
+Width = float | Sequence[float]  # of a square box or torus, or along each axis (m)
+
+
+def widths(width_m: Width, num_dims: int) -> list[float]:
+    """The width along each axis. Raise ValueError where one is not positive, or their number is not
+    that of the dimensions."""
+    each = [width_m] if isinstance(width_m, int | float) else list(width_m)
+    for width in each:
+        positive(width_m=width)
+    if each == [width_m]:
+        return each * num_dims
+    if len(each) != num_dims:
+        raise ValueError(f"width_m {width_m} does not fit positions of {num_dims} dimensions")
+    return each
 
 
 def not_negative(**values: float) -> None:

@@ -201,24 +201,25 @@ def _tiles(
     columns = min(8, len(tiles))
     rows = -(-len(tiles) // columns)
     # Placed by hand, in inches: a layout engine takes seconds on so many axes.
-    side, gap_x, gap_y, left, bottom, right = 1.05, 0.1, 0.27, 0.65, 0.55, 1.2
+    gap_x, gap_y, left, bottom, right = 0.1, 0.27, 0.65, 0.55, 1.2
+    wide, tall = (1.05 * x / max(_sizes(extent_m)) for x in _sizes(extent_m))
     top = 0.42 + 0.19 * len(title.splitlines())
-    width = max(left + columns * side + (columns - 1) * gap_x + right, 0.085 * _longest(title))
-    height = max(bottom + rows * side + (rows - 1) * gap_y + top, 2.6)
+    width = max(left + columns * wide + (columns - 1) * gap_x + right, 0.085 * _longest(title))
+    height = max(bottom + rows * tall + (rows - 1) * gap_y + top, 2.6)
     figure = Figure(figsize=(width, height))
     figure.suptitle(title, fontsize=11, y=1 - 0.1 / height)
     ticks = _inner_ticks(extent_m)
     for number, (tile, label) in enumerate(zip(tiles, labels, strict=True)):
         row, column = divmod(number, columns)
-        x = left + column * (side + gap_x)
-        y = height - top - side - row * (side + gap_y)
-        ax = figure.add_axes((x / width, y / height, side / width, side / height))
+        x = left + column * (wide + gap_x)
+        y = height - top - tall - row * (tall + gap_y)
+        ax = figure.add_axes((x / width, y / height, wide / width, tall / height))
         draw(tile, label, ax)
         ax.set_title(label, fontsize=8, pad=2)
         ax.set(xlabel="", ylabel="", xticks=ticks[0], yticks=ticks[1])
         lowest = number + columns >= len(tiles)
         ax.tick_params(length=2, pad=1, labelsize=6, labelbottom=lowest, labelleft=column == 0)
-    end = left + columns * side + (columns - 1) * gap_x
+    end = left + columns * wide + (columns - 1) * gap_x
     middle_x, middle_y = (left + end) / 2 / width, (bottom + height - top) / 2 / height
     figure.supxlabel(axis_labels[0], x=middle_x, y=0.08 / height, fontsize=9)
     figure.supylabel(axis_labels[1], x=0.1 / width, y=middle_y, fontsize=9)
@@ -230,6 +231,12 @@ def _tiles(
     bar_ax.set_ylabel(colour_label, fontsize=8)
     bar_ax.tick_params(labelsize=8)
     return figure
+
+
+def _sizes(extent_m: Extent) -> tuple[float, float]:
+    """Width and height of an extent."""
+    width, height = np.ptp(np.asarray(extent_m, float), axis=1)
+    return float(width), float(height)
 
 
 def _inner_ticks(extent_m: Extent) -> list[list[float]]:
@@ -328,10 +335,9 @@ def map_sheet(
     extent_m [2, 2]: ends of x and y; the title says how wide a map is.
     """
     num_units, num_x, num_y = maps.shape
-    low, high = extent_m[0]
-    title += (
-        f"\neach {high - low:.3g} m wide, from its lowest (dark) to its highest activity (yellow)"
-    )
+    width, height = _sizes(extent_m)
+    size = f"{width:.3g} m wide" + ("" if width == height else f" and {height:.3g} m high")
+    title += f"\neach {size}, from its lowest (dark) to its highest activity (yellow)"
     rows = -(-num_units // columns)
     picture = np.ones((rows * (num_y + 1), columns * (num_x + 1), 4))  # white between the maps
     colours = matplotlib.colormaps["viridis"].with_extremes(bad=NOT_VISITED)
@@ -398,6 +404,7 @@ def score_histogram(
     *,
     thresholds: Sequence[float],
     what: str,
+    x_label: str = "grid score (60 degrees): how hexagonal a rate map is",
     ax: Axes | None = None,
 ) -> Figure:
     """Histograms of grid scores [unit] and of the scores of noise maps [map], with thresholds.
@@ -431,7 +438,7 @@ def score_histogram(
             ha="left" if right else "right",
             fontsize=8,
         )
-    ax.set_xlabel("grid score (60 degrees): how hexagonal a rate map is")
+    ax.set_xlabel(x_label)
     ax.set_ylabel("share of maps (%)")
     ax.set_title(f"Grid scores of all {what}, and of noise that is only smooth", fontsize=11)
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, fontsize=9)
@@ -451,12 +458,12 @@ def trajectory(
 ) -> Figure:
     """A true and a decoded path, both [time, 2] (m), in the outline of their box."""
     ax = axes_or_new(ax, (3.6, 3.6))
-    longest = np.ptp(np.asarray(extent_m, float), axis=1).max() / 2
+    longest = np.ptp(np.asarray(extent_m, float), axis=1) / 2
     ax.plot(*box_outline(extent_m), color=GREY, linewidth=1, label="box")
-    ax.plot(*_broken_at_jumps(true, longest), color="black", linewidth=1.2, label="true")
-    ax.plot(*_broken_at_jumps(decoded, longest), color=RAT, linewidth=0.8, label="decoded")
+    ax.plot(*broken_at_jumps(true, longest), color="black", linewidth=1.2, label="true")
+    ax.plot(*broken_at_jumps(decoded, longest), color=RAT, linewidth=0.8, label="decoded")
     ax.plot(*true[0], "o", color="black", markersize=5, label="start")
-    _set_space(ax, extent_m, title, margin=0.04)
+    set_space(ax, extent_m, title, margin=0.04)
     return figure_of(ax)
 
 
@@ -466,7 +473,7 @@ def box_outline(extent: Extent) -> np.ndarray:
     return np.array([(left, right, right, left, left), (bottom, bottom, top, top, bottom)])
 
 
-def _set_space(ax: Axes, extent_m: Extent, title: str, *, margin: float) -> None:
+def set_space(ax: Axes, extent_m: Extent, title: str, *, margin: float) -> None:
     """Equal aspect, title and labels of a panel of space; margin: in widths of the extent."""
     low, high = np.asarray(extent_m, float).T
     around = margin * (high - low).max()
@@ -506,9 +513,12 @@ def trajectories(
     return figure
 
 
-def _broken_at_jumps(path: np.ndarray, longest: float) -> tuple[np.ndarray, np.ndarray]:
-    """x and y of a path [time, 2], with NaN where it crosses the seam of a periodic box."""
-    jump = np.abs(np.diff(path, axis=0)).max(axis=1) > longest
+def broken_at_jumps(path: np.ndarray, longest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """x and y of a path [time, 2], with NaN where it crosses the seam of a periodic box.
+
+    longest [2]: steps above it, along x or y, are such jumps.
+    """
+    jump = (np.abs(np.diff(path, axis=0)) > longest).any(axis=1)
     x, y = np.insert(path, np.flatnonzero(jump) + 1, np.nan, axis=0).T
     return x, y
 
@@ -530,7 +540,7 @@ def spikes_on_path(
     # Many spikes must not hide the structure of fields.
     size = float(np.clip(4 * (1000 / max(len(spike_positions), 1)) ** 0.5, 1.2, 4))
     ax.plot(*spike_positions.T, ".", color="#c1272d", markersize=size, markeredgewidth=0)
-    _set_space(ax, extent_m, title, margin=0.03)
+    set_space(ax, extent_m, title, margin=0.03)
     return figure_of(ax)
 
 
@@ -668,8 +678,8 @@ def walked_path(
     """
     _check_arena(environment, title)
     ax = axes_or_new(ax, (4.0, 4.0))
-    longest = max(high - low for low, high in environment.extent) / 2
-    ax.plot(*_broken_at_jumps(positions, longest), color=SIMULATED, linewidth=0.5, alpha=0.7)
+    longest = np.ptp(np.asarray(environment.extent, float), axis=1) / 2
+    ax.plot(*broken_at_jumps(positions, longest), color=SIMULATED, linewidth=0.5, alpha=0.7)
     ax.plot(*positions[0], "o", color=RAT, markersize=5, label="start")
     if centres is not None:
         ax.plot(*centres.T, "+", color=GREY, markersize=5, label="centres of fields")
@@ -736,7 +746,7 @@ def _draw_arena(ax: Axes, environment: "Environment", title: str, wall_colour: s
     """The walls of an environment, with equal aspect, title and labels."""
     for wall in environment.walls:
         ax.plot(*wall.T, color=wall_colour, linewidth=1.5, solid_capstyle="round")
-    _set_space(ax, environment.extent, title, margin=0.03)
+    set_space(ax, environment.extent, title, margin=0.03)
 
 
 def arenas(

@@ -99,18 +99,36 @@ def _member(
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"its array {name!r} is packed in another way than numpy's")
     with archive.open(info) as stream:
-        content = io.BytesIO(stream.read())
+        return _npy(stream.read(), f"its array {name!r}", objects)
+
+
+def read_npy(path: pathlib.Path, *, objects: Callable[[bytes], Any] | None = None) -> np.ndarray:
+    """The array of an npy file; nothing is unpickled. objects: as in `read_npz`.
+
+    Raises OSError where the file cannot be opened; ValueError, whose message is the reason, where
+    it is not an npy, is damaged, or holds Python objects.
+    """
+    content = path.read_bytes()
+    try:
+        return _npy(content, "it", objects)
+    except Exception as error:  # as in `read_npz`
+        raise ValueError(_reason(error)) from error
+
+
+def _npy(file: bytes, what: str, objects: Callable[[bytes], Any] | None) -> np.ndarray:
+    """The array of an npy file's content."""
+    content = io.BytesIO(file)
     version = np.lib.format.read_magic(content)
     if version not in _NPY_HEADERS:
-        raise ValueError(f"its array {name!r} is in version {version} of the npy format")
+        raise ValueError(f"{what} is in version {version} of the npy format")
     shape, fortran_order, dtype = _NPY_HEADERS[version](content)
     if dtype.hasobject and objects is not None:
         return np.asarray(objects(content.read()))
     if dtype.hasobject:
-        raise ValueError(f"its array {name!r} holds Python objects, which are not unpickled")
+        raise ValueError(f"{what} holds Python objects, which are not unpickled")
     values = content.getbuffer()[content.tell() :]
     if any(size < 0 for size in shape) or math.prod(shape) * dtype.itemsize != len(values):
-        raise ValueError(f"its array {name!r} has {len(values)} bytes, not those of its header")
+        raise ValueError(f"{what} has {len(values)} bytes, not those of its header")
     if not len(values):
         return np.empty(shape, dtype)
     return np.frombuffer(values, dtype).reshape(shape, order="F" if fortran_order else "C").copy()

@@ -16,6 +16,7 @@ from fiddle.experimental import serialization
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hfjax.data.grid_weights import grid_weights
 from hfjax.data.recordings import trajectories
 from hfjax.task import Metrics, meaning
 from hfjax.training import run as train
@@ -77,6 +78,8 @@ def tiny(config: fdl.Config) -> fdl.Config:
     for node, _ in daglish.iterate(config.task):
         if isinstance(node, fdl.Config):
             function = fdl.get_callable(node)
+            if function is grid_weights:
+                node.path = small.weights_file(SMALL["num_place"], SMALL["num_grid"])
             if (
                 function.__module__.partition(".")[0] != "optax"
                 and function is not schedules.cosine

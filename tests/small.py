@@ -51,6 +51,21 @@ def rates_file():
     return str(path)
 
 
+@functools.cache
+def weights_file(num_place, num_grid):
+    """The path of an npz file with weights by the names of grid-pattern-formation."""
+    rng = np.random.default_rng(0)
+    shapes = {
+        "encoder.weight": (num_grid, num_place),
+        "RNN.weight_ih_l0": (num_grid, 2),
+        "RNN.weight_hh_l0": (num_grid, num_grid),
+        "decoder.weight": (num_place, num_grid),
+    }
+    path = pathlib.Path(tempfile.mkdtemp()) / "weights.npz"
+    np.savez(path, **{n: 0.1 * rng.normal(size=s).astype("f4") for n, s in shapes.items()})
+    return str(path)
+
+
 def without_evaluation(config):
     """A config whose evaluation measures and draws nothing, where only the training matters."""
     config.task, config.show = fdl.Config(_unevaluated, config.task), ()

@@ -347,3 +347,21 @@ def test_teleport_goes_straight_between_uniform_places():
     assert bool(arena.contains(environment, positions).all())
     np.testing.assert_allclose(positions[1::2], (positions[:-1:2] + positions[2::2]) / 2, atol=1e-5)
     np.testing.assert_allclose(positions[::2].var(axis=0), 1 / 12, rtol=0.1)
+
+
+def test_an_oblong_box_has_its_walls_where_they_are():
+    """2 m x 1 m: 0.01 m from the upper wall, which in a square would be far."""
+    position, heading = jnp.array([[0.3, 0.49], [0.3, 0.3]]), jnp.array([1.0, 1.0])
+    same, turned, slowed = arena.avoid_walls(position, heading, width_m=(2.0, 1.0), border_m=0.03)
+    np.testing.assert_array_equal(same, position)
+    # 1 rad is pi/2 - 1 to the right of the wall's normal: it turns on to a heading of 0.
+    np.testing.assert_allclose(turned, [-1.0, 0.0], atol=1e-6)
+    np.testing.assert_array_equal(slowed, [0.25, 1.0])
+    folded, _, _ = arena.wrap_around(
+        jnp.array([[1.1, 0.6]]), heading[:1], width_m=(2.0, 1.0), border_m=0.0
+    )
+    np.testing.assert_allclose(folded, [[-0.9, -0.4]], atol=1e-6)
+    drawn = arena.sorscher_walk(jax.random.key(0), batch_size=300, num_steps=20, width_m=(2.0, 1.0))
+    positions = np.asarray(drawn.positions)
+    assert np.mean(np.abs(positions) <= np.array([1.0, 0.5]) + 0.03) > 0.999
+    np.testing.assert_allclose(np.ptp(positions, axis=(0, 1)), [2.0, 1.0], rtol=0.05)

@@ -521,3 +521,18 @@ def test_the_surround_is_as_wide_as_its_scale_says(scale):
 def test_a_surround_as_narrow_as_the_centre_is_refused():
     with pytest.raises(ValueError, match="surround_scale must be above 1, but is 1"):
         cells.softmax_surround(jnp.zeros((1, 2)), jnp.zeros((3, 2)), sigma_m=0.2, surround_scale=1)
+
+
+def test_centres_in_an_oblong_box_fill_it():
+    key, box = jax.random.key(0), (2.0, 1.0)
+    uniform = np.asarray(cells.place_centres(key, num_place=2000, width_m=box))
+    np.testing.assert_allclose(np.ptp(uniform, axis=0), box, rtol=0.01)
+    lattice = cells.lattice_centres(key, num_place=8, width_m=box)
+    x, y = np.meshgrid([-0.75, -0.25, 0.25, 0.75], [-0.25, 0.25], indexing="ij")
+    np.testing.assert_allclose(lattice, np.stack([x.ravel(), y.ravel()], 1), atol=1e-7)
+    with pytest.raises(ValueError, match="num_place must be a number that fits the box"):
+        cells.lattice_centres(key, num_place=9, width_m=box)
+    jittered = cells.jittered_centres(key, num_place=8, width_m=box, num_dims=2)
+    np.testing.assert_array_less(np.abs(jittered - lattice), 0.45 * 0.5 + 1e-6)
+    with pytest.raises(ValueError, match="does not fit positions of 2 dimensions"):
+        cells.place_centres(key, num_place=3, width_m=(1.0, 2.0, 3.0))

@@ -1,11 +1,13 @@
 """The analysis of the attractor, on weights made by hand."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from hfjax.models import helmholtz
 from hfjax.models.helmholtz import attractor
-from hfjax.models.helmholtz.track import RING
+from hfjax.models.helmholtz.track import RING, place_cells
+from tests.helmholtz_reference import RING_WEIGHTS, small_ring
 
 
 def hand_made(num_units, recurrent, velocity):
@@ -20,6 +22,7 @@ def hand_made(num_units, recurrent, velocity):
         traces={},
         losses={},
         step=jnp.int32(0),
+        potentials={},
     )
 
 
@@ -55,3 +58,35 @@ def test_the_aligned_spread_is_that_of_the_weights():
     aligned = attractor.attractor(state, jnp.asarray(maps, jnp.float32), RING)
     np.testing.assert_allclose(aligned.means[0], 2.0, atol=1e-5)
     np.testing.assert_allclose(aligned.stds[0], 1.0, atol=1e-5)
+
+
+def test_apical_maps_are_what_is_predicted_from_the_inferred_place():
+    """The same in NumPy: place cells -> HPC -> EC -> conjunctive cells at rest -> dendrites."""
+    circuit = small_ring()
+    track = RING._replace(num_place=8, sigma_m=0.15)
+    state = helmholtz.init_circuit(jax.random.key(0), circuit)
+    centres = jnp.linspace(-0.5, 0.5, 8, endpoint=False)[:, None]
+    hpc, ec = attractor.top_down_maps(circuit, state, track, centres)
+    x = attractor.map_positions(track)[:, 0]
+    away = np.abs(x[:, None] - np.asarray(centres)[None, :, 0])
+    features = np.exp(-(np.minimum(away, 1 - away) ** 2) / (2 * 0.15**2))
+    np.testing.assert_allclose(features, track_cells(track, centres), atol=1e-6)
+    w = RING_WEIGHTS
+    inferred = np.maximum(np.tanh(features @ w["EC/basal/HPC"].T), 0)
+    conjunctive = np.maximum(np.tile(inferred, (1, 2)) - 1.0, 0)
+    np.testing.assert_allclose(hpc.T, inferred @ w["HPC/apical/EC"].T, atol=1e-5)
+    drive = inferred @ w["EC/apical/EC"].T + conjunctive @ w["EC/apical/CVC"].T
+    np.testing.assert_allclose(ec.T, np.maximum(np.tanh(drive), 0), atol=1e-5)
+
+
+def track_cells(track, centres):
+    return place_cells(track, jnp.asarray(attractor.map_positions(track), jnp.float32), centres)
+
+
+def test_likeness_of_maps_by_hand():
+    maps = jnp.array([[0.0, 1.0, 2.0], [0.0, 1.0, 0.0], [5.0, 5.0, 5.0]])
+    others = jnp.array([[1.0, 3.0, 5.0], [2.0, 0.0, 2.0], [0.0, 1.0, 2.0]])
+    everywhere = attractor.map_likeness(maps, others, jnp.ones(3, bool))
+    np.testing.assert_allclose(everywhere, 0.0, atol=1e-6)  # 1, -1 and 0
+    first = attractor.map_likeness(maps, others, jnp.array([True, False, True]))
+    np.testing.assert_allclose(first, 0.5, atol=1e-6)

@@ -78,8 +78,25 @@ def test_thirty_minutes_of_learning_match_the_published_losses():
         before["autocorrelation_distance"]
     )
     figures = model.draw(jax.tree.map(lambda x: np.asarray(x[0]), readout))
-    assert set(figures) == {*(f"rates_{mode}" for mode in model.MODES), "autocorrelation"}
+    assert set(figures) == {
+        *(f"rates_{mode}" for mode in model.MODES),
+        *("autocorrelation", "before_and_after", "prediction"),
+    }
     check_figures(figures)
+    # The circuits that have not learned are as bad as those before learning, and published so.
+    for name in ("inference_HPC_loss", "inference_EC_loss"):
+        assert np.median(after[f"untrained_{name}"]) == pytest.approx(
+            np.median(before[name]), rel=0.4
+        )
+        assert np.median(after[name]) < np.median(after[f"untrained_{name}"]) / 2
+    # The prediction lies over the stimulus, as in figure 2c.
+    stimulus, prediction = (
+        np.asarray(readout[f"inference/HPC/{part}"][0]) for part in ("basal", "apical")
+    )
+    r = [np.corrcoef(a, b)[0, 1] for a, b in zip(stimulus.T, prediction.T, strict=True)]
+    assert np.median(r) > 0.8
+    headings = [ax.get_title(loc="left") for ax in figures["prediction"].axes]
+    assert headings == [f"unit {i + 1}: correlation {x:.2f}" for i, x in enumerate(r)]
     # The control has not learned: what it generates has no memory.
     at_1s = round(1.0 / DT_S)
     untrained, trained = (

@@ -234,3 +234,60 @@ def ec(**changes):
 def test_an_impossible_circuit_is_refused(circuit, dt_s, sentence):
     with pytest.raises(ValueError, match=sentence):
         model.check_circuit(circuit, dt_s=dt_s)
+
+
+def relaxing(**settings):
+    """One pyramidal layer of two units, which a source of one unit drives with weights 2 and -1."""
+    driven = Projection("x", given([[2.0], [-1.0]]))
+    neurons = Pyramidal("EC", 2, (driven,), (), basal_noise=0.0, apical_noise=0.0)
+    return (Source("x", 1), neurons._replace(**settings))
+
+
+def steps_of(circuit, *, num_steps, thetas, draws=None):
+    """Activity of EC, step by step, driven by 1."""
+    layer = circuit[-1]
+    if draws is None:
+        draws = np.zeros((num_steps, model.circuit.num_noises(layer), layer.size))
+
+    def body(state, inputs):
+        return model.advance(
+            state,
+            {"x": jnp.ones(1)},
+            inputs[0],
+            {"EC": inputs[1]},
+            circuit=circuit,
+            dt_s=DT_S,
+            loss_from_step=0,
+        )
+
+    start = model.init_circuit(jax.random.key(0), circuit)
+    return jax.lax.scan(body, start, (jnp.asarray(thetas), jnp.asarray(draws)))[1]["EC"]
+
+
+def test_a_dendrite_relaxes_with_its_time_constant():
+    """V_k = (1 - (1 - dt / T)^k) W x, here the rate of a linear dendrite; without T at once."""
+    k = np.arange(1, 13)[:, None]
+    slow = steps_of(relaxing(dendrite_time_s=0.1), num_steps=12, thetas=np.zeros(12))
+    np.testing.assert_allclose(slow.basal, (1 - 0.75**k) * [[2.0, -1.0]], rtol=1e-12)
+    np.testing.assert_allclose(slow.soma, slow.basal)
+    fast = steps_of(relaxing(), num_steps=12, thetas=np.zeros(12))
+    np.testing.assert_allclose(fast.basal, np.tile([[2.0, -1.0]], (12, 1)))
+    with pytest.raises(ValueError, match="EC's dendrite_time_s must be at least dt_s"):
+        model.circuit.check_circuit(relaxing(dendrite_time_s=0.01), dt_s=DT_S)
+    with pytest.raises(ValueError, match="EC's soma_noise must not be negative"):
+        model.circuit.check_circuit(relaxing(soma_noise=-1.0), dt_s=DT_S)
+
+
+def test_noise_of_the_soma_is_that_of_its_own_process():
+    """n += -n dt / 0.5 s + sigma sqrt(2 dt / 0.5 s) xi, in NumPy; the dendrites have none."""
+    num_steps, sigma, kappa = 40, 0.2, DT_S / 0.5
+    draws = np.random.default_rng(0).normal(size=(num_steps, 3, 2))
+    noisy = steps_of(
+        relaxing(soma_noise=sigma), num_steps=num_steps, thetas=np.zeros(num_steps), draws=draws
+    )
+    noise, expected = np.zeros(2), []
+    for xi in draws[:, 2]:
+        noise = (1 - kappa) * noise + sigma * np.sqrt(2 * kappa) * xi
+        expected.append(np.array([2.0, -1.0]) + noise)
+    np.testing.assert_allclose(noisy.soma, expected, rtol=1e-12)
+    np.testing.assert_allclose(noisy.basal, np.tile([[2.0, -1.0]], (num_steps, 1)))

@@ -90,3 +90,34 @@ def test_units_that_are_shown_are_spread_over_their_layer(num_shown, units):
     shown = machine.shown({"EC": rates}, num_shown=num_shown)
     assert list(shown) == ["EC/basal", "EC/apical", "EC/soma"]
     np.testing.assert_array_equal(shown["EC/apical"], 100 + np.asarray(units))
+
+
+def test_layers_with_gates_of_their_own_follow_these():
+    """HPC is always in generation and EC alternates; a held mode holds both."""
+    hpc_gate = functools.partial(theta.constant, theta=1.0)
+    circuit = model.autoencoder_circuit(
+        num_latents=3, num_features=6, hpc_gate=hpc_gate, soma_noise=0.1
+    )
+    world = model.latents(num_latents=3, time_scale_s=0.5, dt_s=DT_S)
+    made = model.make_machine(circuit, world, gate=theta.square, dt_s=DT_S)
+    state = model.init_machine(jax.random.key(0), (), machine=made)
+
+    def run(of):
+        return model.simulate(
+            of, state, jax.random.key(1), num_steps=16, record=lambda activity: activity
+        )[1]
+
+    recorded = run(made)
+    square = theta.tabulate(theta.square, dt_s=DT_S)[1:17, None]
+    for layer, gate in (("HPC", 1.0), ("EC", square)):
+        rates = recorded[layer]
+        noise = rates.soma - ((1 - gate) * rates.basal + gate * rates.apical)
+        assert 0.03 < np.std(noise) < 0.2  # that of the soma, and nothing else
+        assert np.abs(noise).max() < 0.6
+        # The noise is a slow process: a wrong gate would make it jump with theta.
+        assert np.abs(np.diff(noise, axis=0)).max() < 0.15
+    held = run(made._replace(thetas=np.zeros(1)))
+    for rates in held.values():
+        assert np.abs(rates.soma - rates.basal).max() < 0.6
+    alike = model.make_machine(model.autoencoder_circuit(), world, gate=theta.square, dt_s=DT_S)
+    assert alike.thetas.ndim == 1

@@ -125,3 +125,70 @@ def test_band_share_of_waves():
 def test_impossible_box(box):
     with pytest.raises(ValueError, match="width_m must be positive, but is -1"):
         box(width_m=-1.0)
+
+
+@pytest.mark.parametrize("make", [path_integration.walled_box, path_integration.periodic_box])
+def test_distances_by_chance_are_those_of_uniform_positions(make):
+    """Against a million draws; a square of 1 m has the known mean 52.14 cm."""
+    for box in (make(width_m=1.0), make(width_m=2.0, height_m=0.5)):
+        half = np.array(box.sides_m) / 2
+        a, b = np.random.default_rng(0).uniform(-half, half, (2, 1_000_000, 2))
+        away = b - a
+        if make is path_integration.periodic_box:
+            away = np.minimum(np.abs(away), 2 * half - np.abs(away))
+        expected = 100 * np.hypot(*away.T)
+        assert path_integration.mean_distance_cm(box) == pytest.approx(expected.mean(), rel=2e-3)
+        assert path_integration.chance_cm(box) == pytest.approx(np.median(expected), rel=0.03)
+    assert path_integration.mean_distance_cm(path_integration.walled_box(width_m=1.0)) == (
+        pytest.approx(52.14, abs=0.01)
+    )
+
+
+def test_an_oblong_periodic_box_decodes_across_both_seams():
+    box = path_integration.periodic_box(width_m=2.0, height_m=1.0)
+    centres = jnp.array([[0.9, 0.45], [-0.9, -0.45], [-0.9, 0.45], [0.0, 0.0]])
+    decoded = box.decode(jnp.array([3.0, 2.0, 1.0, 0.0]), centres)
+    # x as in the square of 2 m; y of 0.45, 0.55 and 0.45 on a circle of 1 m: about 0.483.
+    np.testing.assert_allclose(decoded, [-0.967, 0.483], atol=2e-3)
+    offset = box.offset(jnp.array([0.9, 0.4]), jnp.array([-0.9, -0.4]))
+    np.testing.assert_allclose(offset, [0.2, 0.2], atol=1e-6)
+
+
+def test_an_oblong_box_is_evaluated_and_drawn_to_its_shape():
+    """Two units that know x and y, and two place codes, in 2 m x 1 m."""
+    box = path_integration.walled_box(width_m=2.0, height_m=1.0)
+    world = WORLD._replace(box=box)
+    state = State((), (), cells.place_centres(jax.random.key(0), num_place=30, width_m=(2.0, 1.0)))
+
+    def forward(state, walk):
+        x = jnp.concatenate([walk.positions, walk.positions[..., :1] < -0.8], axis=-1)
+        return x, path_integration.code(world, walk.positions, state.place_centres)
+
+    integrator = path_integration.Integrator(forward, lambda state: jnp.eye(3), 3, world)
+    settings = path_integration.EvaluationSettings(5, 10, 4, 1500, 20, 50)
+    rat = {"rat_positions": 0.4 * jnp.cos(jnp.arange(60.0)).reshape(1, 30, 2)}
+    scalars, readout = jax.jit(
+        partial(path_integration.evaluate, integrator=integrator, settings=settings)
+    )(state, rat, jax.random.key(1))
+    maps = readout["rate_maps"]
+    assert maps.shape == (3, 20, 10)
+    middles = 0.1 * np.arange(-9.5, 10)
+    np.testing.assert_allclose(maps[0], np.repeat(middles[:, None], 10, 1), atol=0.04)
+    np.testing.assert_allclose(maps[1], np.repeat(middles[None, 5:15], 20, 0), atol=0.04)
+    assert np.abs(readout["rat_positions_m"]).max() <= 0.4  # a square of 1 m in the middle
+    assert readout["place_fields"].shape == (16, 40, 20)
+    walks = readout["walks_m"]
+    assert walks.shape == (20, 6, 2)
+    # The third unit fires along the left wall only.
+    assert readout["border_units"][0] == 2
+    assert readout["border_score"][2] > 0.5 > readout["border_score"][:2].max()
+    assert scalars["border_share_above_0.5"] == pytest.approx(1 / 3)
+    assert 0 <= scalars["border_noise_share_above_0.5"] < 0.3
+    drawn = path_integration.draw(jax.tree.map(np.asarray, readout))
+    for name in ("training_walks", "place_fields", "border_maps", "all_maps"):
+        drawn[name].draw_without_rendering()
+    (ax,) = drawn["training_walks"].axes
+    assert ax.get_xlim()[1] == pytest.approx(2 * ax.get_ylim()[1], rel=0.1)
+    assert sum(len(line.get_xdata()) == 6 for line in ax.lines) == 20
+    assert "33.3 % of 3 units" in drawn["border_maps"].get_suptitle()
+    assert "2 m wide and 1 m high" in drawn["all_maps"].axes[0].get_title()

@@ -23,7 +23,7 @@ from hfjax.arena.agent import (
 from hfjax.arena.environment import Environment, uniform_positions
 from hfjax.arena.periodic import wrap, wrap_angle
 
-# --- Walks in a square box ---
+# --- Walks in a rectangular box ---
 
 
 class Walk(NamedTuple):
@@ -43,23 +43,29 @@ class Walk(NamedTuple):
 
 
 class Boundary(Protocol):
-    """What the edges of a square box do to a batch of animals."""
+    """What the edges of a rectangular box do to a batch of animals."""
 
     def __call__(
-        self, position: jax.Array, heading: jax.Array, *, width_m: float, border_m: float
+        self, position: jax.Array, heading: jax.Array, *, width_m: check.Width, border_m: float
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """(position [batch, 2] (m), heading [batch]) -> (position, turn (rad), speed factor)."""
 
 
+def _half(width_m: check.Width) -> jax.Array:
+    """Half the width along x and y [1, 2] (m)."""
+    return jnp.asarray([check.widths(width_m, 2)]) / 2
+
+
 def avoid_walls(
-    position: jax.Array, heading: jax.Array, *, width_m: float, border_m: float
+    position: jax.Array, heading: jax.Array, *, width_m: check.Width, border_m: float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Walls: near a wall and heading towards it, turn parallel to it, at a quarter of the speed.
 
     Let a be the heading relative to the outward normal of the nearest wall. If that wall is nearer
     than border_m and |a| < pi/2: turn = sign(a) (pi/2 - |a|), speed factor = 1/4.
 
-    position [batch, 2] (m, box centred on 0), heading [batch] (rad)
+    position [batch, 2] (m, box centred on 0), heading [batch] (rad); width_m: the side of a square,
+    or (width, height)
     -> position [batch, 2] unchanged, turn [batch] (rad), speed factor [batch].
     Source: Sorscher et al. 2019, after Raudies & Hasselmo 2012; grid-pattern-formation
     `avoid_wall`. As there, the animal can leave the box by a long step (the wall then counts as
@@ -67,7 +73,8 @@ def avoid_walls(
     """
     position, heading = check.floats(position), check.floats(heading)
     # Walls in the order east, north, west, south: the outward normal of wall k points to k pi/2.
-    to_wall = jnp.concatenate([width_m / 2 - position, width_m / 2 + position], axis=-1)
+    half = _half(width_m).astype(position.dtype)
+    to_wall = jnp.concatenate([half - position, half + position], axis=-1)
     normal = jnp.argmin(to_wall, axis=-1).astype(heading.dtype) * (jnp.pi / 2)
     a = wrap_angle(heading - normal)
     blocked = (jnp.min(to_wall, axis=-1) < border_m) & (jnp.abs(a) < jnp.pi / 2)
@@ -76,7 +83,7 @@ def avoid_walls(
 
 
 def wrap_around(
-    position: jax.Array, heading: jax.Array, *, width_m: float, border_m: float
+    position: jax.Array, heading: jax.Array, *, width_m: check.Width, border_m: float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Periodic boundaries: the position is wrapped, the turn is 0, and the speed factor is 1.
 
@@ -84,7 +91,8 @@ def wrap_around(
     """
     del border_m
     heading = check.floats(heading)
-    wrapped = wrap(position, -width_m / 2, width_m / 2)
+    position, half = check.floats(position), _half(width_m)
+    wrapped = wrap(position, -half.astype(position.dtype), half.astype(position.dtype))
     return wrapped, jnp.zeros_like(heading), jnp.ones_like(heading)
 
 
@@ -93,19 +101,20 @@ def sorscher_walk(
     *,
     batch_size: int,
     num_steps: int,
-    width_m: float = 2.2,
+    width_m: check.Width = 2.2,
     dt_s: float = 0.02,
     speed_scale_mps: float = 0.13 * 2 * np.pi,
     turn_std_radps: float = 11.52,
     border_m: float = 0.03,
     boundary: Boundary = avoid_walls,
 ) -> Walk:
-    """Random walks in a square box, with independent speeds (Rayleigh) and turns (normal).
+    """Random walks in a rectangular box, with independent speeds (Rayleigh) and turns (normal).
 
     x_t = x_tm1 + c_tm1 s_tm1 dt (cos, sin)(theta_tm1),   s ~ Rayleigh(speed_scale_mps)
     theta_t = theta_tm1 + w_tm1 + N(0, turn_std_radps) dt
     The turn w and the speed factor c come from `boundary` at x_tm1, theta_tm1. x_0 is uniform in
-    the box (m, centred on 0), theta_0 is uniform on the circle.
+    the box (m, centred on 0), theta_0 is uniform on the circle. width_m: the side of a square, or
+    (width, height).
 
     -> Walk of batch_size paths of num_steps. As published, `start` is the position after a first
     step that is not part of the path, and `start_heading` the direction of that step.
@@ -114,7 +123,8 @@ def sorscher_walk(
     Deviation: none in the distribution of the walk; the random numbers differ.
     """
     check.at_least(1, batch_size=batch_size, num_steps=num_steps)
-    check.positive(width_m=width_m, dt_s=dt_s)
+    check.positive(dt_s=dt_s)
+    half_m = _half(width_m)
     check.not_negative(
         speed_scale_mps=speed_scale_mps, turn_std_radps=turn_std_radps, border_m=border_m
     )
@@ -124,7 +134,6 @@ def sorscher_walk(
     drawn = (num_steps + 2, batch_size)
     steps_m = (speed_scale_mps * dt_s) * _rayleigh(speed_key, drawn)
     turns = jax.random.normal(turn_key, drawn) * (turn_std_radps * dt_s)
-    half_m = width_m / 2
     position_0 = jax.random.uniform(position_key, (batch_size, 2), minval=-half_m, maxval=half_m)
     heading_0 = jax.random.uniform(heading_key, (batch_size,), minval=-jnp.pi, maxval=jnp.pi)
     at_boundary = functools.partial(boundary, width_m=width_m, border_m=border_m)

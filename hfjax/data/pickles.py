@@ -142,7 +142,9 @@ def _array(shape: Any, dtype: Any, fortran_order: bool, values: Any) -> np.ndarr
     count = math.prod(map(operator.index, shape))
     if isinstance(values, list):
         array = np.empty(len(values), object)
-        array[:] = [v if isinstance(v, str | bytes | int | float) else None for v in values]
+        known = str | bytes | int | float | np.ndarray
+        for index, value in enumerate(values):  # one by one: an assignment of all would nest arrays
+            array[index] = value if isinstance(value, known) else None
     else:
         content = values.encode("latin-1") if isinstance(values, str) else values
         array = np.frombuffer(content, np.dtype(str(dtype)))

@@ -406,7 +406,7 @@ def task(
     `apply` looks the code up at a start, and moves it over as many steps as the evaluation's walks.
     step's scalars: loss; transition_error and isometry_error, the terms without their factors.
     Raises ValueError where a number is not positive, num_nodes below 2, there is no scale, or the
-    box is not walled.
+    box is not a walled square.
 
     Source and defaults: `nonlinear1_relu.py` of the original. Its isometry term is the sum over
     4000 pairs times 30: here a mean times 120,000. Its `linear_scale5`, 10 and 15 have spreads of
@@ -465,6 +465,8 @@ def check_model(model: Model, weights: Weights, world: World) -> None:
     path_integration.check_num_place(model.num_place)
     if world.box.boundary is arena.wrap_around:
         raise ValueError("the code has no periodic boundaries: box must be walled_box")
+    if world.box.width_m != world.box.height_m:
+        raise ValueError("the code's nodes lie on a square: box.height_m must be box.width_m")
 
 
 def init(

@@ -14,11 +14,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from matplotlib.figure import Figure
 
-from hfjax import arena, cells, check, networks
+from hfjax import arena, cells, check, figures, networks, ratemaps
 from hfjax.models import path_integration
 from hfjax.models.path_integration import EvaluationSettings, Integrator, World
-from hfjax.task import Metric, Scalars, Task, logged
+from hfjax.task import HostReadout, Metric, Readout, Scalars, Task, logged
 
 OUTPUT_LAYERS = ("place", "head_direction")
 
@@ -186,7 +187,7 @@ def task(
     evaluation          how much is evaluated; None for 2000 walks of num_steps and maps of 32 x 32
                         bins.
 
-    Evaluation: `path_integration.evaluate`.
+    Evaluation: `evaluate`.
     step's scalars: loss, place_loss, head_direction_loss, error_cm, and head_direction_accuracy,
     the share of moments at which the most active head-direction cell is the right one.
     Raises ValueError where a size is below 1, or a width or a time is not positive, kappa or
@@ -261,11 +262,11 @@ def assemble(
             path_integration.sample, world=world, batch_size=batch_size, num_steps=num_steps
         ),
         step=partial(step, loss=loss, optimizer=optimizer),
-        evaluate=partial(path_integration.evaluate, integrator=integrator, settings=evaluation),
-        figures=path_integration.draw,
+        evaluate=partial(evaluate, integrator=integrator, settings=evaluation),
+        figures=draw,
         metrics=logged(
             step=step_metrics(num_steps, num_head_direction=network.num_head_direction),
-            evaluation=path_integration.metrics(world, evaluation),
+            evaluation=path_integration.metrics(world, evaluation) | square_metrics(),
         ),
         apply=partial(path_integration.apply, integrator=integrator, num_steps=num_steps),
     )
@@ -387,3 +388,70 @@ def step(
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return state._replace(params=params, opt_state=opt_state), scalars
+
+
+# --- Square grids ---
+
+SQUARE_SCORE = 0.3  # 90-degree grid score above which maps are counted
+
+
+def square_metrics() -> dict[str, Metric]:
+    """What the scalars of square grids mean."""
+    name = f"square_share_above_{SQUARE_SCORE}"
+    share = Metric(
+        f"square grid score above {SQUARE_SCORE}",
+        "% of units",
+        panel="Share of units above a 90-degree score",
+    )
+    noise = Metric("smooth noise", "% of units", role="control", of=name)
+    return {name: share, f"square_noise_share_above_{SQUARE_SCORE}": noise}
+
+
+def evaluate(
+    state: State,
+    data: Any,
+    key: jax.Array,
+    /,
+    *,
+    integrator: Integrator,
+    settings: EvaluationSettings,
+) -> tuple[Scalars, Readout]:
+    """`path_integration.evaluate`, and how square the grids are: this network is known for these.
+
+    -> also scalars square_share_above_0.3, of the 90-degree score, and its control
+    square_noise_share_above_0.3; readout square_units [best] and square_maps (smoothed), those
+    with the highest of these scores.
+    """
+    scalars, readout = path_integration.evaluate(
+        state, data, key, integrator=integrator, settings=settings
+    )
+    score, noise = readout["grid_score_90"], readout["noise_grid_score_90"]
+    best = jnp.argsort(-score)[: path_integration.NUM_BEST]
+    shares = {
+        f"square_share_above_{SQUARE_SCORE}": jnp.mean(score > SQUARE_SCORE),
+        f"square_noise_share_above_{SQUARE_SCORE}": jnp.mean(noise > SQUARE_SCORE),
+    }
+    maps = ratemaps.smooth(readout["rate_maps"][best], 1.0)
+    return scalars | shares, readout | {"square_units": best, "square_maps": maps}
+
+
+def draw(readout: HostReadout) -> dict[str, Figure]:
+    """All figures of `path_integration`, and those of square grids."""
+    scores, units = readout["grid_score_90"], readout["square_units"]
+    return {
+        **path_integration.draw(readout),
+        "square_maps": figures.rate_maps(
+            readout["square_maps"],
+            [f"{score:.2f}" for score in scores[units]],
+            extent_m=readout["extent_m"],
+            title=f"Smoothed rate maps of the {len(units)} units with the highest 90-degree scores "
+            f"(of {len(scores)})\nabove each map: its score; a square grid has a high one",
+        ),
+        "square_scores": figures.score_histogram(
+            scores,
+            readout["noise_grid_score_90"],
+            thresholds=(SQUARE_SCORE,),
+            what="units",
+            x_label="grid score (90 degrees): how square a rate map is",
+        ),
+    }

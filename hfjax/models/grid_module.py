@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hfjax import figures
+from hfjax import check, figures
 from hfjax.task import HostReadout, Readout
 
 
@@ -29,11 +29,17 @@ class Lattices(NamedTuple):
     waves: jax.Array
 
 
-def candidate_lattices(*, width_m: float, num_bins: tuple[int, int]) -> Lattices:
-    """Lattices of 28 spacings (0.15 to 0.8 box widths) x 20 orientations in a box of bins."""
-    middles = ((jnp.arange(n) + 0.5) / n - 0.5 for n in num_bins)
-    x = width_m * jnp.stack(jnp.meshgrid(*middles, indexing="ij"), axis=-1).reshape(-1, 2)
-    spacings_m = width_m * jnp.geomspace(0.15, 0.8, 28)
+def candidate_lattices(*, width_m: check.Width, num_bins: tuple[int, int]) -> Lattices:
+    """Lattices of 28 spacings (0.15 to 0.8 of the box's longer side) x 20 orientations.
+
+    width_m: of a square box, or (width, height); num_bins along x and y.
+    """
+    sides_m = check.widths(width_m, 2)
+    middles = (
+        side * ((jnp.arange(n) + 0.5) / n - 0.5) for side, n in zip(sides_m, num_bins, strict=True)
+    )
+    x = jnp.stack(jnp.meshgrid(*middles, indexing="ij"), axis=-1).reshape(-1, 2)
+    spacings_m = max(sides_m) * jnp.geomspace(0.15, 0.8, 28)
     orientations = jnp.arange(20) * (jnp.pi / 60)
     # Waves stand at 30 degrees to the axes along which fields are neighbours.
     angles = orientations[:, None] + (jnp.pi / 6 + jnp.arange(3) * (jnp.pi / 3))[None, :]
@@ -47,7 +53,7 @@ def torus(
     grid_score: jax.Array,
     recurrent: jax.Array | None,
     *,
-    width_m: float,
+    width_m: check.Width,
     threshold: float = 0.37,
     min_lattice_share: float = 0.3,
 ) -> Readout:
@@ -61,7 +67,8 @@ def torus(
     maps' variance, on average over units with a grid score above `threshold`. Its module are those
     of them in which it holds more than `min_lattice_share`.
 
-    maps [unit, x, y], grid_score [unit], recurrent [unit, unit] (from, to) or None
+    maps [unit, x, y], grid_score [unit], recurrent [unit, unit] (from, to) or None; width_m: of a
+    square box, or (width, height)
     -> a dict with
     component_share [component]: shares of the maps' variance, largest first;
     lattice_spacings_m [28], lattice_share [28] (best orientation);

@@ -7,6 +7,7 @@ Source: Sorscher, Mel, Ganguli & Ocko, NeurIPS 2019, and Sorscher et al., Neuron
 repository grid-pattern-formation.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -19,7 +20,7 @@ from jax.sharding import PartitionSpec
 from hfjax import arena, cells, check, networks
 from hfjax.models import path_integration
 from hfjax.models.path_integration import EvaluationSettings, Integrator, World
-from hfjax.task import Metric, Scalars, Task, declares, logged
+from hfjax.task import Init, Metric, Scalars, Task, declares, logged
 
 # --- Recurrent networks ---
 
@@ -172,6 +173,11 @@ class Layers(NamedTuple):
     decoder_init: WeightInit
 
 
+# encoder [place, unit], inputs [2, unit], recurrent [unit, unit], decoder [unit, place], and
+# place_centres [place, 2] (m), as `data.grid_weights` returns them.
+Weights = Mapping[str, Any]
+
+
 class Loss(NamedTuple):
     """The terms of the loss; see `task`."""
 
@@ -212,6 +218,7 @@ def task(
     place_centres: path_integration.PlaceCentres = cells.place_centres,
     place_code: path_integration.PlaceCode = cells.softmax_surround,
     objective: Objective = path_integration.cross_entropy,
+    weights: Weights | None = None,
     evaluation: EvaluationSettings | None = None,
 ) -> Task:
     """Path integration from displacements to place cells, as a Task.
@@ -241,14 +248,16 @@ def task(
     place_centres   draws the centres of the place fields, as `cells.place_centres` does.
     place_code      rates of the place cells at a position, as `cells.softmax_surround` gives them.
     objective       loss of outputs where the place code is the target.
+    weights         trained weights of the original, and its place cells, from which to start, as
+                    `data.grid_weights` returns them; None to draw them.
     evaluation      how much is evaluated; None for the defaults of `EvaluationSettings`.
 
     `data` is () or what `recordings.sargolini` returns. Evaluation: `path_integration.evaluate`.
 
     step's scalars: loss; code_loss, the loss without decays; error_cm, the mean distance between
     true and decoded positions (at five steps evenly spread, of walks of ten or more).
-    Raises ValueError where a size is below 1, or a width, a time or a gain is not positive, or a
-    decay is negative.
+    Raises ValueError where a size is below 1, or a width, a time or a gain is not positive, a
+    decay is negative, or weights have other sizes or another network than the task.
 
     Source: grid-pattern-formation `main`, `model`, `trainer`; the defaults are its published
     values. It has no readout_decay and no activity_decay, which are 0. Deviations: place centres
@@ -257,7 +266,7 @@ def task(
     """
     check.at_least(1, num_grid=num_grid)
     network, box = network or vanilla(), box or path_integration.walled_box()
-    return assemble(
+    drawn = assemble(
         layers=Layers(network, num_grid, num_place, encoder_init, encoder_gain, decoder_init),
         world=World(box, motion, dt_s, place_centres, place_code, sigma_m),
         loss=Loss(objective, weight_decay, readout_decay, activity_decay, penalty=None),
@@ -266,6 +275,10 @@ def task(
         num_steps=num_steps,
         evaluation=evaluation or EvaluationSettings(),
     )
+    if weights is None:
+        return drawn
+    check_weights(weights, network, num_grid=num_grid, num_place=num_place)
+    return drawn._replace(init=partial(init_from_weights, init=drawn.init, weights=weights))
 
 
 def assemble(
@@ -350,6 +363,31 @@ def init(
     )
     centres = path_integration.draw_centres(world, place_key, num_place=num_place)
     return State(params, optimizer.init(params), centres)
+
+
+def init_from_weights(key: jax.Array, data: Any, /, *, init: Init, weights: Weights) -> State:
+    """The state of `init`, with these weights and place cells in place of its own."""
+    state: State = init(key, data)
+    w = {name: jnp.asarray(array) for name, array in weights.items()}
+    network = networks.RNNParams(w["inputs"], w["recurrent"])
+    return state._replace(
+        params=Params(w["encoder"], network, w["decoder"]), place_centres=w["place_centres"]
+    )
+
+
+def check_weights(
+    weights: Weights, network: RecurrentNetwork, *, num_grid: int, num_place: int
+) -> None:
+    """Raise ValueError where weights have other sizes, or are of another network."""
+    params = jax.eval_shape(partial(network.init, num_in=2, num_units=num_grid), jax.random.key(0))
+    if not isinstance(params, networks.RNNParams):
+        raise ValueError("the original's weights are those of a vanilla network: use vanilla")
+    theirs = weights["encoder"].shape
+    if theirs != (num_place, num_grid):
+        raise ValueError(
+            f"the weights have num_place={theirs[0]} and num_grid={theirs[1]}, but the task has "
+            f"{num_place} and {num_grid}"
+        )
 
 
 def forward(

@@ -31,6 +31,10 @@ NUM_BEST = 64  # units whose maps are drawn, by grid score
 NUM_BANDED = 16  # units whose maps are drawn, by band share
 NUM_RANDOM = 64  # units whose maps are drawn as a random sample
 NUM_PATHS = 4  # rollouts that are drawn
+NUM_BORDER = 16  # units whose maps are drawn, by border score
+NUM_FIELDS = 16  # place cells whose fields are drawn
+NUM_WALKS = 20  # walks of num_steps that are drawn
+BORDER_SCORE = 0.5  # above which units count as border cells: Solstad et al. 2008
 QUARTILES = (0.25, 0.5, 0.75)
 
 
@@ -52,7 +56,7 @@ class Offset(Protocol):
 
 
 class Motion(Protocol):
-    """Draws walks in a square box centred on 0, as `arena.sorscher_walk` does."""
+    """Draws walks in a box centred on 0, as `arena.sorscher_walk` does."""
 
     def __call__(
         self,
@@ -61,18 +65,18 @@ class Motion(Protocol):
         *,
         batch_size: int,
         num_steps: int,
-        width_m: float,
+        width_m: check.Width,
         dt_s: float,
         boundary: arena.Boundary,
     ) -> arena.Walk:
-        """Walks of num_steps steps."""
+        """Walks of num_steps steps; width_m: (width, height) of the box."""
 
 
 class PlaceCentres(Protocol):
     """Draws the centres of place fields, as `cells.place_centres` does."""
 
-    def __call__(self, key: jax.Array, /, *, num_place: int, width_m: float) -> jax.Array:
-        """Centres [place, 2] (m) in a box centred on 0."""
+    def __call__(self, key: jax.Array, /, *, num_place: int, width_m: check.Width) -> jax.Array:
+        """Centres [place, 2] (m) in a box centred on 0; width_m: (width, height) of the box."""
 
 
 class PlaceCode(Protocol):
@@ -91,16 +95,22 @@ class PlaceCode(Protocol):
 
 
 class Box(NamedTuple):
-    """A square box centred on 0 and its geometry; made by `walled_box` or `periodic_box`.
+    """A rectangular box centred on 0 and its geometry; made by `walled_box` or `periodic_box`.
 
     boundary, distance_sq: as in `arena` and `cells`.
     """
 
     width_m: float
+    height_m: float
     boundary: arena.Boundary
     distance_sq: cells.DistanceSq
     decode: Decode
     offset: Offset
+
+    @property
+    def sides_m(self) -> tuple[float, float]:
+        """(width, height) (m)."""
+        return self.width_m, self.height_m
 
 
 class World(NamedTuple):
@@ -117,14 +127,16 @@ class World(NamedTuple):
     sigma_m: float
 
 
-def walled_box(*, width_m: float = 2.2) -> Box:
-    """A square box with walls, as published.
+def walled_box(*, width_m: float = 2.2, height_m: float | None = None) -> Box:
+    """A box with walls; a square, as published, where height_m is None.
 
-    width_m: side of the box (m). Raises ValueError where it is not positive.
+    width_m   side of the box along x (m).
+    height_m  side of the box along y (m); None for a square.
+
+    Raises ValueError where a side is not positive.
     """
-    check.positive(width_m=width_m)
     return Box(
-        width_m,
+        *_sides(width_m, height_m),
         boundary=arena.avoid_walls,
         distance_sq=cells.euclidean_sq,
         decode=decoders.decode_position,
@@ -132,31 +144,44 @@ def walled_box(*, width_m: float = 2.2) -> Box:
     )
 
 
-def periodic_box(*, width_m: float = 2.2) -> Box:
-    """A square box with periodic boundaries.
+def _sides(width_m: float, height_m: float | None) -> tuple[float, float]:
+    height_m = width_m if height_m is None else height_m
+    check.positive(width_m=width_m, height_m=height_m)
+    return width_m, height_m
 
-    width_m: side of the box (m). Raises ValueError where it is not positive.
+
+def periodic_box(*, width_m: float = 2.2, height_m: float | None = None) -> Box:
+    """A box with periodic boundaries; a square where height_m is None.
+
+    width_m, height_m: as in `walled_box`. Raises ValueError where a side is not positive.
     Deviation: the original takes the plain mean of the three decoded centres and the plain distance
     to it, also where they lie on opposite sides of the seam. Here mean and distance are circular.
     """
-    check.positive(width_m=width_m)
+    sides_m = _sides(width_m, height_m)
 
     def decode(outputs: jax.Array, centres: jax.Array) -> jax.Array:
-        angle = centres * (2 * np.pi / width_m)
+        angle = centres / (_row(sides_m, centres) / (2 * np.pi))
         sine = decoders.decode_position(outputs, jnp.sin(angle))
         cosine = decoders.decode_position(outputs, jnp.cos(angle))
-        return jnp.arctan2(sine, cosine) * (width_m / (2 * np.pi))
+        return jnp.arctan2(sine, cosine) * (_row(sides_m, sine) / (2 * np.pi))
 
     def offset(origin: jax.Array, goal: jax.Array) -> jax.Array:
-        return arena.wrap(goal - origin, -width_m / 2, width_m / 2)
+        way = goal - origin
+        half = _row(sides_m, way) / 2
+        return arena.wrap(way, -half, half)
 
     return Box(
-        width_m,
+        *sides_m,
         boundary=arena.wrap_around,
-        distance_sq=cells.periodic_sq(width_m),
+        distance_sq=cells.periodic_sq(sides_m),
         decode=decode,
         offset=offset,
     )
+
+
+def _row(sides_m: tuple[float, float], like: jax.Array) -> jax.Array:
+    """The sides of a box, to divide or multiply positions [..., 2]."""
+    return jnp.asarray(sides_m, like.dtype).reshape((1,) * (like.ndim - 1) + (2,))
 
 
 def walks(world: World, key: jax.Array, *, batch_size: int, num_steps: int) -> arena.Walk:
@@ -165,7 +190,7 @@ def walks(world: World, key: jax.Array, *, batch_size: int, num_steps: int) -> a
         key,
         batch_size=batch_size,
         num_steps=num_steps,
-        width_m=world.box.width_m,
+        width_m=world.box.sides_m,
         dt_s=world.dt_s,
         boundary=world.box.boundary,
     )
@@ -205,7 +230,7 @@ def code(world: World, positions: jax.Array, centres: jax.Array) -> jax.Array:
 
 def draw_centres(world: World, key: jax.Array, *, num_place: int) -> jax.Array:
     """Centres of place fields in the world's box -> [place, 2] (m)."""
-    return world.place_centres(key, num_place=num_place, width_m=world.box.width_m)
+    return world.place_centres(key, num_place=num_place, width_m=world.box.sides_m)
 
 
 def check_world(world: World) -> None:
@@ -226,8 +251,8 @@ def distance_cm(world: World, positions: jax.Array, decoded: jax.Array) -> jax.A
 
 def chance_cm(box: Box) -> jax.Array:
     """Median distance (cm) between two positions in the box, both uniform, on a lattice of 16^2."""
-    line = box.width_m * ((jnp.arange(16) + 0.5) / 16 - 0.5)
-    places = jnp.stack(jnp.meshgrid(line, line, indexing="ij"), axis=-1).reshape(-1, 2)
+    x, y = (side * ((jnp.arange(16) + 0.5) / 16 - 0.5) for side in box.sides_m)
+    places = jnp.stack(jnp.meshgrid(x, y, indexing="ij"), axis=-1).reshape(-1, 2)
     away = box.offset(places[:, None], places[None])
     return 100 * jnp.median(jnp.linalg.norm(away, axis=-1))
 
@@ -278,7 +303,7 @@ class EvaluationSettings(NamedTuple):
     rollout_steps   time steps of a long walk.
     num_rollouts    number of long walks.
     num_map_walks   walks of num_steps from which rate maps are made.
-    num_bins        bins of a rate map along each side.
+    num_bins        bins of a rate map along the longer side of the box; bins are square.
     num_noise_maps  maps of smooth noise that are scored as a control.
     """
 
@@ -301,8 +326,16 @@ def error_panel(num_steps: int) -> str:
 
 
 def mean_distance_cm(box: Box) -> float:
-    """Mean distance (cm) of two independent positions: .521 widths, .383 in a periodic box."""
-    return 100 * box.width_m * (0.38260 if box.boundary is arena.wrap_around else 0.52141)
+    """Mean distance (cm) of two independent positions: .521 sides of a square, .383 if periodic.
+
+    Along each axis the density of the distance d is 2 (1 - d) sides, or 2 up to half a periodic
+    side; the mean is a sum over a fine lattice of both.
+    """
+    periodic = box.boundary is arena.wrap_around
+    d = (np.arange(500) + 0.5) / (1000 if periodic else 500)
+    weight = np.ones(500) / 500 if periodic else 2 * (1 - d) / 500
+    x, y = (side * d for side in box.sides_m)
+    return 100 * float(weight @ np.hypot(x[:, None], y[None]) @ weight)
 
 
 def metrics(world: World, settings: EvaluationSettings) -> dict[str, Metric]:
@@ -326,11 +359,25 @@ def metrics(world: World, settings: EvaluationSettings) -> dict[str, Metric]:
             label=f"error above the floor, {length}{where}"
         )
     score = ratemaps.SCORE
+    if has_walls(world.box):
+        declared |= border_metrics()
     return declared | {
         **ratemaps.share_metrics("units"),
         "max_grid_score": score._replace(label="highest grid score", series="highest"),
         "median_grid_score": score,
     }
+
+
+def border_metrics() -> dict[str, Metric]:
+    """What the scalars of `score_borders` mean."""
+    share = Metric(
+        f"border score above {BORDER_SCORE}",
+        "% of units",
+        panel="Share of units above a border score",
+    )
+    name = f"border_share_above_{BORDER_SCORE}"
+    noise = Metric("smooth noise", "% of units", role="control", of=name)
+    return {name: share, f"border_noise_share_above_{BORDER_SCORE}": noise}
 
 
 def loss_metrics(names: Mapping[str, str], objective: Any) -> dict[str, Metric]:
@@ -374,8 +421,9 @@ def evaluate(
     - Is the population low-dimensional? See `grid_module.torus`.
 
     -> scalars {,rollout_,rat_,rat_rollout_}{error,floor,error_above_floor}_cm and those of
-    `score_maps`; readout: extent_m [2, 2], chance_cm (`chance_cm`), and what `measure_rollouts`
-    (for the rat with the prefix rat_), `score_maps`, `maps_to_draw` and `grid_module.torus` return.
+    `score_maps` and `score_borders`; readout: extent_m [2, 2], chance_cm (`chance_cm`), and what
+    `measure_rollouts` (for the rat with the prefix rat_), `score_maps`, `score_borders`,
+    `world_to_draw`, `maps_to_draw` and `grid_module.torus` return.
     """
     map_key, rollout_key, noise_key = jax.random.split(key, 3)
     world = integrator.world
@@ -386,13 +434,21 @@ def evaluate(
     scored, scores = score_maps(maps, noise_key, num_noise_maps=settings.num_noise_maps)
     rolled, paths = measure_rollouts(state, rollouts, integrator=integrator)
     scalars = mean_errors("", error_cm, floor_cm) | rolled | scored
+    others_key = jax.random.fold_in(key, 3)
     readout = {
         "extent_m": jnp.asarray(extent_m(world.box)),
         "chance_cm": chance_cm(world.box),
         "rate_maps": maps,
         **scores,
         **paths,
+        **world_to_draw(world, state.place_centres, others_key, num_steps=settings.num_steps),
     }
+    if has_walls(world.box):
+        shares, borders = score_borders(
+            maps, others_key, world=world, num_noise_maps=settings.num_noise_maps
+        )
+        scalars |= shares
+        readout |= borders
     if data:
         followed, rat_paths = measure_rat(
             state, data, integrator=integrator, num_steps=settings.num_steps
@@ -401,15 +457,26 @@ def evaluate(
         readout |= rat_paths
     readout |= maps_to_draw(maps, scores["grid_score_60"])
     readout |= grid_module.torus(
-        maps, scores["grid_score_60"], integrator.weights(state), width_m=world.box.width_m
+        maps, scores["grid_score_60"], integrator.weights(state), width_m=world.box.sides_m
     )
     return scalars, readout
 
 
+def has_walls(box: Box) -> bool:
+    """Whether the animal is kept in by walls; otherwise the box is periodic."""
+    return box.boundary is not arena.wrap_around
+
+
 def extent_m(box: Box) -> ratemaps.Extent:
     """((left, right), (bottom, top)) of a box (m)."""
-    half = box.width_m / 2
-    return ((-half, half), (-half, half))
+    x, y = (side / 2 for side in box.sides_m)
+    return ((-x, x), (-y, y))
+
+
+def bins_of_maps(box: Box, num_bins: int) -> tuple[int, int]:
+    """Bins of a rate map along x and y: num_bins along the longer side, and about square."""
+    x, y = (max(1, round(num_bins * side / max(box.sides_m))) for side in box.sides_m)
+    return x, y
 
 
 def integrate(
@@ -494,7 +561,9 @@ def map_units(
 
     totals, (error, floor) = jax.lax.scan(
         add,
-        ratemaps.rate_map_sums(num_units=integrator.num_units, num_bins=settings.num_bins),
+        ratemaps.rate_map_sums(
+            num_units=integrator.num_units, num_bins=bins_of_maps(world.box, settings.num_bins)
+        ),
         jax.random.split(key, num_groups),
     )
     maps = ratemaps.mean_maps(totals, unvisited=MISSING)
@@ -538,11 +607,12 @@ def measure_rat(
 ) -> tuple[Scalars, Readout]:
     """`measure_rollouts` along a rat's paths, and the errors in pieces of num_steps.
 
-    data["rat_positions"] [path, time + 1, 2], in box widths from the middle. Raises ValueError
-    where paths have fewer than num_steps steps.
+    data["rat_positions"] [path, time + 1, 2], in box widths from the middle. In an oblong box they
+    are scaled to its shorter side along both axes: the rat stays in the middle square. Raises
+    ValueError where paths have fewer than num_steps steps.
     """
     world = integrator.world
-    paths = world.box.width_m * jnp.asarray(data["rat_positions"])
+    paths = min(world.box.sides_m) * jnp.asarray(data["rat_positions"])
     scalars, readout = measure_rollouts(
         state, walk_along(paths), integrator=integrator, name="rat_"
     )
@@ -572,7 +642,7 @@ def score_maps(maps: jax.Array, key: jax.Array, *, num_noise_maps: int) -> tuple
 
     -> scalars grid_share_above_T and its control noise_share_above_T for each threshold T,
     max_grid_score, median_grid_score; readout grid_score_60 and grid_score_90 [unit],
-    noise_grid_score_60 [map].
+    noise_grid_score_60 and noise_grid_score_90 [map].
     """
     control = ratemaps.noise_control(maps, key, num_noise_maps=num_noise_maps)
     score_60 = control.scores.score_60
@@ -584,7 +654,57 @@ def score_maps(maps: jax.Array, key: jax.Array, *, num_noise_maps: int) -> tuple
     return scalars, {
         "grid_score_60": score_60,
         "grid_score_90": control.scores.score_90,
+        "noise_grid_score_90": control.noise_scores.score_90,
         "noise_grid_score_60": control.noise_scores.score_60,
+    }
+
+
+def score_borders(
+    maps: jax.Array, key: jax.Array, *, world: World, num_noise_maps: int
+) -> tuple[Scalars, Readout]:
+    """Border scores of maps [unit, x, y]; control: those of low-pass noise, less its minimum.
+
+    Activity below 0 belongs to no field. -> scalars border_share_above_0.5 and its control
+    border_noise_share_above_0.5; readout border_score [unit], border_units [border] with the
+    highest scores, border_maps (smoothed), border_noise_share.
+    """
+    num_units, num_x, num_y = maps.shape
+    noise = ratemaps.low_pass_noise_maps(key, num_units=num_noise_maps, num_bins=(num_x, num_y))
+    noise -= jnp.min(noise, axis=(1, 2), keepdims=True)
+    bin_width_m = world.box.width_m / num_x
+    scores = ratemaps.border_scores(jnp.concatenate([maps, noise]), bin_width_m=bin_width_m).score
+    share, noise_share = (
+        jnp.mean(some > BORDER_SCORE) for some in (scores[:num_units], scores[num_units:])
+    )
+    best = jnp.argsort(-scores[:num_units])[:NUM_BORDER]
+    return {
+        f"border_share_above_{BORDER_SCORE}": share,
+        f"border_noise_share_above_{BORDER_SCORE}": noise_share,
+    }, {
+        "border_score": scores[:num_units],
+        "border_noise_share": noise_share,
+        "border_units": best,
+        "border_maps": ratemaps.smooth(maps[best], 1.0),
+    }
+
+
+def world_to_draw(world: World, centres: jax.Array, key: jax.Array, *, num_steps: int) -> Readout:
+    """What the network is told and what it should say: walks, and the fields of place cells.
+
+    centres [place, 2] (m) -> walks_m [walk, time + 1, 2], as training draws them; place_centres_m
+    [place, 2]; place_fields [cell, x, y], the code of the first cells on a lattice of 40 places
+    along the longer side.
+    """
+    walk = walks(world, key, batch_size=NUM_WALKS, num_steps=num_steps)
+    axes = [
+        jnp.linspace(low, high, 2 * n + 1)[1::2]
+        for (low, high), n in zip(extent_m(world.box), bins_of_maps(world.box, 40), strict=True)
+    ]
+    places = jnp.stack(jnp.meshgrid(*axes, indexing="ij"), axis=-1)
+    return {
+        "walks_m": jnp.concatenate([walk.start[:, None], walk.positions], axis=1),
+        "place_centres_m": centres,
+        "place_fields": jnp.moveaxis(code(world, places, centres)[..., :NUM_FIELDS], -1, 0),
     }
 
 
@@ -635,10 +755,61 @@ def band_share(maps: jax.Array) -> jax.Array:
 def draw(readout: HostReadout) -> dict[str, Figure]:
     """All figures of `evaluate`'s readout; those of the rat where its paths were evaluated."""
     return {
+        **draw_world(readout),
         **draw_maps(readout),
         **draw_paths(readout),
         "low_dimensional_structure": grid_module.draw(readout),
     }
+
+
+def draw_world(readout: HostReadout) -> dict[str, Figure]:
+    """Figures of walks as in training, and of the place cells that are the target."""
+    centres, fields = readout["place_centres_m"], readout["place_fields"]
+    return {
+        "training_walks": draw_walks(
+            readout["walks_m"],
+            centres,
+            extent_m=readout["extent_m"],
+            dt_s=float(readout["times_s"][0]),
+        ),
+        "place_fields": figures.rate_maps(
+            fields,
+            [f"({x:.2f}, {y:.2f})" for x, y in centres[: len(fields)]],
+            extent_m=readout["extent_m"],
+            title=f"Place fields of {len(fields)} of the {len(centres)} place cells that the "
+            "network is trained to reproduce\nabove each: the centre (m)",
+            colour_label="rate: lowest (0)\nto highest (1) of each cell",
+        ),
+    }
+
+
+def draw_walks(
+    walks_m: np.ndarray, centres: np.ndarray, *, extent_m: np.ndarray, dt_s: float
+) -> Figure:
+    """Walks [walk, time + 1, 2] (m) in their box, each in a colour, over centres of place cells."""
+    width, height = np.ptp(extent_m, axis=1)
+    figure = Figure(figsize=(6.0, 1.1 + 4.9 * min(1.5, height / width)), layout="constrained")
+    ax = figure.subplots()
+    ax.plot(*centres.T, "+", color="0.75", markersize=4, label="centre of a place cell")
+    for number, path in enumerate(walks_m):
+        colour = f"C{number % 10}"
+        ax.plot(
+            *figures.broken_at_jumps(path, np.array([width, height]) / 2),
+            color=colour,
+            linewidth=1.2,
+        )
+        ax.plot(*path[0], "o", color=colour, markersize=4)
+    ax.plot([], [], "o-", color="black", markersize=4, label="a walk, from its start")
+    ax.plot(*figures.box_outline(extent_m), color="black", linewidth=1)
+    seconds = dt_s * (walks_m.shape[1] - 1)
+    figures.set_space(
+        ax,
+        extent_m,
+        f"{len(walks_m)} walks of {walks_m.shape[1] - 1} steps ({seconds:.3g} s)",
+        margin=0.04,
+    )
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+    return figure
 
 
 def draw_maps(readout: HostReadout) -> dict[str, Figure]:
@@ -668,6 +839,8 @@ def draw_maps(readout: HostReadout) -> dict[str, Figure]:
             "above each map: share of its variance in a single plane wave",
         ),
     }
+    if "border_score" in readout:
+        maps["border_maps"] = draw_border_maps(readout)
     return maps | {
         "all_maps": draw_all_maps(
             readout["rate_maps"][np.argsort(-scores, kind="stable")], readout["extent_m"]
@@ -686,6 +859,20 @@ def draw_maps(readout: HostReadout) -> dict[str, Figure]:
             what="units",
         ),
     }
+
+
+def draw_border_maps(readout: HostReadout) -> Figure:
+    """The maps with the highest border scores, beside how common such scores are."""
+    units, scores = readout["border_units"], readout["border_score"]
+    share, noise = 100 * np.mean(scores > BORDER_SCORE), 100 * float(readout["border_noise_share"])
+    return figures.rate_maps(
+        readout["border_maps"],
+        [f"{score:.2f}" for score in scores[units]],
+        extent_m=readout["extent_m"],
+        title=f"Smoothed rate maps of the {len(units)} units with the highest border scores\n"
+        f"above {BORDER_SCORE}: {share:.1f} % of {len(scores)} units, {noise:.1f} % of maps of "
+        "smooth noise",
+    )
 
 
 def draw_all_maps(maps: np.ndarray, extent_m: np.ndarray) -> Figure:

@@ -561,7 +561,7 @@ def rat_walk(
     *,
     batch_size: int,
     num_steps: int,
-    width_m: float,
+    width_m: check.Width,
     dt_s: float,
     boundary: arena.Boundary,
     speed_mean_mps: float = 1.02,
@@ -584,7 +584,7 @@ def rat_walk(
         key,
         batch_size=batch_size,
         num_steps=num_steps,
-        environment=arena.box(width_m, periodic=boundary is arena.wrap_around),
+        environment=arena.box(*check.widths(width_m, 2), periodic=boundary is arena.wrap_around),
         motion=arena.motion(
             dt_s=dt_s,
             speed_mean_mps=speed_mean_mps,
@@ -594,7 +594,7 @@ def rat_walk(
     )
 
 
-def jittered_lattice(key: jax.Array, *, num_place: int, width_m: float) -> jax.Array:
+def jittered_lattice(key: jax.Array, *, num_place: int, width_m: check.Width) -> jax.Array:
     """`cells.jittered_centres` in two dimensions: `place_centres` of `grid_rnn.task`."""
     return cells.jittered_centres(key, num_place=num_place, width_m=width_m, num_dims=2)
 

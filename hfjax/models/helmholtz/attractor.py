@@ -1,6 +1,6 @@
 """Rate maps driven bottom-up, and the attractor in the recurrent weights of EC."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,14 @@ import numpy as np
 
 from hfjax import ratemaps
 from hfjax.missing import MISSING
-from hfjax.models.helmholtz.circuit import Circuit, CircuitState, potential, pyramidal
+from hfjax.models.helmholtz.circuit import (
+    Circuit,
+    CircuitState,
+    Feedforward,
+    Pyramidal,
+    potential,
+    pyramidal,
+)
 from hfjax.models.helmholtz.track import FEATURES, Track, displacement, place_cells
 
 FIELD_PEAK = 0.05  # a unit whose rate map stays below this has no field
@@ -63,18 +70,70 @@ def bottom_up_maps(
     -> two arrays [unit, position], at `map_positions`. All layers but these two and the place cells
     are silent. Source: HelmholtzHippocampus, rate maps with theta = 0.
     """
-    layers = {layer.name: layer for layer in pyramidal(circuit)}
 
     def rates_at(features: jax.Array) -> tuple[jax.Array, jax.Array]:
-        rates = {name: jnp.zeros_like(values) for name, values in state.rates.items()}
-        rates[FEATURES] = features
-        for layer in (layers["HPC"], layers["EC"]):
-            V = potential(layer, "basal", layer.basal, rates, state.synapses)
-            rates[layer.name] = layer.nonlinearity(V)
+        rates = _inferred(circuit, state, features)
         return rates["HPC"], rates["EC"]
 
+    return _at_each_position(rates_at, track, centres)
+
+
+def top_down_maps(
+    circuit: Circuit, state: CircuitState, track: Track, centres: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Rate maps of the apical dendrites of HPC and EC, without noise, of an animal at rest.
+
+    What they predict for a place that the circuit has inferred: HPC and EC are driven bottom-up
+    once, other layers then from these without velocity, and the dendrites from all of them.
+    -> two arrays [unit, position], at `map_positions`. Source: HelmholtzHippocampus
+    `PyramidalNeurons.plot_rate_map`, route "apical".
+    """
+
+    def rates_at(features: jax.Array) -> tuple[jax.Array, jax.Array]:
+        rates = _inferred(circuit, state, features)
+        for layer in circuit:
+            if isinstance(layer, Feedforward):
+                V = potential(layer, "in", layer.inputs, rates, state.synapses)
+                rates[layer.name] = layer.nonlinearity(V)
+        hpc, ec = (
+            layer.nonlinearity(potential(layer, "apical", layer.apical, rates, state.synapses))
+            for layer in _hpc_and_ec(circuit)
+        )
+        return hpc, ec
+
+    return _at_each_position(rates_at, track, centres)
+
+
+def _hpc_and_ec(circuit: Circuit) -> list[Pyramidal]:
+    layers = {layer.name: layer for layer in pyramidal(circuit)}
+    return [layers["HPC"], layers["EC"]]
+
+
+def _inferred(circuit: Circuit, state: CircuitState, features: jax.Array) -> dict[str, jax.Array]:
+    """Rates of all layers: HPC and EC driven bottom-up, all but them and the place cells silent."""
+    rates = {name: jnp.zeros_like(values) for name, values in state.rates.items()}
+    rates[FEATURES] = features
+    for layer in _hpc_and_ec(circuit):
+        V = potential(layer, "basal", layer.basal, rates, state.synapses)
+        rates[layer.name] = layer.nonlinearity(V)
+    return rates
+
+
+def _at_each_position(rates_at: Any, track: Track, centres: jax.Array) -> Any:
+    """rates_at (place cells' rates) at each of `map_positions`, the last axis of its results."""
     positions = jnp.asarray(map_positions(track), centres.dtype)
     return jax.vmap(rates_at, out_axes=1)(place_cells(track, positions, centres))
+
+
+def map_likeness(maps: jax.Array, others: jax.Array, among: jax.Array) -> jax.Array:
+    """Mean over the units in `among` [unit] of the correlation of two maps [unit, position].
+
+    0 where there are no such units; a map without variance counts as 0.
+    """
+    a, b = (x - jnp.mean(x, axis=1, keepdims=True) for x in (maps, others))
+    scale = jnp.linalg.norm(a, axis=1) * jnp.linalg.norm(b, axis=1)
+    r = jnp.sum(a * b, axis=1) / jnp.maximum(scale, 1e-12)
+    return jnp.sum(jnp.where(among, r, 0)) / jnp.maximum(jnp.sum(among), 1)
 
 
 def as_images(maps: jax.Array, track: Track) -> jax.Array:

@@ -23,7 +23,12 @@ from hfjax.models.helmholtz.circuit import (
     check_layers,
     normal_weights,
 )
-from hfjax.models.helmholtz.figures import autocorrelations, draw_modes
+from hfjax.models.helmholtz.figures import (
+    autocorrelations,
+    before_and_after,
+    draw_modes,
+    predictions,
+)
 from hfjax.models.helmholtz.machine import (
     ONE_MINUTE,
     Arrays,
@@ -41,7 +46,6 @@ from hfjax.models.helmholtz.machine import (
     modes_readout,
     run_modes,
     shown,
-    simulate,
     simulated_minutes,
 )
 from hfjax.task import HostReadout, Metric, Readout, Scalars, Task, logged, no_batch
@@ -141,6 +145,10 @@ def autoencoder_circuit(
     recurrent_l2: float = 0.005,
     recurrent_scale: float = 0.1,
     apical_noise: float = 0.05,
+    soma_noise: float = 0.0,
+    dendrite_time_s: float | None = None,
+    hpc_gate: theta.Gate | None = None,
+    ec_gate: theta.Gate | None = None,
     rule: plasticity.Rule = plasticity.dendritic_prediction,
 ) -> Circuit:
     """Latents, features (their mixture), HPC (a copy of the features) and EC (a compression).
@@ -152,6 +160,10 @@ def autoencoder_circuit(
     recurrent_l2     L2 penalty on the weights of EC onto itself.
     recurrent_scale  factor of the initial weights of EC onto itself.
     apical_noise     standard deviation of the noise in EC's apical dendrites.
+    soma_noise       standard deviation of the noise in the somata of HPC and EC.
+    dendrite_time_s  time constant of all dendrites (s); None for none.
+    hpc_gate         theta of HPC as a function of time; None for that of the task.
+    ec_gate          theta of EC as a function of time; None for that of the task.
     rule             plasticity of the learned weights, as `plasticity.dendritic_prediction`.
 
     EC's apical noise starts the activity in generation. The other dendrites have 0.01.
@@ -162,16 +174,18 @@ def autoencoder_circuit(
         "EC", weights=partial(normal_weights, scale=recurrent_scale), l2=recurrent_l2
     )
     copied = Projection("features", weights=None)
+    neurons = partial(Pyramidal, soma_noise=soma_noise, dendrite_time_s=dendrite_time_s)
     return (
         Source("latents", num_latents),
         Feedforward("features", num_features, (Projection("latents"),)),
-        Pyramidal("HPC", num_features, basal=(copied,), apical=(learned("EC"),)),
-        Pyramidal(
+        neurons("HPC", num_features, basal=(copied,), apical=(learned("EC"),), gate=hpc_gate),
+        neurons(
             "EC",
             num_latents,
             basal=(learned("HPC"),),
             apical=(recurrent,),
             apical_noise=apical_noise,
+            gate=ec_gate,
         ),
     )
 
@@ -197,7 +211,8 @@ def task(
     circuit       the layers; None for `autoencoder_circuit` of num_latents.
     num_latents   latents, as many as the circuit's source layer has units.
     time_scale_s  time scale of the latents, which are Gaussian processes (s); or one of each.
-    gate          theta as a function of time while learning; 1 for generation.
+    gate          theta as a function of time while learning, in layers without one of their own; 1
+                  for generation.
     dt_s          duration of a time step (s).
     block_s       simulated time of a training step (s).
     modes         how inference, generation and their alternation are evaluated.
@@ -234,7 +249,11 @@ def task(
         figures=draw,
         metrics=logged(
             step=loss_metrics(layers),
-            evaluation={"autocorrelation_distance": DISTANCE, **mode_metrics(layers)},
+            evaluation={
+                "autocorrelation_distance": DISTANCE,
+                **mode_metrics(layers),
+                **untrained_metrics(layers),
+            },
         ),
         axis=simulated_minutes(block_s),
     )
@@ -272,48 +291,69 @@ class Lags(NamedTuple):
 def evaluate(
     state: HelmholtzState, data: Any, key: jax.Array, *, machine: Machine, modes: Modes, lags: Lags
 ) -> tuple[Scalars, Readout]:
-    """The modes, and the autocorrelation of latents and generated EC activity.
+    """The modes, before and after learning, and the autocorrelation of latents and generated EC.
 
-    Readout: what `modes_readout` returns, with MODE/latents [time, unit]; autocorrelation/latents,
-    autocorrelation/EC and, as a control, autocorrelation/EC_untrained [lag, unit], the generated
-    activity of a new circuit that has not learned.
+    "Before learning" is a new circuit that has not learned. Its losses of the modes are controls:
+    scalars untrained_MODE_LAYER_loss.
+    Readout: what `modes_readout` returns, with MODE/latents [time, unit], and the same after
+    untrained/; autocorrelation/latents, autocorrelation/EC and autocorrelation/EC_untrained [lag,
+    unit], the last two of generated activity.
     """
     del data
 
     def some_and_ec(activity: Activity) -> tuple[Arrays, jax.Array]:
         return shown(activity, num_shown=modes.num_shown), activity["EC"].soma
 
-    scalars, recorded = run_modes(machine, state, key, modes=modes, record=some_and_ec)
-    traces = {
-        mode: {**some, "latents": others["latents"][:, : modes.num_shown]}
-        for mode, ((some, _), others) in recorded.items()
-    }
-    (_, generated), others = recorded["generation"]
+    def run(of: tuple[HelmholtzState, jax.Array]) -> tuple[Scalars, dict[str, Any]]:
+        return run_modes(machine, *of, modes=modes, record=some_and_ec)
+
+    circuit_key, run_key = jax.random.split(jax.random.fold_in(key, 1))
+    untrained = init_machine(circuit_key, (), machine=machine)
+    both = jax.tree.map(lambda *of: jnp.stack(of), (state, key), (untrained, run_key))
+    # One after the other, as one program.
+    (scalars, recorded), (control, recorded_control) = (
+        jax.tree.map(lambda x, i=i: x[i], jax.lax.map(run, both)) for i in range(2)
+    )
+    scalars |= {f"untrained_{name}": v for name, v in control.items() if name.endswith("_loss")}
+
     of_latents, of_ec = (
         autocorrelation(x[-lags.num_steps :], num_lags=lags.num_lags)
-        for x in (others["latents"], generated)
+        for x in (recorded["generation"][1]["latents"], recorded["generation"][0][1])
     )
     scalars["autocorrelation_distance"] = jnp.mean(
         jnp.abs(jnp.mean(of_latents, axis=1) - jnp.mean(of_ec, axis=1))
     )
-    readout = modes_readout(traces, machine=machine, state=state, modes=modes)
-    untrained = generated_untrained(machine, jax.random.fold_in(key, 1), num_steps=lags.num_steps)
-    return scalars, readout | {
+    generated = recorded_control["generation"][0][1]
+    before = _rates(recorded_control, machine, untrained, modes)
+    return scalars, {
+        **_rates(recorded, machine, state, modes),
+        **{f"untrained/{name}": values for name, values in before.items()},
         "autocorrelation/latents": of_latents,
         "autocorrelation/EC": of_ec,
-        "autocorrelation/EC_untrained": autocorrelation(untrained, num_lags=lags.num_lags),
+        "autocorrelation/EC_untrained": autocorrelation(
+            generated[-lags.num_steps :], num_lags=lags.num_lags
+        ),
     }
 
 
-def generated_untrained(machine: Machine, key: jax.Array, *, num_steps: int) -> jax.Array:
-    """EC somata [step, unit] of a new circuit in generation, with frozen weights."""
-    circuit_key, run_key = jax.random.split(key)
-    generation = machine.frozen()._replace(thetas=np.ones(1))
-    state = init_machine(circuit_key, (), machine=machine)
-    _, somata, _ = simulate(
-        generation, state, run_key, num_steps=num_steps, record=lambda activity: activity["EC"].soma
-    )
-    return somata
+def _rates(
+    recorded: dict[str, Any], machine: Machine, state: HelmholtzState, modes: Modes
+) -> Readout:
+    """`modes_readout` of what `evaluate` records, with the latents."""
+    traces = {
+        mode: {**some, "latents": others["latents"][:, : modes.num_shown]}
+        for mode, ((some, _), others) in recorded.items()
+    }
+    return modes_readout(traces, machine=machine, state=state, modes=modes)
+
+
+def untrained_metrics(circuit: Circuit) -> dict[str, Metric]:
+    """What the losses of a circuit before learning mean: controls."""
+    return {
+        f"untrained_{name}": Metric(f"{metric.label}, before learning", role="control", of=name)
+        for name, metric in mode_metrics(circuit).items()
+        if name.endswith("_loss")
+    }
 
 
 def autocorrelation(x: jax.Array, *, num_lags: int) -> jax.Array:
@@ -344,8 +384,17 @@ def autocorrelation(x: jax.Array, *, num_lags: int) -> jax.Array:
 
 
 def draw(readout: HostReadout) -> dict[str, Figure]:
-    """Rates in each mode (figures 1 and 2), and the autocorrelations of figure 2."""
+    """Rates in each mode (figures 1 and 2), before beside after learning (S1), the prediction over
+    the stimulus and the autocorrelations (2c, 2d)."""
     drawn = draw_modes(readout, below=("latents",))
+    drawn["before_and_after"] = before_and_after(readout)
+    drawn["prediction"] = predictions(
+        readout["inference/HPC/basal"],
+        readout["inference/HPC/apical"],
+        dt_s=float(readout["dt_s"]),
+        title="Inference after learning (theta = 0; 1 in the paper): what HPC gets through its\n"
+        "basal dendrites, and what its apical dendrites predict from EC",
+    )
     drawn["autocorrelation"] = autocorrelations(
         {
             "latents: the truth": readout["autocorrelation/latents"],

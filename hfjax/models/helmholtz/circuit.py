@@ -22,10 +22,11 @@ from typing import NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from hfjax import check, plasticity
+from hfjax import check, plasticity, theta
 from hfjax.networks import Nonlinearity, identity, with_slope
 
 NOISE_TIME_S = 0.3  # time constant of the Ornstein-Uhlenbeck noise of the dendrites
+SOMA_NOISE_TIME_S = 0.5  # the same, of the somata
 LOSS_TIME_S = 60.0  # time constant of the low-pass filter on the reported loss
 
 # --- Circuits ---
@@ -88,8 +89,11 @@ class Pyramidal(NamedTuple):
     """Neurons with a basal and an apical dendrite, gated by theta.
 
     Dendrite: r = f(V) + noise, V = sum of W x over its inputs. Soma: s = (1 - theta) r_b + theta
-    r_a. basal_noise and apical_noise are the standard deviations of the noise, an
-    Ornstein-Uhlenbeck process with a time constant of 0.3 s.
+    r_a + noise. basal_noise and apical_noise are the standard deviations of the noise, an
+    Ornstein-Uhlenbeck process with a time constant of 0.3 s; soma_noise is that of the soma, whose
+    time constant is 0.5 s.
+    dendrite_time_s: time constant of both dendrites, V += dt / T (sum of W x - V); None: V follows
+    its inputs at once, as published. gate: theta of this layer; None for that of the machine.
     """
 
     name: str
@@ -99,6 +103,9 @@ class Pyramidal(NamedTuple):
     nonlinearity: Nonlinearity = identity
     basal_noise: float = 0.01
     apical_noise: float = 0.01
+    soma_noise: float = 0.0
+    dendrite_time_s: float | None = None
+    gate: theta.Gate | None = None
 
 
 Layer = Source | Feedforward | Pyramidal
@@ -175,8 +182,14 @@ def _check_layer(layer: Layer, sizes: Mapping[str, int], dt_s: float) -> None:
             **{
                 f"{layer.name}'s basal_noise": layer.basal_noise,
                 f"{layer.name}'s apical_noise": layer.apical_noise,
+                f"{layer.name}'s soma_noise": layer.soma_noise,
             }
         )
+        if layer.dendrite_time_s is not None and not layer.dendrite_time_s >= dt_s:
+            raise ValueError(
+                f"{layer.name}'s dendrite_time_s must be at least dt_s ({dt_s}), but is "
+                f"{layer.dendrite_time_s}"
+            )
     for name, projection in _projections(layer):
         num_pre = sizes.get(projection.source)
         if num_pre is None:
@@ -242,11 +255,13 @@ class CircuitState(NamedTuple):
     """The state of a circuit. A projection's key is its name, LAYER/DENDRITE/SOURCE.
 
     rates      {layer: [unit]}, rates of the somata.
-    noise      {pyramidal layer: [2, unit]}, of basal and apical dendrites.
+    noise      {pyramidal layer: [2, unit]}, of basal and apical dendrites; [3, unit], the last of
+               the somata, where the layer has soma_noise.
     synapses   {projection: Synapses}, of every projection with synapses.
     traces     {projection: Synapses}, plasticity traces of the projections that learn.
     losses     {pyramidal layer: []}, mean |r_b - r_a|, low-passed.
     step       [], number of steps so far.
+    potentials {pyramidal layer with a dendrite_time_s: [2, unit]}, of basal and apical dendrites.
     """
 
     rates: dict[str, jax.Array]
@@ -255,6 +270,7 @@ class CircuitState(NamedTuple):
     traces: dict[str, Synapses]
     losses: dict[str, jax.Array]
     step: jax.Array
+    potentials: dict[str, jax.Array]
 
 
 class Rates(NamedTuple):
@@ -271,6 +287,7 @@ Activity = dict[str, Rates]  # {pyramidal layer: Rates}
 def init_circuit(key: jax.Array, circuit: Circuit) -> CircuitState:
     """A circuit at rest: random weights; rates, noise and traces are 0."""
     synapses, traces = {}, {}
+    neurons = pyramidal(circuit)
     sizes = {layer.name: layer.size for layer in circuit}
     for layer in circuit:
         for name, projection in _projections(layer):
@@ -286,12 +303,22 @@ def init_circuit(key: jax.Array, circuit: Circuit) -> CircuitState:
                 traces[name] = jax.tree.map(jnp.zeros_like, synapses[name])
     return CircuitState(
         rates={name: jnp.zeros(size) for name, size in sizes.items()},
-        noise={layer.name: jnp.zeros((2, layer.size)) for layer in pyramidal(circuit)},
+        noise={layer.name: jnp.zeros((num_noises(layer), layer.size)) for layer in neurons},
         synapses=synapses,
         traces=traces,
-        losses={layer.name: jnp.zeros(()) for layer in pyramidal(circuit)},
+        losses={layer.name: jnp.zeros(()) for layer in neurons},
         step=jnp.int32(0),
+        potentials={
+            layer.name: jnp.zeros((2, layer.size))
+            for layer in neurons
+            if layer.dendrite_time_s is not None
+        },
     )
+
+
+def num_noises(layer: Pyramidal) -> int:
+    """Independent noises of a neuron: of its two dendrites, and of its soma if that has any."""
+    return 3 if layer.soma_noise else 2
 
 
 # --- Dynamics ---
@@ -310,8 +337,8 @@ def advance(
     """One step of a circuit: each layer in order, see `advance_pyramidal`.
 
     sources  {source layer: [unit]}, the rates at this step.
-    theta_t  [], 1 for top-down.
-    draws    {pyramidal layer: [2, unit]}, standard normal, for basal and apical noise.
+    theta_t  [], 1 for top-down; or [pyramidal layer], of each in their order.
+    draws    {pyramidal layer: [2 or 3, unit]}, standard normal, for the noises in their order.
     loss_from_step  up to this step a loss is that of the step; after it, it is low-passed.
     -> (state, {pyramidal layer: Rates}).
     Source: HelmholtzHippocampus `PyramidalNeurons`, `DendriticCompartment`, `run_simulation`.
@@ -319,8 +346,9 @@ def advance(
     activity: Activity = {}
     for layer in circuit:
         if isinstance(layer, Pyramidal):
+            theta_now = theta_t if jnp.ndim(theta_t) == 0 else jnp.asarray(theta_t)[len(activity)]
             state, activity[layer.name] = advance_pyramidal(
-                state, theta_t, draws[layer.name], layer, dt_s=dt_s, loss_from_step=loss_from_step
+                state, theta_now, draws[layer.name], layer, dt_s=dt_s, loss_from_step=loss_from_step
             )
             continue
         if isinstance(layer, Source):
@@ -344,19 +372,23 @@ def advance_pyramidal(
     """One step of a pyramidal layer: noise, dendrites, soma, loss, then its weights.
 
     With x the rates of the inputs, f the nonlinearity and n the noise: V = sum of W x,
-    r = f(V) + n, s = (1 - theta) r_b + theta r_a. The target of learning is the soma with noise.
-    draws [2, unit], standard normal.
+    r = f(V) + n, s = (1 - theta) r_b + theta r_a (+ n_s). The target of learning is the soma with
+    noise. draws [2 or 3, unit], standard normal.
     """
-    noise = dendritic_noise(state.noise[layer.name], draws, layer, dt_s=dt_s)
-    (f_b, slope_b), (f_a, slope_a) = (
-        with_slope(
-            layer.nonlinearity,
-            potential(layer, part, projections, state.rates, state.synapses),
-        )
+    noise = layer_noise(state.noise[layer.name], draws, layer, dt_s=dt_s)
+    V = [
+        potential(layer, part, projections, state.rates, state.synapses)
         for part, projections in (("basal", layer.basal), ("apical", layer.apical))
-    )
+    ]
+    if layer.dendrite_time_s is not None:
+        kappa = dt_s / layer.dendrite_time_s
+        V = list((1 - kappa) * state.potentials[layer.name] + kappa * jnp.stack(V))
+        state = state._replace(potentials={**state.potentials, layer.name: jnp.stack(V)})
+    (f_b, slope_b), (f_a, slope_a) = (with_slope(layer.nonlinearity, of) for of in V)
     r_b, r_a = f_b + noise[0], f_a + noise[1]
     s = (1 - theta_t) * r_b + theta_t * r_a
+    if layer.soma_noise:
+        s = s + noise[2]
 
     synapses, traces = _learn_layer(
         state, layer, s, {"basal": (r_b, slope_b), "apical": (r_a, slope_a)}, dt_s
@@ -374,16 +406,22 @@ def advance_pyramidal(
     return state, Rates(r_b, r_a, s)
 
 
-def dendritic_noise(
-    noise: jax.Array, draws: jax.Array, layer: Pyramidal, *, dt_s: float
-) -> jax.Array:
-    """Ornstein-Uhlenbeck noise of both dendrites: n += -n dt/T + sigma sqrt(2 dt/T) N(0, 1).
+def layer_noise(noise: jax.Array, draws: jax.Array, layer: Pyramidal, *, dt_s: float) -> jax.Array:
+    """Ornstein-Uhlenbeck noise of a layer: n += -n dt/T + sigma sqrt(2 dt/T) N(0, 1).
 
-    noise, draws [2, unit] (basal, apical) -> [2, unit].
+    noise, draws [2, unit] (basal, apical dendrite), or [3, unit] with the soma -> the same shape.
     """
-    kappa = dt_s / NOISE_TIME_S
-    sigma = jnp.asarray([[layer.basal_noise], [layer.apical_noise]]) * (2 * kappa) ** 0.5
-    return (1 - kappa) * noise + sigma * draws
+
+    def advanced(rows: slice, sigmas: tuple[float, ...], time_s: float) -> jax.Array:
+        kappa = dt_s / time_s
+        sigma = jnp.asarray([[sigma] for sigma in sigmas]) * (2 * kappa) ** 0.5
+        return (1 - kappa) * noise[rows] + sigma * draws[rows]
+
+    of_dendrites = advanced(slice(2), (layer.basal_noise, layer.apical_noise), NOISE_TIME_S)
+    if not layer.soma_noise:
+        return of_dendrites
+    of_soma = advanced(slice(2, 3), (layer.soma_noise,), SOMA_NOISE_TIME_S)
+    return jnp.concatenate([of_dendrites, of_soma])
 
 
 def potential(

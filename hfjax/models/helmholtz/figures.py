@@ -81,7 +81,15 @@ def stacked_traces(
     )
     if theta is not None:
         top = axes.pop(0)
-        top.step(dt_s * np.arange(len(theta)), theta, where="post", color="black", linewidth=1)
+        for layer, of in enumerate(np.atleast_2d(np.asarray(theta).T)):
+            # Gates of several layers, in their order: HPC, EC.
+            colour = ("black", RAT)[layer % 2]
+            label = ("HPC", "EC")[layer % 2]
+            top.step(
+                dt_s * np.arange(len(of)), of, where="post", color=colour, linewidth=1, label=label
+            )
+        if np.ndim(theta) > 1:
+            top.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
         top.set_ylabel("theta", fontsize=8)
         top.set_ylim(-0.1, 1.1)
         top.spines[["top", "right"]].set_visible(False)
@@ -89,6 +97,78 @@ def stacked_traces(
         traces(values, dt_s=dt_s, distance=distance, title=label, ax=ax)
         ax.set_xlabel("")
     axes[-1].set_xlabel("time (s)")
+    return figure
+
+
+def predictions(stimulus: np.ndarray, prediction: np.ndarray, *, dt_s: float, title: str) -> Figure:
+    """What units [time, unit] receive, and what is predicted for them, over each other.
+
+    A panel for each unit; above it the correlation of both. All panels have one scale.
+    """
+    num_units = stimulus.shape[1]
+    figure = Figure(figsize=(8.5, 1.2 + 1.35 * num_units), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    axes = figure.subplots(num_units, 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    time_s = dt_s * np.arange(len(stimulus))
+    for unit, ax in enumerate(axes):
+        a, b = stimulus[:, unit], prediction[:, unit]
+        ax.plot(time_s, a, color=SIMULATED, linewidth=1.2, label="stimulus: basal dendrite")
+        ax.plot(time_s, b, ":", color=RAT, linewidth=1.4, label="prediction: apical dendrite")
+        r = np.corrcoef(a, b)[0, 1] if a.std() > 0 and b.std() > 0 else 0.0
+        ax.set_title(f"unit {unit + 1}: correlation {r:.2f}", fontsize=9, loc="left", pad=2)
+        ax.set_ylabel("rate", fontsize=8)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[-1].set_xlim(0, dt_s * len(stimulus))
+    axes[-1].set_xlabel("time (s)")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def before_and_after(readout: HostReadout) -> Figure:
+    """Figure S1: inference, generation and the autocorrelation, before and after learning.
+
+    Left: HPC's apical dendrites over its basal ones while senses drive it. Middle: EC's generated
+    activity over the latents. Right: their autocorrelations. Each column has one scale.
+    """
+    dt_s = float(readout["dt_s"])
+    figure = Figure(figsize=(13.5, 7.6), layout="constrained")
+    figure.suptitle(
+        "Before learning (above: a new circuit) and after learning (below)", fontsize=12
+    )
+    axes = figure.subplots(4, 3, width_ratios=(3, 3, 1.6))
+    columns = (
+        ("inference", "HPC/apical", "HPC/basal", "Inference (theta = 0; 1 in the paper)"),
+        ("generation", "EC/soma", "latents", "Generation (theta = 1; 0 in the paper)"),
+    )
+    for column, (mode, above, below, heading) in enumerate(columns):
+        shown = [
+            readout[f"{when}{mode}/{name}"]
+            for when in ("untrained/", "")
+            for name in (above, below)
+        ]
+        distance = _round_up(
+            1.1 * max(float(np.quantile(np.abs(x - x.mean(0)), 0.95)) for x in shown)
+        )
+        for row, values in enumerate(shown):
+            when = "before" if row < 2 else "after"
+            label = f"{when}: {(above, below)[row % 2].replace('/', ' ')}"
+            ax = axes[row, column]
+            traces(values, dt_s=dt_s, distance=distance, title=label, ax=ax)
+            if row < 3:
+                ax.set_xlabel("")
+        axes[0, column].set_title(
+            f"{heading}\n{axes[0, column].get_title(loc='left')}", fontsize=9, loc="left", pad=2
+        )
+    for rows, name, when in ((slice(0, 2), "EC_untrained", "before"), (slice(2, 4), "EC", "after")):
+        grid = axes[rows.start, 2].get_gridspec()
+        for ax in axes[rows, 2]:
+            ax.remove()
+        curves = {
+            "latents": readout["autocorrelation/latents"],
+            "EC, generated": readout[f"autocorrelation/{name}"],
+        }
+        ax = figure.add_subplot(grid[rows, 2])
+        autocorrelations(curves, dt_s=dt_s, title=f"autocorrelation, {when}", ax=ax)
     return figure
 
 

@@ -16,6 +16,7 @@ from hfjax.models.helmholtz.circuit import (
     check_circuit,
     frozen,
     init_circuit,
+    num_noises,
     pyramidal,
 )
 from hfjax.task import Axis, Metric, Readout, Scalars
@@ -77,8 +78,9 @@ class HelmholtzState(NamedTuple):
 class Machine(NamedTuple):
     """A circuit in its world, under a theta gate.
 
-    thetas          theta at each step [step], from `theta.tabulate`; the table repeats. A table of
-                    one entry holds a mode. The first step is at time dt, as in the original.
+    thetas          theta at each step [step], from `theta.tabulate`, or [step, pyramidal layer]
+                    where layers have gates of their own; the table repeats. A table of one entry
+                    holds a mode. The first step is at time dt, as in the original.
     loss_from_step  up to this step a loss is that of the step; after it, it is low-passed.
     """
 
@@ -102,13 +104,17 @@ def make_machine(
 ) -> Machine:
     """A checked machine.
 
-    gate         theta as a function of time.
+    gate         theta as a function of time, in layers without a gate of their own.
     loss_from_s  the low-pass filter on the losses starts here: two theta cycles, as published.
     Raises ValueError for an impossible circuit, gate or duration.
     """
     check_circuit(circuit, dt_s=dt_s)
     check_duration(dt_s=dt_s, loss_from_s=loss_from_s)
-    thetas = theta.tabulate(gate, dt_s=dt_s)
+    gates = [layer.gate or gate for layer in pyramidal(circuit)]
+    if all(own is gate for own in gates):
+        thetas = theta.tabulate(gate, dt_s=dt_s)
+    else:
+        thetas = np.stack([theta.tabulate(own, dt_s=dt_s) for own in gates], axis=1)
     return Machine(circuit, world, thetas, dt_s, steps_in(loss_from_s, dt_s=dt_s) - 1)
 
 
@@ -192,8 +198,13 @@ def _simulate_block(
     world_key, noise_key = jax.random.split(key)
     world, sources, others = machine.world.block(state.world, world_key, num_steps)
     xi = jax.random.normal(noise_key, (num_steps, 2, ends[-1]))
+    if any(num_noises(layer) == 3 for layer in layers):
+        soma_key = jax.random.fold_in(noise_key, 1)
+        xi = jnp.concatenate([xi, jax.random.normal(soma_key, (num_steps, 1, ends[-1]))], axis=1)
     parts = jnp.split(xi, ends[:-1], axis=-1)
-    draws = {layer.name: part for layer, part in zip(layers, parts, strict=True)}
+    draws = {
+        layer.name: part[:, : num_noises(layer)] for layer, part in zip(layers, parts, strict=True)
+    }
     thetas = jnp.asarray(machine.thetas, state.circuit.losses[layers[0].name].dtype)
     steps = state.circuit.step + 1 + jnp.arange(num_steps)
     inputs = sources, thetas[steps % len(thetas)], draws
@@ -328,7 +339,7 @@ def modes_readout(
     recorded: dict[str, Arrays], *, machine: Machine, state: HelmholtzState, modes: Modes
 ) -> Readout:
     """The readout that `figures.draw_modes` draws: MODE/LAYER/PART [time, unit], dt_s, and
-    alternating/theta [time].
+    alternating/theta [time], or [time, pyramidal layer] where layers have their own gates.
 
     state: that before `run_modes`, whose step number says where in its cycle theta was.
     """

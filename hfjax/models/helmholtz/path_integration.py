@@ -27,7 +27,10 @@ from hfjax.models.helmholtz.attractor import (
     attractor,
     bottom_up_maps,
     field_order,
+    fields_of,
+    map_likeness,
     near_and_far,
+    top_down_maps,
     unit_at_each_position,
 )
 from hfjax.models.helmholtz.circuit import (
@@ -100,6 +103,10 @@ def path_integrator(
     recurrent_l2: float = 0.0,
     threshold: float = 1.0,
     noise: float = 0.01,
+    soma_noise: float = 0.0,
+    dendrite_time_s: float | None = None,
+    hpc_gate: theta.Gate | None = None,
+    ec_gate: theta.Gate | None = None,
     rule: plasticity.Rule = plasticity.dendritic_prediction,
 ) -> Circuit:
     """Place cells, HPC, EC, conjunctive cells (CVC), velocity cells (VC), in this order.
@@ -115,6 +122,10 @@ def path_integrator(
     recurrent_l2     L2 penalty on the weights of EC and CVC onto EC.
     threshold        input above which a conjunctive cell is active.
     noise            standard deviation of the noise in all dendrites.
+    soma_noise       standard deviation of the noise in the somata of HPC and EC.
+    dendrite_time_s  time constant of all dendrites (s); None for none.
+    hpc_gate         theta of HPC as a function of time; None for that of the task.
+    ec_gate          theta of EC as a function of time; None for that of the task.
     rule             plasticity of the learned weights, as `plasticity.dendritic_prediction`.
 
     Source: HelmholtzHippocampus `figs34.ipynb`, in one dimension.
@@ -124,17 +135,25 @@ def path_integrator(
     recurrent = partial(
         learned, weights=partial(normal_weights, scale=recurrent_scale), l2=recurrent_l2
     )
-    neurons = partial(Pyramidal, size=num_place, basal_noise=noise, apical_noise=noise)
+    neurons = partial(
+        Pyramidal,
+        size=num_place,
+        basal_noise=noise,
+        apical_noise=noise,
+        soma_noise=soma_noise,
+        dendrite_time_s=dendrite_time_s,
+    )
     copied = Projection(FEATURES, weights=None)
     conjunction = Projection(VELOCITY, weights=opponent_velocity), Projection("EC", weights=None)
     return (
         Source(FEATURES, num_place),
-        neurons("HPC", basal=(copied,), apical=(learned("EC", bias=True),)),
+        neurons("HPC", basal=(copied,), apical=(learned("EC", bias=True),), gate=hpc_gate),
         neurons(
             "EC",
             basal=(learned("HPC", bias=True),),
             apical=(recurrent("EC"), recurrent("CVC")),
             nonlinearity=retanh,
+            gate=ec_gate,
         ),
         Feedforward(
             "CVC",
@@ -394,6 +413,17 @@ def attractor_metrics(track: Track) -> dict[str, Metric]:
         "EC_share_with_field": Metric(
             "EC units with a field", "% of EC units", panel="EC's fields"
         ),
+        **{
+            f"{layer}_apical_likeness": Metric(
+                f"apical against basal maps of {layer}",
+                split="frozen",
+                better="higher",
+                panel="Likeness of apical and basal rate maps",
+                measure="mean correlation",
+                series=layer,
+            )
+            for layer in ("HPC", "EC")
+        },
     }
 
 
@@ -475,7 +505,8 @@ def task(
 
     track        ring or torus, place cells, motion of the animal.
     circuit      the layers; None for `path_integrator` of the track's sizes.
-    gate         theta as a function of time while learning; 1 for generation.
+    gate         theta as a function of time while learning, in layers without one of their own; 1
+                 for generation.
     modes        how inference, generation and their alternation are evaluated.
     protocol     how path integration is tested.
     dt_s         duration of a time step (s).
@@ -569,9 +600,10 @@ def describe_attractor(
     """Rate maps and recurrent weights of EC.
 
     Scalars: the mean weight between units with fields less than sigma_m apart (recurrent_near) and
-    between the others (recurrent_far), asymmetry_BLOCK of each velocity block, and the share of EC
-    units with a field. Readout: see `maps_readout`; weights/EC, weights/CVC [post, pre];
-    attractor/NAME, the arrays of `Attractor`.
+    between the others (recurrent_far), asymmetry_BLOCK of each velocity block, the share of EC
+    units with a field, and HPC_ and EC_apical_likeness, the mean correlation of the apical with the
+    basal maps over units with a field. Readout: see `maps_readout`, also with apical/ before the
+    names; weights/EC, weights/CVC [post, pre]; attractor/NAME, the arrays of `Attractor`.
     """
     hpc_maps, ec_maps = bottom_up_maps(machine.circuit, state.circuit, track, state.world.centres)
     aligned = attractor(state.circuit, ec_maps, track)
@@ -580,6 +612,15 @@ def describe_attractor(
     scalars |= {f"asymmetry_{i}": a for i, a in enumerate(aligned.asymmetry)}
     scalars["EC_share_with_field"] = jnp.mean(aligned.active.astype(near.dtype))
     readout = maps_readout(hpc_maps, ec_maps, track)
+    apical = top_down_maps(machine.circuit, state.circuit, track, state.world.centres)
+    readout |= {
+        f"apical/{name}": maps
+        for name, maps in maps_readout(*apical, track).items()
+        if name.endswith("maps")
+    }
+    for layer, maps, of_apical in zip(("HPC", "EC"), (hpc_maps, ec_maps), apical, strict=True):
+        likeness = map_likeness(maps, of_apical, fields_of(maps, track).active)
+        scalars[f"{layer}_apical_likeness"] = likeness
     readout |= {f"attractor/{name}": value for name, value in aligned._asdict().items()}
     readout |= {
         f"weights/{source}": state.circuit.synapses[f"EC/apical/{source}"].weights
@@ -634,6 +675,10 @@ def _error_curves(readout: HostReadout) -> dict[str, np.ndarray]:
 
 def _draw_ring(readout: HostReadout) -> dict[str, Figure]:
     maps = {"HPC": readout["HPC_rate_maps"][:, :, 0], "EC": readout["rate_maps"][:, :, 0]}
+    apical = {
+        "HPC": readout["apical/HPC_rate_maps"][:, :, 0],
+        "EC": readout["apical/rate_maps"][:, :, 0],
+    }
     order = field_order(maps["EC"])
     if not len(order):
         return {}  # EC is silent: there is nothing to sort
@@ -646,9 +691,14 @@ def _draw_ring(readout: HostReadout) -> dict[str, Figure]:
                     "HPC, units by field": maps["HPC"][field_order(maps["HPC"])],
                     "EC, units by field": maps["EC"][order],
                 },
+                {
+                    "HPC, apical, the same units": apical["HPC"][field_order(maps["HPC"])],
+                    "EC, apical, the same units": apical["EC"][order],
+                },
             ],
             width_m=_width_m(readout),
-            title="Rate maps, driven bottom-up",
+            title="Rate maps, driven bottom-up through basal dendrites; in the last row\n"
+            "through apical dendrites, from the place that was inferred",
         ),
         "weights": _draw_weights(readout, order),
     }
@@ -696,6 +746,7 @@ def _draw_torus(readout: HostReadout) -> dict[str, Figure]:
             title=f"{title}: the {len(strongest)} with the highest peak\n"
             "above each map: number of the unit, and its peak rate",
         ),
+        "apical_maps": _draw_apical_maps(readout),
         "all_maps": figures.map_sheet(
             maps,
             columns=math.ceil(len(maps) ** 0.5),
@@ -704,6 +755,27 @@ def _draw_torus(readout: HostReadout) -> dict[str, Figure]:
         ),
         "weights": _draw_torus_weights(readout["attractor/means"], extent),
     }
+
+
+def _draw_apical_maps(readout: HostReadout) -> Figure:
+    """Basal and apical maps of some units of HPC and EC, those of each layer on one scale."""
+    rows, columns = [], 8
+    for layer, name in (("HPC", "HPC_rate_maps"), ("EC", "rate_maps")):
+        maps = readout[name]
+        chosen = np.argsort(-maps.max(axis=(1, 2)))[:columns]
+        both = {"basal": maps[chosen], "apical": readout[f"apical/{name}"][chosen]}
+        top = max(float(of.max()) for of in both.values())
+        rows += [
+            figures.MapRow(of, f"{layer}, {dendrite}", "rate", (0.0, max(top, 1e-6)))
+            for dendrite, of in both.items()
+        ]
+    return figures.map_rows(
+        rows,
+        columns=[f"unit {i + 1}" for i in range(len(rows[0].maps))],
+        extent_m=readout["extent_m"],
+        title="Rate maps through basal dendrites (bottom-up), and through apical dendrites from\n"
+        "the place that was inferred; the units of each layer with the highest basal peak",
+    )
 
 
 def _draw_torus_weights(means: np.ndarray, extent_m: np.ndarray) -> Figure:

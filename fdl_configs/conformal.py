@@ -4,6 +4,9 @@ Paper: Xu et al. 2025
 Results: experiments/conformal/RESULTS.md
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import fiddle as fdl
 import optax
 
@@ -34,6 +37,11 @@ def _adam(*, peak_value: float) -> fdl.Config:
     )
 
 
+def _normalised(transition: Callable, **settings: Any) -> fdl.Config:
+    """A transition whose code keeps its length."""
+    return fdl.Config(model.normalised, transition=fdl.Config(transition, **settings))
+
+
 def conformal() -> fdl.Config:
     """Grid cells that code distances, in three modules: hexagons in a walled box.
 
@@ -52,7 +60,7 @@ def conformal() -> fdl.Config:
             scales=(6.0, 8.0, 10.5),
             num_units=24,
             num_nodes=40,
-            transition=fdl.Config(model.recurrent, nonlinearity=networks.relu),
+            transition=_normalised(model.recurrent, nonlinearity=networks.relu),
             directions=fdl.Config(model.harmonics, order=1),
             reach=0.03,
             spread=1.25,
@@ -91,6 +99,7 @@ def conformal() -> fdl.Config:
 
 def published(cfg: fdl.Config) -> None:
     """The published constants: one module of s = 10, 18 directions, 20,000 steps of 4000 pairs."""
+    not_normalised(cfg)
     task = cfg.task
     task.scales, task.reach = (10.0,), 0.075
     task.batch_size, task.isometry_weight = 4000, 120_000.0
@@ -99,20 +108,26 @@ def published(cfg: fdl.Config) -> None:
     cfg.num_steps, cfg.eval_every, cfg.save_every = 20_000, 5_000, 2_000
 
 
+def not_normalised(cfg: fdl.Config) -> None:
+    """A transition without normalisation, as published: its code fades within a second."""
+    if fdl.get_callable(cfg.task.transition) is model.normalised:
+        cfg.task.transition = cfg.task.transition.transition
+
+
 def tanh(cfg: fdl.Config) -> None:
     """Tanh in place of relu in the transition."""
-    cfg.task.transition = fdl.Config(model.recurrent, nonlinearity=networks.tanh)
+    cfg.task.transition = _normalised(model.recurrent, nonlinearity=networks.tanh)
 
 
 def linear(cfg: fdl.Config) -> None:
-    """A linear transition: v + dr v B(theta)."""
-    cfg.task.transition = fdl.Config(model.linear)
+    """A linear transition: v + dr v B(theta), normalised."""
+    cfg.task.transition = _normalised(model.linear)
 
 
 def additive(cfg: fdl.Config) -> None:
     """A vanilla recurrent network of 128 units a module as transition."""
     task = cfg.task
-    task.transition = fdl.Config(model.additive, nonlinearity=networks.relu)
+    task.transition = _normalised(model.additive, nonlinearity=networks.relu)
     task.num_units = 128
 
 

@@ -118,6 +118,26 @@ def test_losses_and_transitions_equal_the_original(name):
 # --- In NumPy ---
 
 
+def test_a_normalised_transition_equals_numpy():
+    """Also where a module is silent: it stays so, and its gradient is finite."""
+    transition, params = shared_weights()["relu"]
+    both = jax.tree.map(lambda x: jnp.float32(np.concatenate([x, -0.5 * x])), params)
+    v = np.abs(waves(3, 2, 5, frequency=0.7))
+    v[2] = 0
+    features = waves(3, 8, frequency=1.1)
+    silent = both._replace(b=jnp.zeros(2))
+    apply = conformal.normalised(transition=transition).apply
+    found = apply(silent, jnp.float32(v), jnp.float32(features))
+    A, B, _ = jax.tree.map(np.float64, silent)
+    u = np.einsum("bmi,mij->bmj", v, A) + np.einsum("bk,bmi,mkij->bmj", features, v, B)
+    u = np.maximum(u, 0)
+    length = np.linalg.norm(u, axis=-1, keepdims=True)
+    np.testing.assert_allclose(found, u / np.where(length > 0, length, 1), atol=1e-5)
+    slope = jax.grad(lambda p: jnp.sum(apply(p, jnp.float32(v), jnp.float32(features))))(silent)
+    assert np.isfinite(slope.A).all()
+    assert not np.any(found[2])
+
+
 def bilinear(table, place):
     """table [x, y, unit], place [2] inside the outer nodes -> [unit]."""
     n = len(table)
@@ -271,6 +291,28 @@ def test_a_known_code_is_integrated_and_read_out_without_tracking():
     """2 rad across the box. The lattice of place cells, 5.5 cm apart, sets the error."""
     (state, of), box = circles([2.0]), path_integration.walled_box()
     assert errors_cm(state, of, walked(box, num_steps=50), box).mean() < 2.5
+
+
+def test_normalisation_keeps_a_code_from_fading():
+    """A transition that loses a tenth of its length a step: module 2 is lost, or both are kept."""
+    (state, of), box = circles([2.0, 9.0]), path_integration.walled_box()
+    fading = of.transition._replace(
+        apply=lambda params, v, f: (
+            jnp.array([1.0, 0.9])[None, :, None] * of.transition.apply(params, v, f)
+        )
+    )
+    kept = conformal.normalised(transition=fading)
+    walk = walked(box, num_steps=100)
+    for transition, wanted in ((fading, 0.0), (kept, 1.0)):
+        run = jax.jit(
+            partial(
+                conformal.forward,
+                model=of._replace(transition=transition),
+                width_m=box.width_m,
+            )
+        )
+        v = run(state, walk)[0].reshape(20, 100, 2, 4)
+        np.testing.assert_allclose(np.linalg.norm(v[:, -1, 1], axis=-1), wanted, atol=1e-2)
 
 
 def test_a_periodic_code_is_ambiguous_and_a_second_module_makes_it_unique():

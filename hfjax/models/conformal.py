@@ -139,7 +139,7 @@ class TransitionWeights(Protocol):
 
 
 class Transition(NamedTuple):
-    """A transition as functions; made by `recurrent`, `additive` or `linear`."""
+    """A transition as functions; made by `recurrent`, `additive`, `linear` or `normalised`."""
 
     init: TransitionInit
     apply: TransitionApply
@@ -225,6 +225,27 @@ def additive(*, nonlinearity: Nonlinearity = relu) -> Transition:
         return nonlinearity(_by_module(v, params.A) + drive + params.b[None])
 
     return Transition(init, apply, weights=lambda params: params.A)
+
+
+def normalised(*, transition: Transition) -> Transition:
+    """F(v, dx) / |F(v, dx)| in each module: divisive normalisation of a transition F.
+
+    A transition is trained over one step, from codes of length 1. It is nearly homogeneous in v, so
+    a small error of length multiplies from step to step: the code fades in slow movement, and grows
+    in fast movement. Here it keeps its length.
+
+    transition  F, without normalisation.
+
+    Deviation: the original has no such transition, and its repository does not integrate walks.
+    Where F is 0 the result is 0.
+    """
+
+    def apply(params: Any, v: jax.Array, features: jax.Array) -> jax.Array:
+        u = transition.apply(params, v, features)
+        # The gradient of a root at 0 is infinite.
+        return u * jax.lax.rsqrt(jnp.sum(u**2, axis=-1, keepdims=True) + 1e-12)
+
+    return transition._replace(apply=apply)
 
 
 def _normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

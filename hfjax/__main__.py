@@ -85,6 +85,7 @@ HOW_TO_RUN: Flags = {
     "wandb_name": (flags.DEFINE_string, None, "W&B run name (default: the workdir's name)"),
     "wandb_group": (flags.DEFINE_string, None, "W&B group"),
     "wandb_tags": (flags.DEFINE_list, [], "W&B tags, separated by commas"),
+    "wandb_artifacts": (flags.DEFINE_bool, False, "send every checkpoint to W&B, as an artifact"),
     "devices": (
         flags.DEFINE_integer,
         None,
@@ -184,7 +185,7 @@ def train(config: "fdl.Config", workdir: str, values: flags.FlagValues) -> int:
             writers=values.writers,
             wandb={
                 name: getattr(values, f"wandb_{name}")
-                for name in ("mode", "project", "name", "group", "tags")
+                for name in ("mode", "project", "name", "group", "tags", "artifacts")
             },
             profile=values.profile,
             break_lock=values.break_lock,

@@ -300,7 +300,7 @@ WITH_COLOUR_BAR = {
         ONE_TO_SIX, extent_m=BOX, title="t", colour_label="rate", ax=ax
     ),
     "topo_grid sheet_map": lambda ax: topo_grid.sheet_map(
-        SHEET["tau"], title="t", colour_label="tau (steps)", ax=ax
+        SHEET["tau"], sheet=(2, 2), title="t", colour_label="tau (steps)", ax=ax
     ),
     "biohsic draw_confusion": lambda ax: biohsic.draw_confusion(LAYERS, ax=ax),
     "biohsic draw_decision": lambda ax: biohsic.draw_decision(

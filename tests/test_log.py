@@ -1,5 +1,6 @@
 """W&B, TensorBoard and traces."""
 
+import pathlib
 import re
 import sys
 import types
@@ -37,8 +38,20 @@ def test_wandb_goes_on_in_the_same_run_and_its_failure_stops_nothing(tmp_path, m
     assert "Complete after 40 steps" in out
 
 
-def test_wandb_gets_the_settings_and_the_origin_of_a_run_whose_url_is_shown(tmp_path, monkeypatch):
-    given = {}
+class Artifact:
+    """As W&B's, it takes what is in a folder at that time."""
+
+    def __init__(self, name, type, metadata):
+        self.name, self.type, self.metadata = name, type, metadata
+
+    def add_dir(self, folder):
+        self.files = {p.relative_to(folder) for p in pathlib.Path(folder).rglob("*") if p.is_file()}
+
+
+def test_wandb_gets_settings_origin_and_checkpoints_of_a_run_whose_url_is_shown(
+    tmp_path, monkeypatch
+):
+    given, sent = {}, []
 
     def init(**settings):
         given.update(settings)
@@ -47,13 +60,21 @@ def test_wandb_gets_the_settings_and_the_origin_of_a_run_whose_url_is_shown(tmp_
             define_metric=lambda *_, **__: None,
             log=lambda values: None,
             finish=lambda: None,
+            id="7",
+            log_artifact=lambda artifact, aliases: sent.append((artifact, aliases)),
         )
 
     fake = types.SimpleNamespace(
-        init=init, Settings=dict, Image=str, login=lambda **_: True, __name__="wandb"
+        init=init,
+        Settings=dict,
+        Image=str,
+        login=lambda **_: True,
+        __name__="wandb",
+        Artifact=Artifact,
     )
     monkeypatch.setitem(sys.modules, "wandb", fake)
     flags = (*TOY, "--wandb_mode=online", "--wandb_group=g", "--fdl_set=num_steps=5")
+    flags = (*flags, "--wandb_artifacts")
     code, out, error = hfjax_here(*flags, f"--workdir={tmp_path}/run")
     assert (code, error) == (0, "")
     assert "W&B: https://wandb.example/run" in out
@@ -65,6 +86,16 @@ def test_wandb_gets_the_settings_and_the_origin_of_a_run_whose_url_is_shown(tmp_
     assert config["fdl_config"] == "tests.toy.config"
     assert config["fiddlers"] == []
     assert {"command", "commit", "hfjax", "packages"} <= set(config)
+    saved = tmp_path / "run" / "checkpoints" / "5"
+    artifact, aliases = sent[-1]
+    assert (artifact.name, artifact.metadata, aliases) == (
+        "checkpoint-7",
+        {"step": 5},
+        ["latest", "step-5"],
+    )
+    assert (
+        artifact.files == {p.relative_to(saved) for p in saved.rglob("*") if p.is_file()} != set()
+    )
 
 
 def test_tensorboard_and_profile_leave_their_files(tmp_path):

@@ -7,12 +7,14 @@ import fiddle as fdl
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import scipy.stats
 
 import fdl_configs
 from hfjax import arena, cells, missing, networks
 from hfjax.models import path_integration, topo_grid
+from hfjax.training import overrides
 from tests.contract import check_figures
 
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -47,14 +49,14 @@ RESTORED_5 = [
 def test_halving_and_restoring_equals_pytorchs_interpolate(float64):
     for side, golden in ((4, RESTORED_4), (5, RESTORED_5)):
         values = jnp.arange(side * side, dtype=float) ** 2 / 10
-        actual = topo_grid.restored(values, side=side)
+        actual = topo_grid.restored(values, sheet=(side, side))
         np.testing.assert_allclose(actual.reshape(side, side), golden, rtol=1e-12, atol=1e-12)
 
 
 def test_a_plane_is_restored_inside_and_every_feature_by_itself(float64):
     row, column = jnp.meshgrid(jnp.arange(6.0), jnp.arange(6.0), indexing="ij")
     plane = (2 * row + 3 * column).reshape(-1)
-    actual = topo_grid.restored(jnp.stack([plane, -plane], axis=1), side=6)
+    actual = topo_grid.restored(jnp.stack([plane, -plane], axis=1), sheet=(6, 6))
     inside = (slice(1, -1), slice(1, -1))
     np.testing.assert_allclose(
         actual[:, 0].reshape(6, 6)[inside], plane.reshape(6, 6)[inside], rtol=1e-12
@@ -62,14 +64,33 @@ def test_a_plane_is_restored_inside_and_every_feature_by_itself(float64):
     np.testing.assert_allclose(actual[:, 1], -actual[:, 0], rtol=1e-12)
 
 
-@pytest.mark.parametrize("num_units", [0, 1, 8, 15, -4])
-def test_units_that_are_no_square_are_refused(num_units):
-    with pytest.raises(ValueError, match=f"square of 2 or more.* but is {num_units}"):
-        topo_grid.task(num_units=num_units)
+@pytest.mark.parametrize(
+    ("num_units", "sheet", "message"),
+    [
+        (1, None, "num_units must be at least 4, but is 1"),
+        (-4, None, "num_units must be at least 4, but is -4"),
+        (17, None, "num_units must not be prime, for a sheet, but is 17"),
+        (12, (3, 5), r"of num_units \(12\) in all, but is 3 x 5"),
+        (12, (1, 12), "two or more rows and columns"),
+    ],
+)
+def test_sheets_that_do_not_hold_the_units_are_refused(num_units, sheet, message):
+    with pytest.raises(ValueError, match=message):
+        topo_grid.task(num_units=num_units, sheet=sheet)
+
+
+def test_a_sheet_is_as_nearly_square_as_its_units_allow():
+    assert topo_grid.sheet_of(4096) == (64, 64)
+    assert topo_grid.sheet_of(24) == (4, 6)
+    assert topo_grid.sheet_of(24, (12, 2)) == (12, 2)
+    rows = topo_grid.gradient_tau(jax.random.key(0), sheet=(3, 4), tau_min=1.0, tau_max=5.0)
+    np.testing.assert_allclose(rows.reshape(3, 4), np.repeat([[1], [3], [5]], 4, axis=1))
+    radial = topo_grid.radial_tau(jax.random.key(0), sheet=(3, 5), tau_min=1.0, tau_max=9.0)
+    np.testing.assert_allclose(radial.reshape(3, 5)[[1, 0, 2], [2, 0, 4]], [1, 9, 9], rtol=1e-6)
 
 
 def test_morans_i_worked_by_hand():
-    morans_i = jit(functools.partial(topo_grid.morans_i, side=2, num_shuffles=50))
+    morans_i = jit(functools.partial(topo_grid.morans_i, sheet=(2, 2), num_shuffles=50))
     everyone = jnp.ones(4, bool)
     # Rows of 1 and -1: two pairs alike, two opposite. Columns likewise; a chessboard: all opposite.
     for values, expected in (([1, 1, -1, -1], 0.0), ([1, -1, 1, -1], 0.0), ([1, -1, -1, 1], -1.0)):
@@ -90,7 +111,9 @@ def test_shuffles_deal_the_values_among_those_that_count():
     row = jnp.repeat(jnp.arange(side, dtype=float), side)
     among = jax.random.bernoulli(jax.random.key(1), 0.7, (side**2,))
     values = jnp.where(among, row, 1e6)[:, None]
-    actual = jit(functools.partial(topo_grid.morans_i, side=side))(values, among, jax.random.key(0))
+    actual = jit(functools.partial(topo_grid.morans_i, sheet=(side, side)))(
+        values, among, jax.random.key(0)
+    )
     assert 0.8 < actual.statistic < 1.1
     count = int(among.sum())
     # Its mean under permutation is -1/(N - 1), its variance about 1 / number of pairs.
@@ -117,7 +140,7 @@ def test_spearman_equals_scipys_with_ties_and_left_outs():
 
 
 def test_first_time_constants():
-    make = {"side": 5, "tau_min": 1.0, "tau_max": 9.0}
+    make = {"sheet": (5, 5), "tau_min": 1.0, "tau_max": 9.0}
     key = jax.random.key(0)
     rows = topo_grid.gradient_tau(key, **make).reshape(5, 5)
     np.testing.assert_allclose(rows, np.repeat([[1], [3], [5], [7], [9]], 5, axis=1))
@@ -126,7 +149,7 @@ def test_first_time_constants():
     stripes = topo_grid.striped_tau(key, **make, num_stripes=2).reshape(5, 5)
     np.testing.assert_allclose(stripes[:, 0], [1, 1, 9, 9, 9])  # the row that is left: the last
     np.testing.assert_allclose(topo_grid.equal_tau(key, **make), 5)
-    random = topo_grid.random_tau(key, side=50, tau_min=1.0, tau_max=9.0)
+    random = topo_grid.random_tau(key, sheet=(50, 50), tau_min=1.0, tau_max=9.0)
     assert scipy.stats.kstest(random, "uniform", (1, 8)).pvalue > 1e-3
     with pytest.raises(ValueError, match="num_stripes must be at most 5"):
         topo_grid.striped_tau(key, **make, num_stripes=6)
@@ -202,7 +225,9 @@ def test_units_that_do_not_learn_their_tau_have_no_gradient_in_it():
         params, h0, inputs = leaky_setting(num_units=4 + 1)
 
         def loss(params, units=units, h0=h0, inputs=inputs):
-            return jnp.sum(units.network.apply(params, h0, inputs)) + jnp.sum(units.tau(params))
+            return jnp.sum(units.network((2, 2)).apply(params, h0, inputs)) + jnp.sum(
+                units.tau(params)
+            )
 
         assert bool(jnp.any(jax.grad(loss)(params).log_tau != 0)) == learned
 
@@ -215,10 +240,10 @@ def test_unlike_weights_is_one_minus_the_mean_cosine(float64):
     params, *_ = leaky_setting()
     w = jax.random.normal(jax.random.key(3), (16, 16))
     loss, scalars = topo_grid.unlike_weights(
-        params._replace(recurrent=w), None, side=side, weight=2.0
+        params._replace(recurrent=w), None, sheet=(side, side), weight=2.0
     )
     incoming = np.asarray(w).T  # of unit u, as a row
-    blurred = np.asarray(topo_grid.restored(jnp.asarray(incoming), side=side))
+    blurred = np.asarray(topo_grid.restored(jnp.asarray(incoming), sheet=(side, side)))
     cosine = [
         a @ b / np.linalg.norm(a) / np.linalg.norm(b)
         for a, b in zip(incoming, blurred, strict=True)
@@ -226,20 +251,22 @@ def test_unlike_weights_is_one_minus_the_mean_cosine(float64):
     np.testing.assert_allclose(scalars["topographic_loss"], 1 - np.mean(cosine), rtol=1e-12)
     np.testing.assert_allclose(loss, 2 * (1 - np.mean(cosine)), rtol=1e-12)
     alike = params._replace(recurrent=jnp.ones((16, 1)) * jnp.ones((1, 16)))
-    np.testing.assert_allclose(topo_grid.unlike_weights(alike, None, side=side)[0], 0, atol=1e-12)
+    np.testing.assert_allclose(
+        topo_grid.unlike_weights(alike, None, sheet=(side, side))[0], 0, atol=1e-12
+    )
 
 
 def test_unlike_tau_both_ways(float64):
     tau = jnp.array([1.0, 4.0, 2.0, 9.0])  # a sheet of 2 x 2 is restored to its mean, 4
     roughness = (9 + 0 + 4 + 25) / 4
     variance = (9 + 0 + 4 + 25) / 3
-    loss, scalars = topo_grid.unlike_tau(None, tau, side=2)
+    loss, scalars = topo_grid.unlike_tau(None, tau, sheet=(2, 2))
     np.testing.assert_allclose(loss, roughness - 0.1 * variance, rtol=1e-12)
     np.testing.assert_allclose(scalars["tau_roughness"], roughness, rtol=1e-12)
     # Sorted 1 2 4 9 against 1 11/3 19/3 9.
     ramp = ((5 / 3) ** 2 + (7 / 3) ** 2) / 4
     spread = {"smoothness": 0.5, "spread": 2.0, "spread_term": topo_grid.off_the_ramp}
-    loss, _ = topo_grid.unlike_tau(None, tau, side=2, **spread)
+    loss, _ = topo_grid.unlike_tau(None, tau, sheet=(2, 2), **spread)
     np.testing.assert_allclose(loss, 0.5 * roughness + 2 * ramp, rtol=1e-12)
     # No gradient through the ends: of 1 and 9 only what their own distance, 0, gives.
     gradient = jax.grad(topo_grid.off_the_ramp)(tau)
@@ -360,7 +387,7 @@ def test_one_step_of_adam_on_the_clipped_gradient():
         total = jnp.mean(topo_grid.floored_cross_entropy(y, code(batch.positions)))
         tau = jnp.clip(jnp.exp(leaky.log_tau), 1, 50)
         total += 1e-2 * jnp.sum(leaky.recurrent**2)
-        total += jnp.mean((tau - topo_grid.restored(tau, side=4)) ** 2)
+        total += jnp.mean((tau - topo_grid.restored(tau, sheet=(4, 4))) ** 2)
         return total - 0.1 * jnp.var(tau, ddof=1)
 
     value, gradient = jit(jax.value_and_grad(loss))(state.params)
@@ -397,7 +424,7 @@ def test_what_lies_where_on_a_sheet_made_by_hand():
         ]
     ).astype(np.float32)
     score = np.where(np.arange(side**2) == 5, 0.1, 1.0).astype(np.float32)
-    measure = jit(functools.partial(topo_grid.measure_sheet, side=side, width_m=2.2))
+    measure = jit(functools.partial(topo_grid.measure_sheet, sheet=(side, side), width_m=2.2))
     scalars, readout = measure(maps, score, jnp.asarray(tau, float), jax.random.key(0))
     np.testing.assert_allclose(readout["scale_m"], wavelength, rtol=0.03)
     error = np.angle(np.exp(2j * (readout["wave_direction_rad"] - direction))) / 2
@@ -428,8 +455,8 @@ def test_what_lies_where_on_a_sheet_made_by_hand():
 
 @pytest.mark.slow
 def test_figures_of_the_sheet_are_drawn_from_the_readout():
-    for units in (topo_grid.plain_units(), topo_grid.leaky_units()):
-        task = topo_grid.task(**SMALL, units=units)
+    for units, sheet in ((topo_grid.plain_units(), (2, 8)), (topo_grid.leaky_units(), (4, 4))):
+        task = topo_grid.task(**SMALL, units=units, sheet=sheet)
         state = jit(task.init)(jax.random.key(0), ())
         scalars, readout = jit(task.evaluate)(state, (), jax.random.key(1))
         drawn = topo_grid.draw(missing.on_host(readout))
@@ -443,7 +470,9 @@ def test_figures_of_the_sheet_are_drawn_from_the_readout():
         assert len(panels) - leaky == 4
         assert panels[0] == "grid score"
         image = drawn["sheet"].axes[0].get_images()[0].get_array()
-        np.testing.assert_allclose(image, np.reshape(readout["grid_score_60"], (4, 4)))
+        np.testing.assert_allclose(image, np.reshape(readout["grid_score_60"], sheet))
+        assert f"sheet of {sheet[0]} x {sheet[1]}" in drawn["sheet"].get_suptitle()
+        assert f"sheet of {sheet[0]} x {sheet[1]}" in drawn["all_maps"].axes[0].get_title()
 
 
 def test_place_cells_are_ratinaboxs():
@@ -548,6 +577,67 @@ def test_input_weights_can_be_penalised_in_place_of_recurrent_ones():
         recurrent: jax.Array
 
     params = Params(jnp.ones((2, 4)), jax.random.normal(jax.random.key(0), (4, 4)))
-    alike, _ = topo_grid.unlike_weights(params, None, side=2, of=topo_grid.input_weights)
+    alike, _ = topo_grid.unlike_weights(params, None, sheet=(2, 2), of=topo_grid.input_weights)
     np.testing.assert_allclose(alike, 0, atol=1e-6)
-    assert topo_grid.unlike_weights(params, None, side=2)[0] > 0.1
+    assert topo_grid.unlike_weights(params, None, sheet=(2, 2))[0] > 0.1
+
+
+def test_the_penalty_is_that_of_an_oblong_sheet():
+    task = topo_grid.task(
+        **{**SMALL, "num_units": 12}, sheet=(2, 6), penalty=topo_grid.unlike_weights
+    )
+    state = jit(task.init)(jax.random.key(0), ())
+    _, scalars = jit(task.step)(state, jit(task.sample)((), jax.random.key(1)), jax.random.key(2))
+    w = np.asarray(state.params.network.recurrent, float).T.reshape(2, 6, 12)
+    smooth = np.asarray(topo_grid.shrunk_and_restored(jnp.asarray(w)))
+    cosines = (w * smooth).sum(2) / np.linalg.norm(w, axis=2) / np.linalg.norm(smooth, axis=2)
+    assert float(scalars["topographic_loss"]) == pytest.approx(1 - cosines.mean(), rel=1e-4)
+
+
+def test_biases_and_outgoing_weights_can_be_penalised():
+    units = topo_grid.plain_units(bias=True)
+    network = units.network((2, 2))
+    params = network.init(jax.random.key(0), num_in=2, num_units=4)
+    assert params.inputs.shape == (3, 4)
+    # h = f(v W_i + h W_h + b), in NumPy.
+    h, v = np.array([[0.3, -0.1, 0.2, 0.5]]), np.array([[[0.7, -0.4]]])
+    expected = np.maximum(
+        v[:, 0] @ params.inputs[:2] + h @ params.recurrent + params.inputs[2][None], 0
+    )
+    actual = network.apply(params, jnp.asarray(h), jnp.asarray(v))
+    np.testing.assert_allclose(actual[:, 0], expected, atol=1e-6)
+    alike = params._replace(inputs=params.inputs.at[2].set(0.5))
+    unlike = params._replace(inputs=params.inputs.at[2].set(jnp.array([1.0, -1.0, 1.0, -1.0])))
+    penalise = functools.partial(topo_grid.unlike_weights, sheet=(2, 2), of=topo_grid.biases)
+    np.testing.assert_allclose(penalise(alike, None)[0], 0, atol=1e-6)
+    np.testing.assert_allclose(penalise(unlike, None)[0], 1, atol=1e-6)  # restored to 0
+    with pytest.raises(ValueError, match="no biases"):
+        topo_grid.task(
+            **SMALL, penalty=functools.partial(topo_grid.unlike_weights, of=topo_grid.biases)
+        )
+    row = params._replace(recurrent=jnp.outer(jnp.ones(4), jnp.arange(1.0, 5.0)))
+    outgoing, _ = topo_grid.unlike_weights(row, None, sheet=(2, 2), of=topo_grid.outgoing_weights)
+    np.testing.assert_allclose(outgoing, 0, atol=1e-6)
+
+
+def test_the_weight_of_the_penalty_follows_a_schedule_of_the_command_line():
+    config = fdl_configs.make("topo_grid_topoloss").task
+    overrides.set_value(config, "penalty.weight", "optax:linear_schedule", {})
+    for name, value in (("init_value", "0.0"), ("end_value", "1.0"), ("transition_steps", "4")):
+        overrides.set_value(config, f"penalty.weight.{name}", value, {})
+    for name, value in SMALL.items():
+        setattr(config, name, value)
+    task = fdl.build(config)
+    state = jit(task.init)(jax.random.key(0), ())
+    batch, step = jit(task.sample)((), jax.random.key(1)), jit(task.step)
+    weights, added = [], []
+    for _ in range(6):
+        decay = 1e-4 * float(jnp.sum(jnp.square(state.params.network.recurrent)))
+        state, scalars = step(state, batch, jax.random.key(2))
+        weights.append(float(scalars["topographic_weight"]))
+        added.append(float(scalars["loss"] - scalars["code_loss"]) - decay)
+        np.testing.assert_allclose(added[-1], weights[-1] * scalars["topographic_loss"], atol=1e-4)
+    np.testing.assert_allclose(weights, [0, 0.25, 0.5, 0.75, 1, 1], atol=1e-6)
+    config.optimizer = fdl.Config(optax.sgd, learning_rate=1e-3)
+    with pytest.raises(ValueError, match="needs an optimizer that counts"):
+        fdl.build(config)

@@ -66,18 +66,30 @@ def vanilla(
     nonlinearity: networks.Nonlinearity = networks.relu,
     recurrent_init: networks.RecurrentInit = networks.uniform_fan_in,
     input_gain: float = 1.0,
+    bias: bool = False,
 ) -> RecurrentNetwork:
     """h_t = f(v_t W_i + h_tm1 W_h), without biases, as published; see `networks.rnn_init`.
 
     nonlinearity    nonlinearity f of the units.
     recurrent_init  draws the initial recurrent weights W_h.
     input_gain      factor of the initial input weights W_i.
+    bias            whether units have a bias: weights of one more input, which is always 1.
     """
     check.positive(input_gain=input_gain)
+    init = partial(networks.rnn_init, recurrent_init=recurrent_init, input_gain=input_gain)
+    apply = partial(networks.rnn, nonlinearity=nonlinearity)
+
+    def init_with_bias(key: jax.Array, /, *, num_in: int, num_units: int) -> networks.RNNParams:
+        return init(key, num_in=num_in + 1, num_units=num_units)
+
+    def apply_with_bias(params: Any, starts: jax.Array, inputs: jax.Array, /) -> jax.Array:
+        ones = jnp.ones_like(inputs[..., :1])
+        return apply(params, starts, jnp.concatenate([inputs, ones], axis=-1))
+
     return RecurrentNetwork(
-        init=partial(networks.rnn_init, recurrent_init=recurrent_init, input_gain=input_gain),
+        init=init_with_bias if bias else init,
         num_starts=1,
-        apply=partial(networks.rnn, nonlinearity=nonlinearity),
+        apply=apply_with_bias if bias else apply,
         recurrent=lambda params: params.recurrent,
         weights=lambda params: params.recurrent,
     )
@@ -153,10 +165,10 @@ class Objective(Protocol):
 
 
 class Penalty(Protocol):
-    """(params of the network) -> (addition to the loss, scalars by name)."""
+    """(params of the network, step) -> (addition to the loss, scalars by name)."""
 
-    def __call__(self, params: Any, /) -> tuple[jax.Array, Scalars]:
-        """A penalty on the network's own parameters."""
+    def __call__(self, params: Any, step: Any, /) -> tuple[jax.Array, Scalars]:
+        """A penalty on the network's own parameters; step: updates so far, None if not counted."""
 
 
 class Layers(NamedTuple):
@@ -408,6 +420,7 @@ def total_loss(
     params: Params,
     centres: jax.Array,
     walk: arena.Walk,
+    updates: jax.Array | None = None,
     *,
     network: RecurrentNetwork,
     world: World,
@@ -424,9 +437,15 @@ def total_loss(
         total += loss.activity_decay * jnp.mean(hidden**2)
     reports: Scalars = {}
     if loss.penalty is not None:
-        added, reports = loss.penalty(params.network)
+        added, reports = loss.penalty(params.network, updates)
         total += added
     return total, (outputs, {"loss": total, "code_loss": code_loss, **reports})
+
+
+def count_updates(opt_state: Any) -> jax.Array | None:
+    """How many updates an optimizer has made; None where it does not count, as plain descent."""
+    counts = optax.tree_utils.tree_get_all_with_path(opt_state, "count")
+    return counts[0][1] if counts else None
 
 
 def step(
@@ -446,7 +465,7 @@ def step(
     differentiate = jax.grad(
         partial(total_loss, network=network, world=world, loss=loss), has_aux=True
     )
-    gradient, (outputs, scalars) = differentiate(params, centres, batch)
+    gradient, (outputs, scalars) = differentiate(params, centres, batch, count_updates(opt_state))
     updates, opt_state = optimizer.update(gradient, opt_state, params)
     # Decoding all of a long walk would take a tenth of a small network's time.
     stride = max(1, batch.positions.shape[1] // 5)

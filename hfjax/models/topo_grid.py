@@ -1,15 +1,16 @@
 """Grid cells on a sheet: neighbours that resemble each other, and time constants that are learned.
 
-The path-integrating network of `grid_rnn` with RatInABox's animals, whose units stand on a square
-sheet. Three variants: plain; with a penalty on units whose incoming weights differ from those of
-their neighbours; and with leaky units, whose time constants are learned and penalised where they
-differ from those of their neighbours.
+The path-integrating network of `grid_rnn` with RatInABox's animals, whose units stand on a sheet.
+Three variants: plain; with a penalty on units whose incoming weights differ from those of their
+neighbours; and with leaky units, whose time constants are learned and penalised where they differ
+from those of their neighbours.
 
 Source: the repository TopographicGridCells; the penalty on weights is TopoLoss (Deb et al. 2025,
 murtylab/topoloss).
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -45,15 +46,28 @@ PUBLISHED_EVALUATION = EvaluationSettings(num_map_walks=10_000, num_bins=32)
 # --- The sheet ---
 
 
-def side_of(num_units: int) -> int:
-    """Side of the square sheet. Raises ValueError where num_units is not a square of 2 or more."""
-    side = math.isqrt(max(num_units, 0))
-    if side < 2 or side**2 != num_units:
+Sheet = tuple[int, int]  # rows and columns; unit u stands in row u // columns
+
+
+def sheet_of(num_units: int, sheet: Sheet | None = None) -> Sheet:
+    """Rows and columns of the sheet of num_units; for None those that are nearest to a square.
+
+    Raises ValueError where there are fewer than 2 rows or columns, or they do not hold the units.
+    Source: topoloss `find_cortical_sheet_size`.
+    """
+    check.at_least(4, num_units=num_units)
+    if sheet is None:
+        rows = max(n for n in range(1, math.isqrt(num_units) + 1) if num_units % n == 0)
+        if rows == 1:
+            raise ValueError(f"num_units must not be prime, for a sheet, but is {num_units}")
+        return rows, num_units // rows
+    rows, columns = sheet
+    if min(rows, columns) < 2 or rows * columns != num_units:
         raise ValueError(
-            f"the number of units must be the square of 2 or more, for a square sheet, but is "
-            f"{num_units}"
+            f"sheet must be two or more rows and columns of num_units ({num_units}) in all, but is "
+            f"{rows} x {columns}"
         )
-    return side
+    return rows, columns
 
 
 class Interpolate(Protocol):
@@ -119,13 +133,13 @@ def shrunk_and_restored(
     return sheet
 
 
-def restored(values: jax.Array, *, side: int) -> jax.Array:
+def restored(values: jax.Array, *, sheet: Sheet) -> jax.Array:
     """Values on the sheet after it is halved and restored, both bilinearly: [unit, ...], the same.
 
-    Unit u stands in row u // side and column u % side. See `shrunk_and_restored`.
+    See `shrunk_and_restored`.
     """
-    chex.assert_axis_dimension(values, 0, side**2)
-    return shrunk_and_restored(values.reshape(side, side, -1)).reshape(values.shape)
+    chex.assert_axis_dimension(values, 0, math.prod(sheet))
+    return shrunk_and_restored(values.reshape(*sheet, -1)).reshape(values.shape)
 
 
 def unlike_neighbours(
@@ -171,7 +185,7 @@ def morans_i(
     among: jax.Array,
     key: jax.Array,
     *,
-    side: int,
+    sheet: Sheet,
     num_shuffles: int = NUM_SHUFFLES,
 ) -> MoranI:
     """Moran's I, the correlation of neighbours on the sheet: 1 where they are equal, about 0 where
@@ -184,9 +198,9 @@ def morans_i(
     values x [unit, component], among [unit] (bool) -> MoranI, three scalars; 0 where nothing varies
     or there are no neighbours. Source: Moran 1950.
     """
-    chex.assert_shape([values], (side**2, None))
-    chex.assert_shape([among], (side**2,))
-    m = among.reshape(side, side).astype(values.dtype)
+    chex.assert_shape([values], (math.prod(sheet), None))
+    chex.assert_shape([among], (math.prod(sheet),))
+    m = among.reshape(sheet).astype(values.dtype)
     count = jnp.sum(m)
     pairs = jnp.sum(m[1:] * m[:-1]) + jnp.sum(m[:, 1:] * m[:, :-1])  # each once
     counted = among[:, None]
@@ -195,8 +209,8 @@ def morans_i(
     variance = jnp.sum(x**2)
 
     def morans_index(x: jax.Array) -> jax.Array:
-        sheet = x.reshape(side, side, -1)
-        alike = jnp.sum(sheet[1:] * sheet[:-1]) + jnp.sum(sheet[:, 1:] * sheet[:, :-1])
+        on = x.reshape(*sheet, -1)
+        alike = jnp.sum(on[1:] * on[:-1]) + jnp.sum(on[:, 1:] * on[:, :-1])
         valid = (pairs > 0) & (variance > 0)
         statistic = count * alike / (jnp.where(valid, pairs, 1) * jnp.where(valid, variance, 1))
         return jnp.where(valid, statistic, 0)
@@ -235,7 +249,7 @@ class TauInit(Protocol):
     """Initial time constants of a sheet."""
 
     def __call__(
-        self, key: jax.Array, /, *, side: int, tau_min: float, tau_max: float
+        self, key: jax.Array, /, *, sheet: Sheet, tau_min: float, tau_max: float
     ) -> jax.Array:
         """Time constants [unit] (steps) between the bounds."""
 
@@ -247,27 +261,28 @@ class TimeConstants(Protocol):
         """The time constants."""
 
 
-def random_tau(key: jax.Array, *, side: int, tau_min: float, tau_max: float) -> jax.Array:
+def random_tau(key: jax.Array, *, sheet: Sheet, tau_min: float, tau_max: float) -> jax.Array:
     """Uniform between the bounds, independent for each unit; as published."""
-    return jax.random.uniform(key, (side**2,), minval=tau_min, maxval=tau_max)
+    return jax.random.uniform(key, (math.prod(sheet),), minval=tau_min, maxval=tau_max)
 
 
-def gradient_tau(key: jax.Array, *, side: int, tau_min: float, tau_max: float) -> jax.Array:
+def gradient_tau(key: jax.Array, *, sheet: Sheet, tau_min: float, tau_max: float) -> jax.Array:
     """From tau_min in the first row to tau_max in the last row, linearly."""
     del key
-    return jnp.repeat(jnp.linspace(tau_min, tau_max, side), side)
+    rows, columns = sheet
+    return jnp.repeat(jnp.linspace(tau_min, tau_max, rows), columns)
 
 
-def radial_tau(key: jax.Array, *, side: int, tau_min: float, tau_max: float) -> jax.Array:
+def radial_tau(key: jax.Array, *, sheet: Sheet, tau_min: float, tau_max: float) -> jax.Array:
     """From tau_min in the middle of the sheet to tau_max in its corners, linearly in distance."""
     del key
-    line = jnp.linspace(-1, 1, side)
-    distance = jnp.hypot(line[:, None], line[None]) / math.sqrt(2)
+    y, x = (jnp.linspace(-1, 1, count) for count in sheet)
+    distance = jnp.hypot(y[:, None], x[None]) / math.sqrt(2)
     return (tau_min + (tau_max - tau_min) * distance).reshape(-1)
 
 
 def striped_tau(
-    key: jax.Array, *, side: int, tau_min: float, tau_max: float, num_stripes: int = 4
+    key: jax.Array, *, sheet: Sheet, tau_min: float, tau_max: float, num_stripes: int = 4
 ) -> jax.Array:
     """Stripes of rows with one time constant each, in even steps from tau_min to tau_max.
 
@@ -277,25 +292,26 @@ def striped_tau(
     """
     del key
     check.at_least(1, num_stripes=num_stripes)
-    if num_stripes > side:
-        raise ValueError(f"num_stripes must be at most {side}, the rows, but is {num_stripes}")
-    stripe = np.minimum(np.arange(side) // (side // num_stripes), num_stripes - 1)
-    return jnp.repeat(jnp.linspace(tau_min, tau_max, num_stripes)[stripe], side)
+    rows, columns = sheet
+    if num_stripes > rows:
+        raise ValueError(f"num_stripes must be at most {rows}, the rows, but is {num_stripes}")
+    stripe = np.minimum(np.arange(rows) // (rows // num_stripes), num_stripes - 1)
+    return jnp.repeat(jnp.linspace(tau_min, tau_max, num_stripes)[stripe], columns)
 
 
-def equal_tau(key: jax.Array, *, side: int, tau_min: float, tau_max: float) -> jax.Array:
+def equal_tau(key: jax.Array, *, sheet: Sheet, tau_min: float, tau_max: float) -> jax.Array:
     """The mean of the bounds for all units."""
     del key
-    return jnp.full(side**2, (tau_min + tau_max) / 2, float)
+    return jnp.full(math.prod(sheet), (tau_min + tau_max) / 2, float)
 
 
 class Units(NamedTuple):
     """The units of the sheet; made by `plain_units` or `leaky_units`.
 
-    tau: their time constants; None where the units have none.
+    network (sheet) -> the network. tau: time constants; None where the units have none.
     """
 
-    network: grid_rnn.RecurrentNetwork
+    network: Callable[[Sheet], grid_rnn.RecurrentNetwork]
     tau: TimeConstants | None
 
 
@@ -304,15 +320,16 @@ def plain_units(
     nonlinearity: networks.Nonlinearity = networks.relu,
     recurrent_init: networks.RecurrentInit = networks.uniform_fan_in,
     input_gain: float = 1.0,
+    bias: bool = False,
 ) -> Units:
     """Units without leak: `grid_rnn.vanilla`.
 
-    nonlinearity, recurrent_init, input_gain: as in `grid_rnn.vanilla`.
+    nonlinearity, recurrent_init, input_gain, bias: as in `grid_rnn.vanilla`.
     """
     network = grid_rnn.vanilla(
-        nonlinearity=nonlinearity, recurrent_init=recurrent_init, input_gain=input_gain
+        nonlinearity=nonlinearity, recurrent_init=recurrent_init, input_gain=input_gain, bias=bias
     )
-    return Units(network, None)
+    return Units(lambda sheet: network, None)
 
 
 def leaky_units(
@@ -344,24 +361,27 @@ def leaky_units(
             f"{tau_max}"
         )
     check.positive(input_gain=input_gain)
-    network = grid_rnn.RecurrentNetwork(
-        init=partial(
-            _leaky_init,
-            recurrent_init=recurrent_init,
-            input_gain=input_gain,
-            tau_init=partial(tau_init, tau_min=tau_min, tau_max=tau_max),
-        ),
-        num_starts=1,
-        apply=partial(
-            _leaky_apply,
-            learned=learned,
-            nonlinearity=nonlinearity,
-            tau_min=tau_min,
-            tau_max=tau_max,
-        ),
-        recurrent=lambda params: params.recurrent,
-        weights=lambda params: params.recurrent,
-    )
+
+    def network(sheet: Sheet) -> grid_rnn.RecurrentNetwork:
+        return grid_rnn.RecurrentNetwork(
+            init=partial(
+                _leaky_init,
+                recurrent_init=recurrent_init,
+                input_gain=input_gain,
+                tau_init=partial(tau_init, sheet=sheet, tau_min=tau_min, tau_max=tau_max),
+            ),
+            num_starts=1,
+            apply=partial(
+                _leaky_apply,
+                learned=learned,
+                nonlinearity=nonlinearity,
+                tau_min=tau_min,
+                tau_max=tau_max,
+            ),
+            recurrent=lambda params: params.recurrent,
+            weights=lambda params: params.recurrent,
+        )
+
     return Units(
         network, partial(_time_constants, learned=learned, tau_min=tau_min, tau_max=tau_max)
     )
@@ -381,7 +401,7 @@ def _leaky_init(
     return networks.LeakyRNNParams(
         inputs=input_gain * networks.glorot_init(input_key, num_in=num_in, num_out=num_units),
         recurrent=recurrent_init(recurrent_key, num_units),
-        log_tau=jnp.log(tau_init(tau_key, side=side_of(num_units))),
+        log_tau=jnp.log(tau_init(tau_key)),
     )
 
 
@@ -425,9 +445,9 @@ class Penalty(Protocol):
     """A penalty on parameters of the network or on time constants [unit] (None without them)."""
 
     def __call__(
-        self, params: Any, tau: jax.Array | None, /, *, side: int
+        self, params: Any, tau: jax.Array | None, /, *, sheet: Sheet, step: Any = 0
     ) -> tuple[jax.Array, Scalars]:
-        """The addition to the loss, and scalars by name."""
+        """The addition to the loss, and scalars by name; step: updates so far."""
 
 
 class Spread(Protocol):
@@ -437,17 +457,19 @@ class Spread(Protocol):
         """The term of the loss."""
 
 
-def no_penalty(params: Any, tau: jax.Array | None, *, side: int) -> tuple[jax.Array, Scalars]:
+def no_penalty(
+    params: Any, tau: jax.Array | None, *, sheet: Sheet, step: Any = 0
+) -> tuple[jax.Array, Scalars]:
     """No penalty: units need not resemble their neighbours."""
-    del params, tau, side
+    del params, tau, sheet, step
     return jnp.zeros(()), {}
 
 
 class WeightsOf(Protocol):
-    """(params) -> weights [from, to unit] of a network."""
+    """(params) -> weights [from, to unit] of a network, or one number for each unit [unit]."""
 
     def __call__(self, params: Any, /) -> jax.Array:
-        """The weights whose likeness is wanted."""
+        """What should be alike between neighbours."""
 
 
 def recurrent_weights(params: Any) -> jax.Array:
@@ -458,8 +480,22 @@ def recurrent_weights(params: Any) -> jax.Array:
 
 def input_weights(params: Any) -> jax.Array:
     """Weights of the velocity to units."""
-    weights: jax.Array = params.inputs
+    weights: jax.Array = params.inputs[:2]
     return weights
+
+
+def outgoing_weights(params: Any) -> jax.Array:
+    """Weights between units, by the unit that they come from."""
+    weights: jax.Array = params.recurrent.T
+    return weights
+
+
+def biases(params: Any) -> jax.Array:
+    """Biases of units [unit]. Raises ValueError where they have none."""
+    if len(params.inputs) != 3:
+        raise ValueError("the units have no biases: set task.units.bias=True")
+    bias: jax.Array = params.inputs[2]
+    return bias
 
 
 @declares(
@@ -470,15 +506,17 @@ def input_weights(params: Any) -> jax.Array:
             better="lower",
             panel="Penalty",
             measure="1 - cosine of weights",
-        )
+        ),
+        "topographic_weight": Metric("weight of the penalty"),
     }
 )
 def unlike_weights(
     params: Any,
     tau: jax.Array | None,
     *,
-    side: int,
-    weight: float = 1.0,
+    sheet: Sheet,
+    step: Any = 0,
+    weight: float | optax.Schedule = 1.0,
     factors: tuple[float, float] = (2.0, 2.0),
     interpolate: Interpolate = linear,
     of: WeightsOf = recurrent_weights,
@@ -486,20 +524,25 @@ def unlike_weights(
     """The penalty weight (1 - mean over units of cos(w_u, w'_u)).
 
     w_u are the weights to unit u, w' the same after the sheet is shrunk and restored
-    (`unlike_neighbours`).
+    (`unlike_neighbours`). Of biases it is the cosine over all units.
 
-    weight       factor of the penalty in the loss.
+    weight       factor of the penalty in the loss, or a schedule of it, such as
+                 `optax.linear_schedule` or `optax.warmup_cosine_decay_schedule`.
     factors      by which the sheet is shrunk along each axis.
     interpolate  how it is shrunk and restored: `linear`, `cubic` or `nearest`.
-    of           the weights: `recurrent_weights` or `input_weights`.
+    of           what: `recurrent_weights`, `outgoing_weights`, `input_weights` or `biases`.
 
-    Scalar: topographic_loss, without its weight.
+    Scalars: topographic_loss, without its weight; topographic_weight.
     Source: TopoLoss; `rnn_laplacian_pyramid_loss` of TopographicGridCells.
     """
     del tau
-    sheet = incoming(of(params), shape=(side, side))
-    loss = unlike_neighbours(sheet, factors=factors, interpolate=interpolate)
-    return weight * loss, {"topographic_loss": loss}
+    values = of(params)
+    if callable(weight) and step is None:
+        raise ValueError("a schedule of the penalty needs an optimizer that counts, as optax.adam")
+    on = values.reshape(sheet) if values.ndim == 1 else incoming(values, shape=sheet)
+    loss = unlike_neighbours(on, factors=factors, interpolate=interpolate)
+    now = jnp.asarray(weight(step) if callable(weight) else weight, loss.dtype)
+    return now * loss, {"topographic_loss": loss, "topographic_weight": now}
 
 
 def less_than_variance(tau: jax.Array) -> jax.Array:
@@ -530,7 +573,8 @@ def unlike_tau(
     params: Any,
     tau: jax.Array | None,
     *,
-    side: int,
+    sheet: Sheet,
+    step: Any = 0,
     smoothness: float = 1.0,
     spread: float = 0.1,
     spread_term: Spread = less_than_variance,
@@ -545,10 +589,10 @@ def unlike_tau(
     Raises ValueError where the units have no time constants.
     Source: TopographicGridCells `tau_topographic_loss`, and `..._v2` with the ramp.
     """
-    del params
+    del params, step
     if tau is None:
         raise ValueError("unlike_tau needs units with time constants: leaky_units")
-    roughness = jnp.mean((tau - restored(tau, side=side)) ** 2)
+    roughness = jnp.mean((tau - restored(tau, sheet=sheet)) ** 2)
     scalars = {"tau_roughness": roughness, "tau_mean": jnp.mean(tau), "tau_std": jnp.std(tau)}
     return smoothness * roughness + spread * spread_term(tau), scalars
 
@@ -624,6 +668,7 @@ def floored_cross_entropy(outputs: jax.Array, code: jax.Array) -> jax.Array:
 def task(
     *,
     num_units: int = 4096,
+    sheet: Sheet | None = None,
     num_place: int = 512,
     sigma_m: float = 0.12,
     batch_size: int = 200,
@@ -647,7 +692,8 @@ def task(
 ) -> Task:
     """Path integration by units on a sheet, as a Task: the equations of `grid_rnn.task`.
 
-    num_units   units of the sheet; the square of a whole number.
+    num_units   units of the sheet.
+    sheet       rows and columns of the sheet; None for the nearest to a square.
     units       units with or without time constants; None for `plain_units()`.
     penalty     term of the loss: `no_penalty`, `unlike_weights` or `unlike_tau`.
     optimizer   optax optimizer; None for `published_optimizer()`.
@@ -659,29 +705,28 @@ def task(
 
     step's scalars: those of `grid_rnn.task` and of the penalty. Evaluation: that of
     `path_integration.evaluate`, mean_grid_score, and what `measure_sheet` returns.
-    Raises ValueError where num_units is not a square, the penalty does not fit the units, or
-    `grid_rnn.task` would raise it.
+    Raises ValueError where the sheet does not hold num_units, the penalty does not fit the units,
+    or `grid_rnn.task` would raise it.
 
     Source: TopographicGridCells `train_grid`; the defaults are its values. The wavelength is the
     "scale" of its maps (`get_spectral_scale_colors`). Deviations: see `rat_walk`; wave numbers are
     interpolated between whole ones.
     """
-    side = side_of(num_units)
+    sheet = sheet_of(num_units, sheet)
     units, box = units or plain_units(), box or path_integration.walled_box()
-    penalise = penalty_of_units(penalty, units, num_units=num_units)
+    network, optimizer = units.network(sheet), optimizer or published_optimizer()
+    penalise = penalty_of_units(penalty, network, units.tau, sheet=sheet, optimizer=optimizer)
     integrates = grid_rnn.assemble(
-        layers=Layers(
-            units.network, num_units, num_place, encoder_init, encoder_gain, decoder_init
-        ),
+        layers=Layers(network, num_units, num_place, encoder_init, encoder_gain, decoder_init),
         world=World(box, motion, dt_s, place_centres, place_code, sigma_m),
         loss=Loss(objective, weight_decay, readout_decay, activity_decay, penalise),
-        optimizer=optimizer or published_optimizer(),
+        optimizer=optimizer,
         batch_size=batch_size,
         num_steps=num_steps,
         evaluation=evaluation or PUBLISHED_EVALUATION,
     )
     evaluate_sheet = partial(
-        evaluate, network=integrates.evaluate, tau=units.tau, side=side, width_m=box.width_m
+        evaluate, network=integrates.evaluate, tau=units.tau, sheet=sheet, width_m=box.width_m
     )
     declared = logged(
         step=metrics_of(penalty), evaluation=sheet_metrics(has_tau=units.tau is not None)
@@ -696,20 +741,28 @@ def published_optimizer() -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-4))
 
 
-def penalty_of_units(penalty: Penalty, units: Units, *, num_units: int) -> grid_rnn.Penalty | None:
+def penalty_of_units(
+    penalty: Penalty,
+    network: grid_rnn.RecurrentNetwork,
+    tau: TimeConstants | None,
+    *,
+    sheet: Sheet,
+    optimizer: optax.GradientTransformation,
+) -> grid_rnn.Penalty | None:
     """The penalty as a function of the network's parameters alone; None for `no_penalty`.
 
-    Raises ValueError where the penalty needs time constants and the units have none.
+    Raises ValueError where the penalty needs what the units do not have, such as time constants, or
+    a count of updates that the optimizer does not keep.
     """
     if penalty is no_penalty:
         return None
 
-    def penalise(params: Any) -> tuple[jax.Array, Scalars]:
-        tau = None if units.tau is None else units.tau(params)
-        return penalty(params, tau, side=side_of(num_units))
+    def penalise(params: Any, step: Any) -> tuple[jax.Array, Scalars]:
+        return penalty(params, None if tau is None else tau(params), sheet=sheet, step=step)
 
     def penalise_at_first(key: jax.Array) -> tuple[jax.Array, Scalars]:
-        return penalise(units.network.init(key, num_in=2, num_units=num_units))
+        params = network.init(key, num_in=2, num_units=math.prod(sheet))
+        return penalise(params, grid_rnn.count_updates(optimizer.init(params)))
 
     jax.eval_shape(penalise_at_first, jax.random.key(0))
     return penalise
@@ -723,7 +776,7 @@ def evaluate(
     *,
     network: Evaluate,
     tau: TimeConstants | None,
-    side: int,
+    sheet: Sheet,
     width_m: float,
 ) -> tuple[Scalars, Readout]:
     """The network's own evaluation, and that of the sheet; see `task`."""
@@ -731,7 +784,8 @@ def evaluate(
     scalars, readout = network(state, data, network_key)
     maps, grid_score = readout["rate_maps"], readout["grid_score_60"]
     steps = None if tau is None else tau(state.params.network)
-    order, places = measure_sheet(maps, grid_score, steps, sheet_key, side=side, width_m=width_m)
+    order, places = measure_sheet(maps, grid_score, steps, sheet_key, sheet=sheet, width_m=width_m)
+    places["sheet"] = jnp.asarray(sheet)
     return scalars | {"mean_grid_score": jnp.mean(grid_score)} | order, readout | places
 
 
@@ -772,7 +826,7 @@ def measure_sheet(
     tau: jax.Array | None,
     key: jax.Array,
     *,
-    side: int,
+    sheet: Sheet,
     width_m: float,
 ) -> tuple[Scalars, Readout]:
     """How far the sheet is ordered, and whether time constants go with the scale of the maps.
@@ -811,7 +865,7 @@ def measure_sheet(
         readout |= {name: scalars[name] for name in ("tau_scale_correlation", "tau_scale_z")}
     keys = jax.random.split(key, len(layers))
     for (name, (values, counts)), layer_key in zip(layers.items(), keys, strict=True):
-        moran = morans_i(values, counts, layer_key, side=side)
+        moran = morans_i(values, counts, layer_key, sheet=sheet)
         scalars |= {f"moran_{name}": moran.statistic, f"moran_{name}_z": _above_shuffles(moran)}
     return scalars, readout
 
@@ -834,20 +888,29 @@ def _above_shuffles(moran: MoranI) -> jax.Array:
 def draw(readout: HostReadout) -> dict[str, Figure]:
     """The figures of `path_integration`, the sheet, and tau against the spacing."""
     drawn = path_integration.draw(readout)
-    drawn["all_maps"] = _draw_all_maps(readout["rate_maps"], readout["extent_m"])
+    drawn["all_maps"] = _draw_all_maps(
+        readout["rate_maps"], readout["extent_m"], sheet=_sheet(readout)
+    )
     drawn["sheet"] = _draw_sheet(readout)
     if "tau" in readout:
         drawn["tau_and_scale"] = draw_tau_and_spacing(readout)
     return drawn
 
 
-def _draw_all_maps(maps: np.ndarray, extent_m: np.ndarray) -> Figure:
-    side = math.isqrt(len(maps))
+def _sheet(readout: HostReadout) -> Sheet:
+    if "sheet" not in readout:  # of an earlier version, whose sheets were squares
+        return sheet_of(len(readout["grid_score_60"]))
+    rows, columns = map(int, readout["sheet"])
+    return rows, columns
+
+
+def _draw_all_maps(maps: np.ndarray, extent_m: np.ndarray, *, sheet: Sheet) -> Figure:
+    rows, columns = sheet
     return figures.map_sheet(
         maps,
-        columns=side,
+        columns=columns,
         extent_m=extent_m,
-        title=f"Rate maps of all units, as they stand on the sheet of {side} x {side}",
+        title=f"Rate maps of all units, as they stand on the sheet of {rows} x {columns}",
     )
 
 
@@ -859,18 +922,18 @@ def _spacing_m(readout: HostReadout) -> np.ndarray:
 def sheet_map(
     values: np.ndarray,
     *,
+    sheet: Sheet,
     title: str,
     colour_label: str,
     colour_map: str = "viridis",
     limits: tuple[float, float] | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Values [unit] of the units at their places on the square sheet, row by row from the top."""
+    """Values [unit] of the units at their places on the sheet, row by row from the top."""
     ax = figures.axes_or_new(ax, (4.0, 3.6))
-    side = math.isqrt(len(values))
     low, high = limits or (None, None)
     image = ax.imshow(
-        np.asarray(values).reshape(side, side),
+        np.asarray(values).reshape(sheet),
         cmap=colour_map,
         vmin=low,
         vmax=high,
@@ -892,7 +955,8 @@ def _draw_sheet(readout: HostReadout) -> Figure:
     """Maps over the sheet. Units that are not grid cells are white, except in the map of tau."""
     score = np.asarray(readout["grid_score_60"])
     grid = score > GRID_SCORE
-    side = math.isqrt(len(score))
+    sheet = _sheet(readout)
+    draw_sheet = partial(sheet_map, sheet=sheet)
 
     def of_grid(values: np.ndarray) -> np.ndarray:
         return np.where(grid & np.isfinite(values), values, np.nan)
@@ -900,28 +964,28 @@ def _draw_sheet(readout: HostReadout) -> Figure:
     columns = 3 if "tau" in readout else 2
     figure = Figure(figsize=(3.55 * columns, 6.9), layout="constrained")
     figure.suptitle(
-        f"The sheet of {side} x {side} units; white: grid score not above {GRID_SCORE} "
+        f"The sheet of {sheet[0]} x {sheet[1]} units; white: grid score not above {GRID_SCORE} "
         f"({grid.sum()} units are above)",
         fontsize=11,
     )
     axes = list(figure.subplots(2, columns).flat)
-    sheet_map(score, title="grid score", colour_label="grid score", ax=axes[0])
+    draw_sheet(score, title="grid score", colour_label="grid score", ax=axes[0])
     spacing_m = of_grid(_spacing_m(readout))
     shown = spacing_m[np.isfinite(spacing_m)]
-    sheet_map(
+    draw_sheet(
         spacing_m,
         title="grid spacing",
         colour_label="spacing (m), lowest 98 %",
         limits=tuple(np.quantile(shown, (0, 0.98))) if len(shown) else None,
         ax=axes[1],
     )
-    cyclic = partial(sheet_map, colour_label="degrees", colour_map="hsv")
+    cyclic = partial(draw_sheet, colour_label="degrees", colour_map="hsv")
     orientation = of_grid(np.degrees(readout["wave_direction_rad"]) % 60)
     cyclic(orientation, title="orientation, modulo 60 degrees", limits=(0, 60), ax=axes[2])
     phase = of_grid(np.degrees(readout["wave_phase_rad"]))
     cyclic(phase, title="phase of the strongest wave", limits=(-180, 180), ax=axes[3])
     if "tau" in readout:
-        sheet_map(readout["tau"], title="time constant", colour_label="tau (steps)", ax=axes[4])
+        draw_sheet(readout["tau"], title="time constant", colour_label="tau (steps)", ax=axes[4])
         axes[5].set_axis_off()
     return figure
 

@@ -199,7 +199,8 @@ def rewind_metrics(path: pathlib.Path, step: int, *, evaluated: bool) -> None:
 class Wandb:
     """Weights & Biases; a resumed run goes on in the same W&B run, whose id the workdir holds.
 
-    mode  "online", "offline", "disabled", or "auto": online where a key is configured.
+    mode       "online", "offline", "disabled", or "auto": online where a key is configured.
+    artifacts  whether `checkpoint` sends checkpoints, as versions of the artifact checkpoint-RUN.
     """
 
     def __init__(
@@ -212,6 +213,7 @@ class Wandb:
         name: str | None = None,
         group: str | None = None,
         tags: Sequence[str] = (),
+        artifacts: bool = False,
         say: Say,
         warn: Say,
     ):
@@ -241,7 +243,7 @@ class Wandb:
                 settings=wandb.Settings(silent=True, console="off", init_timeout=60),
             )
 
-        self._image = wandb.Image
+        self._image, self._artifact = wandb.Image, wandb.Artifact if artifacts else None
         try:
             if mode == "auto":
                 mode = os.environ.get("WANDB_MODE") or (
@@ -269,6 +271,16 @@ class Wandb:
         """Log figures."""
         pictures = {f"figures/{n}": self._image(str(p)) for n, p in paths.items()}
         self._run.log({"step": step, **pictures})
+
+    def checkpoint(self, step: int, folder: pathlib.Path) -> None:
+        """Send a complete checkpoint, if asked to."""
+        if self._artifact is None:
+            return
+        artifact = self._artifact(
+            f"checkpoint-{self._run.id}", type="model", metadata={"step": step}
+        )
+        artifact.add_dir(str(folder))
+        self._run.log_artifact(artifact, aliases=["latest", f"step-{step}"])
 
     def close(self) -> None:
         """Finish the run."""
@@ -410,9 +422,13 @@ class Log:
             ),
             "tensorboard": (in_background, lambda: TensorBoard(workdir)),
         }
-        self._writers = [
-            how(name, make, self.warn) for name, (how, make) in makers.items() if name in names
-        ]
+        opened = {
+            name: how(name, make, self.warn)
+            for name, (how, make) in makers.items()
+            if name in names
+        }
+        self._writers = list(opened.values())
+        self._artifacts = opened.get("wandb") if wandb.get("artifacts") else None
         if self.terminal:
             terminal = self.terminal
             self._writers.append(guarded("terminal", lambda: terminal, self.warn))
@@ -428,6 +444,16 @@ class Log:
         """Record pictures with every writer."""
         for write in self._writers:
             write("images", step, paths)
+
+    @property
+    def sends_checkpoints(self) -> bool:
+        """Whether `checkpoint` does anything."""
+        return self._artifacts is not None
+
+    def checkpoint(self, step: int, folder: pathlib.Path) -> None:
+        """Send a complete checkpoint to W&B, where that was asked for."""
+        if self._artifacts is not None:
+            self._artifacts("checkpoint", step, folder)
 
     def say(self, text: str) -> None:
         """Show a line at the terminal, if that is a writer."""

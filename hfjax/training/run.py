@@ -84,7 +84,8 @@ def run(
     """Train `config` in `workdir` to its end, or until a signal; the same call again resumes.
 
     writers  of hfjax.training.log.WRITERS.
-    wandb    keyword arguments of hfjax.training.log.Wandb: mode, project, name, group, tags.
+    wandb    keyword arguments of hfjax.training.log.Wandb: mode, project, name, group, tags,
+             artifacts.
     profile  write a trace of one chunk to WORKDIR/profile, for TensorBoard or Perfetto.
     devices  that may share the work (default: all); see `programs.make_mesh`.
     model_devices  how many of them share the arrays that the task names in Task.sharding.
@@ -277,6 +278,9 @@ def _save(session: Session, step: int, train_state: TrainState) -> None:
         session.checkpoints.save(step, train_state)
         if mirror.shown(session.workdir) != str(session.workdir):
             session.checkpoints.wait()  # only a complete checkpoint is sent
+        if session.log.sends_checkpoints:
+            session.checkpoints.wait()
+            session.log.checkpoint(step, session.checkpoints.directory / str(step))
     _send(session)
 
 

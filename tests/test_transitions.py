@@ -326,7 +326,7 @@ def test_a_model_that_knows_the_truth_is_as_near_as_the_floor():
         num_inner=3,
     )
     np.testing.assert_allclose(readout["returns"][:, 0], truth[:, 0, :100], rtol=1e-4)
-    assert scalars["wasserstein_mean"] < 2 * scalars["floor_wasserstein_mean"]
+    assert scalars["wasserstein_mean"] < 2 * scalars["random_wasserstein_mean"]
     assert scalars["wasserstein_mean"] < 0.2
     assert scalars["sampling_noise"] < 1e-6  # all samples of an atom are alike
     # The controls, again: five sources, one reward, a hundred atoms.
@@ -359,7 +359,7 @@ def test_the_mean_of_few_samples_is_noisy_and_the_controls_too():
     # A deviation of 1 over 20 and sqrt(400): returns are noisy by 1.
     expected = 1 / np.std(made["mc_returns"])
     np.testing.assert_allclose(scalars["sampling_noise"], expected, rtol=0.05)
-    assert scalars["floor_wasserstein_mean"] > 0.3 * expected
+    assert scalars["random_wasserstein_mean"] > 0.3 * expected
 
 
 def test_actions_are_asked_for_where_a_reward_depends_on_them():

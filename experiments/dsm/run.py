@@ -73,7 +73,7 @@ RETURNS = {
     "min": "{}_min",
     "max": "{}_max",
     "normal fit": "gaussian_{}_mean",
-    "floor": "floor_{}_mean",
+    "random true returns": "random_{}_mean",
     "sampling noise / std": "sampling_noise",
 }
 FIELDS = {

@@ -25,7 +25,7 @@ def draw_plane(readout: HostReadout, *, ax: Axes | None = None) -> Figure:
     num_layers = path.shape[1]
     for layer in range(num_layers):
         colour = figures.COLOURS[layer % len(figures.COLOURS)]
-        name = "outputs" if layer == num_layers - 1 else f"layer {layer + 1}"
+        name = f"layer {layer + 1}" + " (outputs)" * (layer == num_layers - 1)
         ax.plot(*path[:, layer].T, ".-", color=colour, lw=0.8, label=name)
         for epoch in (0, num_epochs - 1) if num_epochs > 1 else ():
             ax.annotate(

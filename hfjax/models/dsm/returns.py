@@ -132,7 +132,7 @@ def evaluate_returns(
     Scalars, D being each of the three distances, over sources and rewards:
     D_mean, D_median, D_min, D_max. The Wasserstein distance is divided by the standard deviation of
     the reward's Monte-Carlo returns over all sources.
-    gaussian_D_mean, floor_D_mean: controls with the same number of atoms, (a) quantiles of a
+    gaussian_D_mean, random_D_mean: controls with the same number of atoms, (a) quantiles of a
     Gaussian fit to the Monte-Carlo returns, (b) random Monte-Carlo returns. Both have noise added
     that is as large as the sampling noise of an atom's return.
     sampling_noise: mean of this noise, divided by the same standard deviation.
@@ -144,7 +144,7 @@ def evaluate_returns(
     samples [source, outer, inner, 2]; shown_sources; what `futures` and `maps_over_plane` return.
     Deviation: the original draws 1024 samples.
     """
-    sample_key, action_key, floor_key, noise_key = jax.random.split(key, 4)
+    sample_key, action_key, random_key, noise_key = jax.random.split(key, 4)
     truth = jnp.asarray(data["mc_returns"])
     atoms = atom_returns(
         model,
@@ -156,7 +156,7 @@ def evaluate_returns(
         coordinates=coordinates,
         num_inner=num_inner,
     )
-    scalars = compare_returns(atoms, truth, (floor_key, noise_key), rewards=tuple(rewards))
+    scalars = compare_returns(atoms, truth, (random_key, noise_key), rewards=tuple(rewards))
     same = jnp.abs(data["gamma"] - gamma) < 1e-6
     scalars = {name: jnp.where(same, value, MISSING) for name, value in scalars.items()}
     readout = returns_readout(atoms, data, key, gamma=gamma, coordinates=coordinates)
@@ -275,7 +275,7 @@ def compare_returns(
 
     keys: of the choice of Monte-Carlo returns, and of the controls' noise.
     """
-    floor_key, noise_key = keys
+    random_key, noise_key = keys
     # Some rewards are certain at some sources, so the standard deviation is that over all sources.
     scale = jnp.maximum(jnp.std(truth, axis=(0, 2), keepdims=True)[..., 0], 1e-6)
     # A perfect model's atoms would have this noise.
@@ -283,13 +283,13 @@ def compare_returns(
     num_outer = atoms.mean.shape[-1]
     gaussian = gaussian_quantiles(truth, num_outer)
     few = num_outer > truth.shape[-1]
-    some = jax.random.choice(floor_key, truth.shape[-1], (num_outer,), replace=few)
+    some = jax.random.choice(random_key, truth.shape[-1], (num_outer,), replace=few)
     return {
         "sampling_noise": jnp.mean(atoms.noise / scale[..., None]),
         **scalars_of_model(atoms.mean, truth, scale, rewards),
         **scalars_of_p(p_values(atoms.mean, truth, jax.random.fold_in(noise_key, 1))),
         **scalars_of_control("gaussian", gaussian + noise, truth, scale),
-        **scalars_of_control("floor", truth[..., some] + noise, truth, scale),
+        **scalars_of_control("random", truth[..., some] + noise, truth, scale),
     }
 
 
@@ -357,8 +357,7 @@ def return_metrics(rewards: Mapping[str, envs.Reward]) -> dict[str, Metric]:
             label="median of sources and rewards", series="median of sources and rewards"
         )
         metrics |= {f"{name}_{end}": distance._replace(panel="") for end in ("min", "max")}
-        # No floor: atoms that are quantiles lie nearer than as many true returns at random.
-        for control, label in (("gaussian", "Gaussian fit"), ("floor", "random true returns")):
+        for control, label in (("gaussian", "Gaussian fit"), ("random", "random true returns")):
             metrics[f"{control}_{name}_mean"] = Metric(
                 label, unit, role="control", of=f"{name}_mean"
             )
@@ -398,7 +397,7 @@ def rollout_returns(
     false). Source: distributional-sr `make_forward_model_returns`. Deviation: actions are those of
     the policy, where the original has 0.
     """
-    roll_key, action_key, floor_key, noise_key = jax.random.split(key, 4)
+    roll_key, action_key, random_key, noise_key = jax.random.split(key, 4)
     sources, truth = jnp.asarray(data["sources"]), jnp.asarray(data["mc_returns"])
 
     def step(
@@ -416,7 +415,7 @@ def rollout_returns(
     total = jnp.swapaxes(total, 0, 1)
     shown = coordinates(states[:32]).reshape(-1, len(sources), num_rollouts, 2)[:, :, :10]
     atoms = AtomReturns(total, jnp.zeros_like(total), jnp.moveaxis(shown, 0, 2))
-    scalars = compare_returns(atoms, truth, (floor_key, noise_key), rewards=tuple(rewards))
+    scalars = compare_returns(atoms, truth, (random_key, noise_key), rewards=tuple(rewards))
     same = (jnp.abs(data["gamma"] - discount) < 1e-6) & (gamma == 0)
     scalars = {name: jnp.where(same, value, MISSING) for name, value in scalars.items()}
     return scalars, returns_readout(atoms, data, key, gamma=discount, coordinates=coordinates)

@@ -19,7 +19,9 @@ def reservoir() -> fdl.Config:
 
     As published: 2000 units, windows of 10 over 100 images of MNIST, 10 epochs: 4 ms a window on
     one CPU core, less than a minute in all. Expect a replay_error of 1e-3 after the first epoch and
-    1e-2 after the last (1: outputs that stay 0); the frozen_error is above 1.
+    1e-2 after the last (1: outputs that stay 0); the frozen_error is above 1. Over ten seeds they
+    are .0114 (quartiles .0109-.0121) and 5.2 (4.7-5.8). Seed 0, the default, has the third lowest
+    replay_error (.0109) and the second highest frozen_error (7.6).
     The files are downloaded once; elsewhere name their folder by --data_dir=FOLDER.
     Fiddlers: laptop, noise.
     """

@@ -18,7 +18,7 @@ from hfjax.training import log, processes
 from hfjax.training import run as train
 from hfjax.training import workdir as wd
 from tests import toy
-from tests.command_line import finish, hfjax_here, start_together, tree, wait_until
+from tests.command_line import finish, hfjax_here, start, start_together, tree, wait_until
 
 TOY = "--fdl_config=tests.toy.config"
 LONG = (TOY, "--fdl_set=num_steps=1000000", "--fdl_set=eval_every=1000000")
@@ -61,12 +61,12 @@ def test_two_processes_do_the_run_of_one(tmp_path, complete_run):
     assert (record["devices"]["number"], record["devices"]["processes"]) == (2, 2)
 
 
-def test_two_processes_go_on_from_what_one_wrote(tmp_path, complete_run):
+def test_four_processes_go_on_from_what_one_wrote(tmp_path, complete_run):
     """They restore, evaluate and record the same bits, on two devices each."""
     workdir = tmp_path / "run"
     shutil.copytree(complete_run, workdir)
     (workdir / "readout" / "000000040.npz").unlink()
-    out = run_together(2, 2, TOY, f"--workdir={workdir}")
+    out = run_together(4, 2, TOY, f"--workdir={workdir}")
     assert "Complete after 40 steps" in out
     np.testing.assert_array_equal(
         wd.load_readout(workdir)[1]["weights"], wd.load_readout(complete_run)[1]["weights"]
@@ -96,7 +96,15 @@ def test_a_process_that_dies_ends_the_other_with_a_sentence(tmp_path):
     assert "hfjax: another process of this run has ended (" in error
     assert "give the same command again to go on from the newest checkpoint" in error
     assert finish(second)[0] == -signal.SIGKILL
-    assert hfjax.load(tmp_path / "run").state["steps"] >= 10
+    step = int(hfjax.load(tmp_path / "run").state["steps"])
+    assert step >= 10
+    again = start(*LONG, f"--workdir={tmp_path}/run")
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    wait_until(lambda: log.read_metrics(metrics)[-1]["step"] > step, again)
+    again.send_signal(signal.SIGTERM)
+    code, out, error = finish(again)
+    assert (code, error) == (75, "")
+    assert f"From step {step} of " in out
 
 
 # --- Joining ---

@@ -39,7 +39,7 @@ def test_figures_of_the_windy_grid():
 
 def test_the_distribution_function_of_atoms_steps_at_each_atom():
     left, right = dsm.draw_windy(readout(1))["cdf"].axes
-    atoms = next(line for line in left.lines if line.get_label() == "atoms")
+    atoms = next(line for line in left.lines if line.get_label() == "model")
     assert atoms.get_drawstyle() == "steps-post"
     x, share = atoms.get_xdata(), atoms.get_ydata()
     np.testing.assert_allclose(x[1:4], [1, 2, 4])

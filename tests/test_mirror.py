@@ -11,7 +11,7 @@ from hfjax.errors import InputError
 from hfjax.training import mirror, redraw
 from hfjax.training import run as train
 from tests import toy
-from tests.command_line import hfjax_here, stop_after
+from tests.command_line import finish, hfjax_here, start_together, stop_after
 
 TOY = "--fdl_config=tests.toy.config"
 RUN = "s3://bucket/runs/one"
@@ -79,6 +79,25 @@ def test_a_run_on_object_storage_goes_on_elsewhere_and_is_loaded(
     config = toy.config()
     config.init_from, config.num_steps = RUN, 5
     assert train.run(config, "s3://bucket/runs/two", writers=("jsonl",))
+
+
+@pytest.mark.slow
+def test_two_processes_without_a_common_disk_write_and_go_on(storage, complete_run):
+    """The first one gathers what each has of the weights; on fewer devices they go on."""
+    same = (TOY, "--fdl_set=task.shares=True", f"--workdir={RUN}")
+    ended = [finish(p) for p in start_together(2, 2, *same, "--model_devices=2")]
+    assert [(code, error) for code, _, error in ended] == 2 * [(0, "")], ended
+    storage.rm("bucket/runs/one/checkpoints/40", recursive=True)
+    storage.rm("bucket/runs/one/readout/000000040.npz")
+    ended = [finish(p) for p in start_together(2, 1, *same)]
+    assert [(code, error) for code, _, error in ended] == 2 * [(0, "")], ended
+    assert "Resuming at step 30 of 40: one model on 2 CPU device(s) of 2 processes" in ended[0][1]
+    assert storage.cat_file("bucket/runs/one/metrics.jsonl").count(b"\n") == len(
+        (complete_run / "metrics.jsonl").read_bytes().splitlines()
+    )
+    mirror._opened.clear()
+    ours, theirs = hfjax.load(RUN).state, hfjax.load(complete_run).state
+    np.testing.assert_allclose(ours["params"]["w"], theirs["params"]["w"], rtol=2e-5)
 
 
 def test_storage_that_fails_for_a_while_does_not_end_a_run(monkeypatch, storage):

@@ -99,12 +99,11 @@ def test_a_process_that_dies_ends_the_other_with_a_sentence(tmp_path):
     step = int(hfjax.load(tmp_path / "run").state["steps"])
     assert step >= 10
     again = start(*LONG, f"--workdir={tmp_path}/run")
-    metrics = tmp_path / "run" / "metrics.jsonl"
-    wait_until(lambda: log.read_metrics(metrics)[-1]["step"] > step, again)
+    wait_until((tmp_path / "run" / "checkpoints" / str(step + 20)).exists, again)
     again.send_signal(signal.SIGTERM)
     code, out, error = finish(again)
     assert (code, error) == (75, "")
-    assert f"From step {step} of " in out
+    assert f"Resuming at step {step} of " in out
 
 
 # --- Joining ---

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import PartitionSpec
 from matplotlib.figure import Figure
 
 from hfjax.task import Task
@@ -23,11 +24,13 @@ def task(
     learning_rate: float = 0.1,
     nan_at: int = -1,
     gates: str | None = None,
+    shares: bool = False,
 ) -> Task:
     """Regression of x on x; `nan_at` poisons the loss at that step.
 
-    gates  a folder: step n writes the file `at_n` there where a file `wait_n` exists, and waits
-           until that is gone, so that a test can act at a known moment.
+    gates   a folder: step n writes the file `at_n` there where a file `wait_n` exists, and waits
+            until that is gone, so that a test can act at a known moment.
+    shares  whether devices may share the weights.
     """
     if num_units < 1:
         raise ValueError(f"num_units must be at least 1, but is {num_units}.")
@@ -63,7 +66,8 @@ def task(
         error = jnp.mean((x @ state["params"]["w"] - x) ** 2)
         return {"loss": error}, {"weights": state["params"]["w"]}
 
-    return Task(init, sample, step, evaluate, _figures)
+    sharding = {"*.w": PartitionSpec("model")} if shares else {}
+    return Task(init, sample, step, evaluate, _figures, sharding=sharding)
 
 
 def _wait(gates, step):

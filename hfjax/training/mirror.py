@@ -3,7 +3,8 @@
 Object storage cannot rename or append, which a run's files need, and Orbax 0.12 writes arrays to
 gs:// but not to s3://. So a run works in a folder of this machine. It is filled from the storage at
 the start, and what is new in it is sent after every checkpoint and evaluation and at the end.
-fsspec does the transfer (extra `cloud`). There is no lock between two runs of one address.
+fsspec does the transfer (extra `cloud`). There is no lock between two runs of one address. Of the
+processes of one run each has such a folder, and the first one sends.
 """
 
 import atexit
@@ -105,6 +106,11 @@ def send(workdir: pathlib.Path) -> None:
     """Send what is new in a workdir, where it is a mirror. Raises SaveError where that fails."""
     if mirror := _mirror_of(workdir):
         mirror.push()
+
+
+def is_mirror(workdir: pathlib.Path) -> bool:
+    """Whether a folder is the mirror of an address."""
+    return _mirror_of(workdir) is not None
 
 
 def shown(workdir: pathlib.Path) -> str:

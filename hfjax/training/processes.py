@@ -6,6 +6,7 @@ mesh. The first process alone writes files and shows progress; each writes its p
 
 import atexit
 import contextlib
+import itertools
 import os
 import re
 import sys
@@ -22,9 +23,13 @@ from jax.experimental import multihost_utils
 
 from hfjax.errors import InputError, TrainingFailed, one_line
 
-HEARTBEAT_S = 45  # after so long without a sign of life a process counts as dead
+# After so long without a sign of life a process counts as dead: for this module, whose sentence
+# comes first, and for JAX, which then aborts.
+SILENT_S, HEARTBEAT_S = 25, 45
 GOODBYE_S = 2.0  # for the others to read why this process ends
 _REASON = "hfjax/reasons"  # where a process leaves why it ends, for the others
+_ALIVE = "hfjax/alive"  # where each counts its seconds, until it is done
+_DONE = "done"
 # Errors of a collective whose other side is gone, as Gloo, NCCL and JAX's own runtime word them.
 _LOST = re.compile("gloo|nccl|connection|socket|unavailable|heartbeat|coordination", re.IGNORECASE)
 _ending = threading.Lock()
@@ -72,6 +77,8 @@ def join(
     def leave() -> None:
         complete.set()
         watcher.join()
+        with contextlib.suppress(Exception):  # the first process is gone
+            _sign(_DONE)
 
     atexit.register(leave)
 
@@ -152,10 +159,15 @@ def check_lost(error: Exception) -> None:
     """Raise TrainingFailed where an error says that another process has ended."""
     if jax.process_count() > 1 and _LOST.search(str(error)):
         time.sleep(GOODBYE_S)  # the thread below ends this process where there is a reason
-        raise TrainingFailed(
-            f"another process of this run has ended ({one_line(error)[:200]}); give the same "
-            "command again to go on from the newest checkpoint."
-        ) from error
+        raise TrainingFailed(lost(one_line(error)[:200])) from error
+
+
+def lost(reason: str) -> str:
+    """The sentence about a process that has ended."""
+    return (
+        f"another process of this run has ended ({reason}); give the same command again to go on "
+        "from the newest checkpoint."
+    )
 
 
 def end_all(code: int, sentence: str) -> NoReturn:
@@ -175,18 +187,34 @@ def end_all(code: int, sentence: str) -> NoReturn:
 
 
 def _watch(complete: threading.Event) -> None:
-    """End this process once another one says why it ends."""
-    while not complete.wait(1.0):
-        try:
-            reasons = _client().key_value_dir_get(_REASON)
-        except Exception:  # the first process is gone, which JAX says
+    """End this process once another one says why it ends, or gives no sign of life any more."""
+    signs: dict[str, tuple[str, int]] = {}  # of each process the last one, and when it was new
+    for second in itertools.count():
+        if complete.wait(1.0):
             return
+        try:
+            _sign(str(second))
+            newest = dict(_client().key_value_dir_get(_ALIVE))
+            reasons = _client().key_value_dir_get(_REASON)
+        except Exception:  # the first process is gone: JAX says so and aborts
+            return
+        for name, sign in newest.items():
+            if name not in signs or signs[name][0] != sign:
+                signs[name] = sign, second
+        silent = [n for n, (sign, at) in signs.items() if sign != _DONE and second - at > SILENT_S]
+        if silent and not reasons:
+            end_all(1, lost(f"process {silent[0].rpartition('/')[2]} gives no sign of life"))
         if reasons:
             with _ending:
                 code, _, sentence = reasons[0][1].partition(" ")
                 sys.stderr.write(f"hfjax: {sentence}\n")
                 sys.stderr.flush()
                 os._exit(int(code))
+
+
+def _sign(sign: str) -> None:
+    name = f"{_ALIVE}/{jax.process_index()}"
+    _client().key_value_set(name, sign, allow_overwrite=True)
 
 
 def _client() -> Any:

@@ -93,17 +93,12 @@ def run(
     break_lock  remove the lock that a dead process of another host has left (see training.lock).
 
     In several processes that jax.distributed has joined, each makes the same call, and all see the
-    same workdir; only the first one writes and speaks.
+    same workdir, on a disk or on object storage; only the first one writes and speaks.
 
     Returns True where the run is complete, False where a signal stopped it. Raises InputError
     (nothing written) where config, devices or workdir do not allow the run, and TrainingFailed (the
     newest checkpoint stands) where a scalar stops being finite or the disk cannot be written.
     """
-    if mirror.is_address(workdir) and jax.process_count() > 1:
-        raise InputError(
-            f"{os.fspath(workdir)} is on object storage, where several processes cannot write a "
-            "run; name a --workdir on a disk that all of them see."
-        )
     workdir = wd.folder(workdir)
     config = complete(config)
     experiment = build(config)
@@ -141,7 +136,8 @@ def run(
         _say_start(session, step, len(devices), unreadable)
         step, evaluated = _train(session, train_state, evaluated, stop, profile)
     with _disk_errors(checkpoints):
-        mirror.send(workdir)
+        if writes:
+            mirror.send(workdir)
     is_complete = step == experiment.num_steps and evaluated
     log.say(_ending(session, config, step) if is_complete else _stopped(workdir, step, stop.signal))
     return is_complete
@@ -276,12 +272,13 @@ def _run_chunk(
 def _save(session: Session, step: int, train_state: TrainState) -> None:
     with _disk_errors(session.checkpoints):
         session.checkpoints.save(step, train_state)
-        if mirror.shown(session.workdir) != str(session.workdir):
+        if mirror.is_mirror(session.workdir):
             session.checkpoints.wait()  # only a complete checkpoint is sent
         if session.log.sends_checkpoints:
             session.checkpoints.wait()
             session.log.checkpoint(step, session.checkpoints.directory / str(step))
-    _send(session)
+    if session.writes:
+        _send(session)
 
 
 def _send(session: Session) -> None:

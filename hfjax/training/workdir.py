@@ -19,6 +19,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
+from jax.experimental import multihost_utils
 from matplotlib.figure import Figure
 
 from hfjax.errors import InputError, SaveError, one_line
@@ -26,6 +27,7 @@ from hfjax.files import local_path, read_npz, write_atomically
 from hfjax.training import config_text, mirror, provenance
 from hfjax.training.config import absolute_paths, difference
 from hfjax.training.lock import locked
+from hfjax.training.programs import put
 
 
 def folder(workdir: str | os.PathLike) -> pathlib.Path:
@@ -184,13 +186,22 @@ def has_checkpoints(workdir: pathlib.Path) -> bool:
 
 
 class Checkpoints:
-    """A run's Orbax checkpoints: saved asynchronously, the `keep` newest of them kept."""
+    """A run's Orbax checkpoints: saved asynchronously, the `keep` newest of them kept.
+
+    Of several processes that see one folder, each saves and restores its part. Where each has a
+    mirror of its own, the first one gathers and saves everything, and each restores from its copy.
+    """
 
     def __init__(
         self, workdir: str | os.PathLike, *, keep: int | None = None, read_only: bool = False
     ):
         """Open WORKDIR/checkpoints."""
-        self.directory = folder(workdir) / "checkpoints"
+        path, this = folder(workdir), jax.process_index()
+        self.directory = path / "checkpoints"
+        self._gathers = mirror.is_mirror(path) and jax.process_count() > 1
+        reads_alone = jax.process_count() > 1 and (self._gathers or read_only)
+        if reads_alone and not read_only:  # Orbax makes no folder then
+            self.directory.mkdir(exist_ok=True)
         verbosity = absl_logging.get_verbosity()
         if read_only:  # Orbax would warn of that
             absl_logging.set_verbosity(absl_logging.ERROR)
@@ -200,8 +211,17 @@ class Checkpoints:
                 max_to_keep=keep,
                 cleanup_tmp_directories=not read_only,
                 read_only=read_only,
+                create=not reads_alone,
+                multiprocessing_options=ocp.options.MultiprocessingOptions(
+                    primary_host=this,
+                    active_processes={this},
+                    barrier_sync_key_prefix=f"process_{this}",
+                )
+                if reads_alone
+                else ocp.options.MultiprocessingOptions(),
             ),
         )
+        self._reads_alone, self._newest = reads_alone, self._manager.latest_step()
         absl_logging.set_verbosity(verbosity)
 
     def __enter__(self) -> "Checkpoints":
@@ -216,8 +236,8 @@ class Checkpoints:
             self._manager.close()
 
     def newest(self) -> int | None:
-        """Step of the newest checkpoint, including one that is still being saved."""
-        return self._manager.latest_step()
+        """Step of the checkpoint that was restored, or saved since: the same in all processes."""
+        return self._newest
 
     def newest_on_disk(self) -> int | None:
         """Step of the newest complete checkpoint."""
@@ -228,9 +248,13 @@ class Checkpoints:
     def save(self, step: int, train_state: Any) -> None:
         """Begin saving. Raises SaveError where this, or the save before it, failed."""
         try:
-            self._manager.save(step, args=ocp.args.StandardSave(train_state))
+            if self._gathers:
+                train_state = multihost_utils.process_allgather(train_state, tiled=True)
+            if not self._gathers or jax.process_index() == 0:
+                self._manager.save(step, args=ocp.args.StandardSave(train_state))
         except Exception as error:  # Orbax and TensorStore raise many types
             raise SaveError(one_line(error)) from error
+        self._newest = step
 
     def wait(self) -> None:
         """Wait until everything is on disk. Raises SaveError where saving failed."""
@@ -250,16 +274,27 @@ class Checkpoints:
         damaged: dict[int, Exception] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
-                args = ocp.args.StandardRestore(abstract_state)
-                return self._manager.restore(step, args=args), damaged
+                state = self._restore(step, abstract_state)
             except Exception as error:  # a damaged file raises any of a dozen types
                 damaged[step] = error
+            else:
+                self._newest = step
+                return state, damaged
+        self._newest = None
         if damaged:
             raise InputError(
                 f"no checkpoint in {self.directory} can be read "
                 f"(step {max(damaged)}: {one_line(damaged[max(damaged)])[:200]})."
             )
         return None, {}
+
+    def _restore(self, step: int, abstract_state: Any) -> Any:
+        if not self._reads_alone:
+            return self._manager.restore(step, args=ocp.args.StandardRestore(abstract_state))
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        local = jax.tree.map(lambda leaf: leaf.update(sharding=here), abstract_state)
+        state = self._manager.restore(step, args=ocp.args.StandardRestore(local))
+        return jax.tree.map(lambda leaf, there: put(leaf, there.sharding), state, abstract_state)
 
     def set_aside(self, step: int) -> pathlib.Path:
         """Move a damaged checkpoint to corrupt_checkpoints and return its new path."""

@@ -614,7 +614,7 @@ def draw_cdf(
 ) -> Figure:
     """Distribution functions of the returns of atoms [atom] and of Monte Carlo [rollout]."""
     return figures.ecdf(
-        {"atoms": atoms, "Monte Carlo": monte_carlo},
+        {"model": atoms, "Monte Carlo": monte_carlo},
         limits=limits,
         x_label="return",
         title=title,
@@ -652,7 +652,7 @@ def draw_histogram(
         transform=ax.get_xaxis_transform(),  # shares of the panel's height
         color=figures.SIMULATED,
         lw=0.9,
-        label="an atom",
+        label="model: a tick for each atom or rollout",
     )
     ax.set_xlim(limits)
     ax.set_xlabel("return")
@@ -680,7 +680,7 @@ def _draw_returns(
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(
         "Discounted return of each reward (row) from each source (column):\n"
-        "atoms of the model, and Monte-Carlo rollouts (the truth)",
+        "the model, and Monte-Carlo rollouts (the truth)",
         fontsize=11,
     )
     panels = figure.subplots(len(rewards), len(sources), squeeze=False, sharey="row")
@@ -736,7 +736,7 @@ def sample_points(
     ax.plot(*futures.T, ".", color="0.75", markersize=4, label="data: from near the source")
     for atom, points in enumerate(samples):
         ax.plot(*points.T, ".", color=f"C{atom % 7}", markersize=1.8, alpha=0.7)
-    ax.plot([], [], ".", color="C0", label="model: a colour for each atom")
+    ax.plot([], [], ".", color="C0", label="model: a colour for each atom or rollout")
     ax.plot(*source, "X", color="black", markeredgecolor="white", markersize=9, label="source")
     margin = 0.06 * np.array([right - left, top - bottom])
     ax.set_xlim(left - margin[0], right + margin[0])

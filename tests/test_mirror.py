@@ -119,6 +119,7 @@ def test_storage_that_fails_for_a_while_does_not_end_a_run(monkeypatch, storage)
     assert f"warning: {RUN}: no route to host" in out
     assert hfjax.load(RUN).state["steps"] == 40
 
+    # What was never sent is sent by the next run of this process, and not overwritten before.
     monkeypatch.setattr(type(storage), "_put_file", fails)
     storage.clear_instance_cache()
     code, out, error = hfjax_here(TOY, f"--workdir={RUN}_2")
@@ -126,6 +127,19 @@ def test_storage_that_fails_for_a_while_does_not_end_a_run(monkeypatch, storage)
     assert f"{RUN}_2: no route to host; the files are in " in error
     folder = pathlib.Path(error.partition("the files are in ")[2].partition(")")[0])
     assert json.loads((folder / "config.json").read_text())
+    monkeypatch.setattr(type(storage), "_put_file", put)
+    mirror._opened[f"{RUN}_2"]._storage = type(storage)(skip_instance_cache=True)
+    assert hfjax_here(TOY, f"--workdir={RUN}_2")[0] == 0
+    mirror._opened.clear()
+    assert hfjax.load(f"{RUN}_2").state["steps"] == 40
+
+
+def test_a_run_that_fails_leaves_its_last_records_on_the_storage(storage):
+    code, _, error = hfjax_here(TOY, f"--workdir={RUN}", "--fdl_set=task.nan_at=27")
+    assert code == 1
+    assert f"the newest good checkpoint is that of step 20 in {RUN}/checkpoints." in error
+    metrics = storage.cat_file("bucket/runs/one/metrics.jsonl").splitlines()
+    assert json.loads(metrics[-1])["step"] == 25
 
 
 def test_storage_that_cannot_be_read_is_one_sentence(storage):

@@ -1,8 +1,9 @@
 """Workdirs on object storage, as gs://bucket/run or s3://bucket/run.
 
 Object storage cannot rename or append, which a run's files need, and Orbax 0.12 writes arrays to
-gs:// but not to s3://. So a run works in a folder of this machine. It is filled from the storage at
-the start, and what is new in it is sent after every checkpoint and evaluation and at the end.
+gs:// but not to s3://. So a run works in a folder of this machine. What is new on the storage is
+fetched at the start, and what is new here is sent after every checkpoint and evaluation and at the
+end. What could not be sent is never overwritten or deleted.
 fsspec does the transfer (extra `cloud`). There is no lock between two runs of one address. Of the
 processes of one run each has such a folder, and the first one sends.
 """
@@ -13,6 +14,8 @@ import pathlib
 import re
 import shutil
 import tempfile
+from collections.abc import Mapping
+from typing import Any
 
 from hfjax.errors import InputError, SaveError, one_line
 
@@ -39,63 +42,73 @@ class Mirror:
                 f"{address} needs packages that are not installed: pip install 'hfjax[cloud]'."
             ) from error
         self.address, self._root = address.rstrip("/"), root.rstrip("/")
-        self._is_sent = True
         atexit.register(self._clean_up)
         self.folder = pathlib.Path(
             tempfile.mkdtemp(prefix="hfjax-"), self.address.rpartition("/")[2]
         )
         self.folder.mkdir()
-        self._sent: dict[str, tuple[int, int]] = {}  # {file: size and time when it was sent}
+        self._same: dict[str, tuple[int, int]] = {}  # {file: its state here when both were equal}
+        self._there: dict[str, str] = {}  # {file: its state on the storage when it was fetched}
 
     def pull(self) -> None:
-        """Fill the folder from the storage. Raises InputError where that cannot be read."""
+        """Fetch what is new on the storage. Raises InputError where that cannot be read."""
         try:
             self._storage.invalidate_cache()  # of names, which others may have changed
-            for remote in self._storage.find(self._root):
-                name = remote.removeprefix(self._root + "/")
+            files = self._files()
+            for remote, info in self._storage.find(self._root, detail=True).items():
+                name, state = remote.removeprefix(self._root + "/"), _version(info)
+                is_changed = files.get(name) != self._same.get(name)
+                if is_changed or (name in files and self._there.get(name) == state):
+                    continue
                 (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 self._storage.get_file(remote, str(self.folder / name))
+                self._same[name], self._there[name] = _state(self.folder / name), state
         except Exception as error:
             raise InputError(f"{self.address} cannot be read ({one_line(error)}).") from error
-        self._sent = self._files()
 
     def push(self) -> None:
         """Send what is new, and delete what is gone. Raises SaveError where that fails."""
-        files, self._is_sent = self._files(), False
+        files = self._files()
         try:
             for name, state in files.items():
-                if self._sent.get(name) != state:
+                if self._same.get(name) != state:
                     self._storage.put_file(str(self.folder / name), f"{self._root}/{name}")
-                    self._sent[name] = state
-            for name in self._sent.keys() - files.keys():
+                    self._same[name] = state
+            for name in self._same.keys() - files.keys():
                 self._storage.rm_file(f"{self._root}/{name}")
-                del self._sent[name]
+                del self._same[name]
         except Exception as error:
             raise SaveError(
                 f"{self.address}: {one_line(error)}; the files are in {self.folder}"
             ) from error
-        self._is_sent = True
 
     def _clean_up(self) -> None:
-        if self._is_sent:
+        if self._files() == self._same:
             shutil.rmtree(self.folder.parent, ignore_errors=True)
 
     def _files(self) -> dict[str, tuple[int, int]]:
-        """{path in the folder: size and time} of the complete files, in order."""
+        """{path in the folder: its state} of the complete files, in order."""
         paths = sorted(p for p in self.folder.rglob("*") if p.is_file() and not p.is_symlink())
-        names = {str(path.relative_to(self.folder)): path.stat() for path in paths}
-        return {
-            name: (stat.st_size, stat.st_mtime_ns)
-            for name, stat in names.items()
-            if not _UNFINISHED.search(name)
-        }
+        names = {str(path.relative_to(self.folder)): path for path in paths}
+        return {n: _state(path) for n, path in names.items() if not _UNFINISHED.search(n)}
+
+
+def _state(path: pathlib.Path) -> tuple[int, int]:
+    """Size and time of a file here."""
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _version(info: Mapping[str, Any]) -> str:
+    """What changes with a file on the storage, as s3fs and gcsfs name it."""
+    return " ".join(str(info.get(n)) for n in ("size", "ETag", "etag", "LastModified", "updated"))
 
 
 _opened: dict[str, Mirror] = {}  # by address
 
 
 def local_folder(address: str) -> pathlib.Path:
-    """The folder of this machine for an address, filled from there."""
+    """The folder of this machine for an address, with what is new there."""
     if address not in _opened:
         _opened[address] = Mirror(address)
     _opened[address].pull()

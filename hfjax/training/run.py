@@ -113,6 +113,7 @@ def run(
         software = provenance.software(origin or {})
         warning = ""
         if writes := processes.is_first():
+            stack.callback(_send_rest, workdir)
             warning = stack.enter_context(wd.claim(workdir, config, break_lock=break_lock))
 
         stop = stack.enter_context(_stop_on_signal())
@@ -289,6 +290,12 @@ def _send(session: Session) -> None:
         session.log.warn(f"warning: {one_line(error)}; training goes on.")
 
 
+def _send_rest(workdir: pathlib.Path) -> None:
+    """Send what a run that fails leaves; `run` says where that of a complete one cannot be sent."""
+    with contextlib.suppress(SaveError):
+        mirror.send(workdir)
+
+
 def _evaluate(session: Session, step: int, train_state: TrainState) -> None:
     session.log.doing("evaluating")
     scalars, readout = map(on_host, session.programs.evaluate(train_state.state))
@@ -383,7 +390,8 @@ def _what_stands(checkpoints: wd.Checkpoints) -> str:
     newest = checkpoints.newest_on_disk()
     if newest is None:
         return "no checkpoint was saved before."
-    return f"the newest good checkpoint is that of step {newest} in {checkpoints.directory}."
+    workdir = mirror.shown(checkpoints.directory.parent)
+    return f"the newest good checkpoint is that of step {newest} in {workdir}/checkpoints."
 
 
 @contextlib.contextmanager
@@ -395,7 +403,7 @@ def _disk_errors(checkpoints: wd.Checkpoints) -> Iterator[None]:
         processes.check_lost(error)
         raise TrainingFailed(
             f"the workdir cannot be written ({one_line(error)}); {_what_stands(checkpoints)} "
-            "Make room and give the same command again to go on from there."
+            "Once it can be written, give the same command again to go on from there."
         ) from error
 
 

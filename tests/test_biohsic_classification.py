@@ -265,8 +265,16 @@ def evaluated():
 def test_figures_are_drawn_from_the_readout():
     _, _, readout = trained()
     drawn = biohsic.draw(missing.on_host(readout))
-    assert set(drawn) == {"information_plane", "confusion"}
+    assert set(drawn) == {"information_plane", "objective", "confusion"}
     check_figures(drawn)
+    # The objective of the first layer, gamma 2, after each epoch; the test samples' at the end.
+    on_host = missing.on_host(readout)
+    first, at_end, *_ = drawn["objective"].axes[0].lines
+    np.testing.assert_allclose(
+        first.get_ydata(), on_host["plane"][:3, 0, 0] - 2 * on_host["plane"][:3, 0, 1], rtol=1e-6
+    )
+    xz, yz = on_host["test_plane"][0]
+    np.testing.assert_allclose(at_end.get_ydata(), xz - 2 * yz, rtol=1e-6)
     num_classes = len(readout["confusion"])
     assert list(drawn["confusion"].axes[0].get_xticks()) == list(range(num_classes))
     lines = drawn["information_plane"].axes[0].lines

@@ -25,6 +25,10 @@ from hfjax.training import run as train
         ("biohsic", ("cifar10_mlp", "hsic_gradient"), 5e-5, 6, 6, 45, 50),
         ("biohsic", ("cifar10", "back_propagation"), 5e-4, 16, 16, 45, 50),
         ("biohsic", ("cifar10", "single_layer"), 5e-4, 16, 16, 45, 50),
+        ("biohsic", ("fashion_mnist", "cnn"), 1e-4, 6, 1, 65, 25),
+        ("biohsic", ("cifar10", "cnn"), 5e-5, 6, 1, 495, 50),
+        ("biohsic_lif", ("mnist", "reset"), 1e-4, 6, 1, 65, 25),
+        ("biohsic_lif", ("digits", "reset"), 1e-4, 6, 1, 5, 25),
         ("biohsic_lif", ("linear", "reset", "unscaled"), 1e-4, 64, 1, 1, 25),
         ("biohsic_lif", ("linear", "back_propagation"), 1e-3, 256, 256, 1, 25),
     ],
@@ -46,7 +50,20 @@ def test_a_single_layer_stays_one_with_every_data_set():
         cfg = fdl_configs.make("biohsic", "single_layer", data)
         assert cfg.task.network == fdl.Config(biohsic.mlp, hidden=())
     assert fdl_configs.make("biohsic_lif", "single_layer", "xor").task.network.hidden == ()
-    assert fdl_configs.make("biohsic", "cifar10").task.network.channels == (128, 256)
+    for fiddlers in (("cifar10",), ("cifar10", "cnn"), ("cnn", "cifar10")):
+        assert fdl_configs.make("biohsic", *fiddlers).task.network.channels == (128, 256)
+    assert fdl_configs.make("biohsic", "cnn").task.network.channels == (16, 32)
+
+
+def test_leaky_integrators_on_digits_have_the_defaults_of_the_original():
+    task = fdl_configs.make("biohsic_lif", "mnist").task
+    assert task.network == fdl.Config(biohsic.lif_mlp, hidden=(128, 64), dt_s=1e-3, tau_s=5e-3)
+    assert fdl.build(task.bottleneck) == biohsic.Bottleneck(
+        gamma=10.0, sigma_x=1.0, sigma_y=0.5, sigma_z=2.0
+    )
+    assert task.encode is biohsic.pixels
+    with pytest.raises(InputError, match="mnist and --fiddler=back_propagation both set"):
+        fdl_configs.make("biohsic_lif", "mnist", "back_propagation")
 
 
 def test_the_window_in_the_state_keeps_its_size():

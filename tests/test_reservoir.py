@@ -209,7 +209,7 @@ def test_figures_are_drawn_from_the_readout():
     task, (*_, state), _ = trained(2)
     _, readout = jit(task.evaluate)(state, DATA, jax.random.key(0))
     drawn = reservoir.draw(missing.on_host(readout))
-    assert set(drawn) == {"traces", "error"}
+    assert set(drawn) == {"traces", "outputs", "error"}
     check_figures(drawn)
     assert len(drawn["error"].axes[0].lines[0].get_xdata()) == 24
     limits = {ax.get_ylim() for ax in drawn["traces"].axes}
@@ -217,6 +217,14 @@ def test_figures_are_drawn_from_the_readout():
     late = drawn["traces"].axes[1].lines
     np.testing.assert_allclose(
         late[1].get_ydata(), 1e4 * np.asarray(state.late.outputs)[..., 0].ravel(), rtol=1e-5
+    )
+    # All outputs as images [output, time]: targets above, which are the same within a window.
+    images = [ax.get_images()[0].get_array() for ax in drawn["outputs"].axes[:4]]
+    outputs, targets = (np.asarray(a) for a in (state.late.outputs, state.late.targets))
+    np.testing.assert_allclose(images[3], 1e4 * outputs.reshape(-1, outputs.shape[-1]).T, rtol=1e-5)
+    per_window = images[1].reshape(targets.shape[1], len(targets), -1)
+    np.testing.assert_allclose(
+        per_window, 1e4 * np.repeat(targets.T[..., None], per_window.shape[2], 2), rtol=1e-5
     )
 
 

@@ -5,6 +5,7 @@
     python experiments/biohsic/run.py --only=digits               # scikit-learn's digits
     python experiments/biohsic/run.py --only=cnn_digits           # the same, convolutional networks
     python experiments/biohsic/run.py --only=memory               # windows of 2 to 32, digits
+    python experiments/biohsic/run.py --only=memory_cifar10 --data_dir=FOLDER     # the same, CNN
     python experiments/biohsic/run.py --only=reservoir_digits     # the reservoir, needs no file
     python experiments/biohsic/run.py --only=mnist_10k --only=reservoir --data_dir=FOLDER
     python experiments/biohsic/run.py --only=mnist --only=fashion_mnist --data_dir=FOLDER
@@ -19,6 +20,7 @@ from typing import Any
 
 import fiddle as fdl
 import numpy as np
+from matplotlib.figure import Figure
 
 from experiments import harness
 from experiments.harness import Row, Run, Study
@@ -75,12 +77,23 @@ ACCURACY_ROWS = {
         "rule": Row("biohsic", ("digits",), CNN | CIFAR_CONSTANTS),
         "back-propagation": Row("biohsic", ("digits", "back_propagation"), CNN),
     },
-    "memory": {
-        str(window): Row("biohsic", ("digits",), {"task.memory.window": window})
-        for window in (2, 4, 8, 16, 32)
+    "cnn_mnist": images("cnn"),
+    "cnn_fashion_mnist": images("fashion_mnist", "cnn"),
+    "lif_digits": {"rule": Row("biohsic_lif", ("digits",))},
+    "lif_mnist": {"rule": Row("biohsic_lif", ("mnist",))},
+    **{
+        section: {
+            str(window): Row("biohsic", (data,), {"task.memory.window": window})
+            for window in (2, 4, 8, 16, 32)
+        }
+        for section, data in (("memory", "digits"), ("memory_cifar10", "cifar10"))
     },
 }
-SEEDS = {"cnn_digits": 10, "cifar10": 1}  # of other sections 30
+# Of other sections 30.
+SEEDS = {
+    **{"cnn_digits": 10, "cnn_mnist": 3, "cnn_fashion_mnist": 3},
+    **{"lif_digits": 10, "lif_mnist": 1, "cifar10": 1, "memory_cifar10": 1},
+}
 # Columns of other sources: {section: {title: {row: text}}}
 COMPARED = {
     "lif": {
@@ -134,13 +147,8 @@ def accuracies(study: Study) -> dict[str, str]:
     """Accuracy of every row, HSIC of its layers, and the figure of the section."""
     runs = train_rows(study, ACCURACY_ROWS[study.section])
     curves = {row: 100 * run.curve("eval/test_accuracy") for row, run in runs.items()}
-    if study.section == "memory":
-        figure = figures.points_with_spread(
-            {int(row): values[-1] for row, values in curves.items()},
-            x_label="samples in working memory (window)",
-            y_label="test accuracy (%)",
-            title="The rule with a longer and a shorter memory",
-        )
+    if study.section.startswith("memory"):
+        figure = draw_memory(runs)
     else:
         figure = figures.curves_with_spread(
             curves,
@@ -154,6 +162,39 @@ def accuracies(study: Study) -> dict[str, str]:
         study.section: accuracy_table(runs, compared),
         f"layers of {study.section}": information_table(runs),
     }
+
+
+def draw_memory(runs: Mapping[str, Run]) -> Figure:
+    """Accuracy by the window, of training and of test samples, after each fifth of the epochs."""
+    figure = Figure(figsize=(11.0, 4.6), layout="constrained")
+    figure.suptitle("The rule with a longer and a shorter memory", fontsize=11)
+    axes = figure.subplots(1, 2, sharey=True)
+    for ax, (name, label) in zip(
+        axes, {"train_accuracy": "training", "test_accuracy": "test"}.items(), strict=True
+    ):
+        curves = {int(row): 100 * run.curve(f"eval/{name}") for row, run in runs.items()}
+        figures.points_with_spread(
+            {window: values[-1] for window, values in curves.items()},
+            x_label="samples in working memory (window)",
+            y_label="accuracy (%)",
+            title=f"{label} samples, after the last epoch",
+            ax=ax,
+        )
+        num_epochs = min(len(values) for values in curves.values()) - 1
+        for fifth in range(1, 5):
+            epoch = fifth * num_epochs // 5
+            if epoch:
+                ax.plot(
+                    list(curves),
+                    [values[epoch].mean() for values in curves.values()],
+                    "--",
+                    color=figures.SIMULATED,
+                    lw=0.8,
+                    alpha=0.2 + 0.15 * fifth,
+                    label=f"mean after epoch {epoch} of {num_epochs}",
+                )
+        ax.legend(fontsize=7)
+    return figure
 
 
 def accuracy_table(runs: Mapping[str, Run], compared: Mapping[str, Mapping[str, str]]) -> str:

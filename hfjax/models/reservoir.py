@@ -438,7 +438,11 @@ def evaluate(
 
 def draw(readout: HostReadout) -> dict[str, Figure]:
     """Figures of a readout (see `task`): outputs against targets, and the error over windows."""
-    return {"traces": _draw_traces(readout), "error": draw_error(readout)}
+    return {
+        "traces": _draw_traces(readout),
+        "outputs": draw_outputs(readout),
+        "error": draw_error(readout),
+    }
 
 
 def _draw_traces(readout: HostReadout) -> Figure:
@@ -460,6 +464,42 @@ def _draw_traces(readout: HostReadout) -> Figure:
     figure.legend(
         *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9
     )
+    return figure
+
+
+def draw_outputs(readout: HostReadout) -> Figure:
+    """All outputs and their targets over time as images, in the first and in the last windows."""
+    figure = Figure(figsize=(10.5, 6.0), layout="constrained")
+    axes = figure.subplots(2, 2, sharex=True, sharey=True)
+    times_ms = 1e3 * readout["times_s"]
+    num_out = readout["early_outputs"].shape[-1]
+    top = 1e4 * max(float(np.abs(readout[f"{name}_targets"]).max()) for name in ("early", "late"))
+    figure.suptitle(
+        f"All {num_out} outputs of the reservoir and the global signal that they learn (the truth)",
+        fontsize=11,
+    )
+    for column, (name, title) in enumerate(
+        {"early": "first windows of learning", "late": "last windows of learning"}.items()
+    ):
+        outputs = readout[f"{name}_outputs"].reshape(-1, num_out)
+        targets = np.repeat(readout[f"{name}_targets"], len(outputs) // NUM_TRACED, axis=0)
+        for row, (label, values) in enumerate(
+            {"global signal": targets, "output": outputs}.items()
+        ):
+            ax = axes[row, column]
+            image = ax.imshow(
+                1e4 * values.T,
+                aspect="auto",
+                extent=(0, times_ms[-1] + times_ms[1], num_out - 0.5, -0.5),
+                vmin=-top,
+                vmax=top,
+                cmap="RdBu_r",
+                interpolation="nearest",
+            )
+            ax.set_title(f"{label}, {title}", fontsize=10)
+            ax.set_ylabel("" if column else "number of the output")
+            ax.set_xlabel("time (ms)" if row else "")
+    figure.colorbar(image, ax=axes, label="1e-4", shrink=0.8, extend="both")
     return figure
 
 

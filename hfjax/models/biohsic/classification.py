@@ -386,6 +386,7 @@ def evaluate(
         "plane": state.plane,
         "epochs_done": -(-state.steps // settings.steps_per_epoch),
         "test_plane": point,
+        "gamma": jnp.asarray(settings.bottleneck.gamma),
         "confusion": confusion.T,
     }
     if train.inputs.shape[1:] == (2,):

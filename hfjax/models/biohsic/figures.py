@@ -10,8 +10,11 @@ from hfjax.task import HostReadout
 
 
 def draw(readout: HostReadout) -> dict[str, Figure]:
-    """Figures of a readout (see `task`): information plane, confusion, map of 2-D inputs."""
+    """Figures of a readout (see `task`): information plane, objective of each layer, confusion, map
+    of 2-D inputs."""
     drawn = {"information_plane": draw_plane(readout), "confusion": draw_confusion(readout)}
+    if "gamma" in readout:  # a readout of an earlier version has none
+        drawn["objective"] = draw_objective(readout)
     if "decision_map" in readout:
         drawn["decision_boundary"] = draw_decision(readout)
     return drawn
@@ -47,6 +50,31 @@ def draw_plane(readout: HostReadout, *, ax: Axes | None = None) -> Figure:
         "Information plane: dots, training samples after each epoch "
         f"(numbers: the first and the last, {num_epochs})",
         fontsize=9,
+    )
+    ax.legend(fontsize=8)
+    return figures.figure_of(ax)
+
+
+def draw_objective(readout: HostReadout, *, ax: Axes | None = None) -> Figure:
+    """HSIC(x, z) - gamma HSIC(y, z) of each layer, which it lowers, over epochs."""
+    ax = figures.axes_or_new(ax, (6.8, 4.4))
+    num_epochs = min(int(readout["epochs_done"]), len(readout["plane"]))
+    gamma = float(readout["gamma"])
+    objective = readout["plane"][..., 0] - gamma * readout["plane"][..., 1]
+    at_end = readout["test_plane"][:, 0] - gamma * readout["test_plane"][:, 1]
+    num_layers = objective.shape[1]
+    for layer in range(num_layers):
+        colour = figures.COLOURS[layer % len(figures.COLOURS)]
+        name = "outputs" if layer == num_layers - 1 else f"layer {layer + 1}"
+        epochs = np.arange(1, num_epochs + 1)
+        ax.plot(epochs, objective[:num_epochs, layer], ".-", color=colour, lw=0.9, label=name)
+        ax.plot(num_epochs, at_end[layer], "s", color=colour, mfc="none")
+    ax.plot([], [], "s", color="black", mfc="none", label="test samples, at the end")
+    ax.axhline(0, color=figures.GREY, lw=0.8, ls="--", label="independent of input and class")
+    ax.set_xlabel("epoch")
+    ax.set_ylabel(f"HSIC(x, z) - {gamma:g} HSIC(y, z)")
+    ax.set_title(
+        "Objective of each layer, training samples after each epoch (lower is better)", fontsize=9
     )
     ax.legend(fontsize=8)
     return figures.figure_of(ax)

@@ -17,7 +17,7 @@ import pytest
 
 import hfjax
 from hfjax.errors import InputError
-from hfjax.training import lock, provenance, redraw
+from hfjax.training import config_text, lock, provenance, redraw
 from hfjax.training import workdir as wd
 from tests import toy
 from tests.command_line import hfjax_here, tree
@@ -269,3 +269,33 @@ def test_damaged_readout_is_one_sentence(copy, capsys):
     error = capsys.readouterr().err
     assert error.startswith(f"hfjax: {path} cannot be read")
     assert error.count("\n") == 1
+
+
+def test_checkpoints_and_readouts_of_every_so_many_steps_stay(tmp_path):
+    steps = ("--fdl_set=eval_every=10", "--fdl_set=save_every=10", "--fdl_set=num_steps=30")
+    code, _, error = hfjax_here(
+        TOY, f"--workdir={tmp_path}", *steps, "--fdl_set=keep=1", "--fdl_set=keep_every=20"
+    )
+    assert (code, error) == (0, "")
+    kept = [0, 20, 30]  # the last one is the newest
+    assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == kept[1:]
+    assert sorted(int(p.stem) for p in (tmp_path / "readout").iterdir()) == kept
+    states = [hfjax.load(tmp_path, step=step).state for step in kept[1:]]
+    assert [int(state["steps"]) for state in states] == kept[1:]
+    with pytest.raises(InputError, match=r"no checkpoint of step 10; it holds \[20, 30\]"):
+        hfjax.load(tmp_path, step=10)
+    code, _, error = hfjax_here(TOY, f"--workdir={tmp_path}/no", "--fdl_set=keep_every=7")
+    assert code == 2
+    assert "keep_every must be a multiple of chunk" in error
+
+
+def test_a_run_from_before_a_setting_existed_goes_on(copy):
+    config = wd.load_config(copy)
+    del config.keep_every
+    del config.task.nan_at
+    (copy / "config.json").write_text(config_text.to_json(config))
+    code, _, error = hfjax_here(TOY, f"--workdir={copy}")
+    assert (code, error) == (0, "")
+    code, _, error = hfjax_here(TOY, f"--workdir={copy}", "--fdl_set=task.nan_at=7")
+    assert code == 2
+    assert "task.nan_at is -1 there, 7 here" in error

@@ -4,6 +4,7 @@
     python experiments/dsm/run.py --only=returns              # pendulum and windy grid
     python experiments/dsm/run.py --only=behaviours/goal      # place cells, one of five behaviours
     python experiments/dsm/run.py --only=perturbation         # moved place cells: DSM against SR
+    python experiments/dsm/run.py --only=profile              # maps over the course of learning
     python experiments/dsm/run.py --only=policies             # returns of the pendulum's policy
     python experiments/dsm/run.py --only=returns --budget=full    # the paper's constants, for a GPU
 
@@ -19,7 +20,7 @@ import scipy.stats
 from experiments import harness
 from experiments.dsm import policies as pendulum
 from experiments.harness import Row, Run, Study
-from hfjax import envs
+from hfjax import envs, figures
 from hfjax.models import dsm
 
 RETURN_ROWS = {
@@ -35,6 +36,11 @@ PERTURBATION_ROWS = {
     "DSM": Row("dsm_place_cells"),
     "SR, mean of 10": Row("successor", settings={"task.num_outer": 10}),
     "SR, one": Row("successor"),
+}
+# Steps of 100 updates; every evaluation leaves its maps.
+PROFILE_ROWS = {
+    name.replace("_", " "): Row("dsm_place_cells", (name,), {"eval_every": 10, "keep_every": 10})
+    for name in ("random_walk", "high_thigmotaxis")
 }
 COLUMNS = {
     "behaviours": {
@@ -165,6 +171,37 @@ def similarity_table(
     return harness.table(["place cells moved", *map(str, dsm.MOVED)], lines)
 
 
+def profile(study: Study) -> str:
+    """How early the predicted maps look as they do at the end, and as the rates that follow."""
+    lines, curves = [], {}
+    for row, run in study.train_rows(PROFILE_ROWS).items():
+        num = len(list((run.workdir / "readout").glob("*.npz")))
+        maps = [run.readouts(index)["maps"] for index in range(num)]  # each [seed, cell, x, y]
+        to_end = [likeness(values, maps[-1]) for values in maps]
+        to_rates = run.curve("eval/map_correlation")[-num:]
+        curves[f"{row}: cosine with the last maps"] = np.stack(to_end)
+        curves[f"{row}: correlation with the rates that follow"] = to_rates
+        lines += [
+            [row, str(10 * index), harness.spread(of_end), harness.spread(of_rates)]
+            for index, (of_end, of_rates) in enumerate(zip(to_end, to_rates, strict=True))
+        ]
+    figure = figures.curves_with_spread(
+        curves,
+        x_label="steps of 100 updates, in tens",
+        y_label="likeness of maps",
+        title=f"Predicted maps over the course of learning: median of {study.seeds} models",
+    )
+    study.save("profile", figure, dpi=110)
+    return harness.table(["", "step", "cosine with the last maps", "map correlation"], lines)
+
+
+def likeness(maps: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Mean over cells of the cosine of two maps [seed, cell, x, y] -> [seed]."""
+    a, b = (x.reshape(*x.shape[:2], -1) for x in (maps, others))
+    norms = np.linalg.norm(a, axis=2) * np.linalg.norm(b, axis=2)
+    return (np.sum(a * b, axis=2) / np.maximum(norms, 1e-12)).mean(axis=1)
+
+
 def policies(study: Study) -> str:
     """Returns of the pendulum's policy and of the optimal one, from the same starts."""
     num_episodes, optimal = 4_000, pendulum.optimal
@@ -189,6 +226,7 @@ SECTIONS = {
     "returns": harness.Section(returns, seeds=3),
     "behaviours": harness.Section(behaviours, seeds=10),
     "perturbation": harness.Section(perturbation, seeds=10),
+    "profile": harness.Section(profile, seeds=3),
     "policies": harness.Section(policies, seeds=1),
 }
 

@@ -10,6 +10,8 @@ from hfjax.errors import InputError, one_line
 from hfjax.task import Task
 from hfjax.training.config import absolute_paths, check_settings, fill_in_num_steps
 
+COUNTS = ("num_steps", "chunk", "eval_every", "save_every", "keep", "seeds")
+
 
 class Headline(NamedTuple):
     """A number that matters, for the end of a run and the panels of training.png.
@@ -40,6 +42,8 @@ class Experiment:
     eval_every  steps between evaluations, a multiple of chunk; steps 0 and num_steps count too.
     save_every  steps between checkpoints, a multiple of chunk; num_steps counts too.
     keep        how many of the newest checkpoints and readouts stay on disk.
+    keep_every  checkpoints and readouts of every so many steps stay too, for a profile of learning;
+                a multiple of chunk. None for the newest alone.
     show        names of the two or three scalars that the terminal shows during training.
     headline    the two or three numbers that the run ends with, the most important one first; of a
                 population, the member with the median of the first one that is evaluated is drawn.
@@ -58,6 +62,7 @@ class Experiment:
     eval_every: int
     save_every: int
     keep: int = 3
+    keep_every: int | None = None
     show: tuple[str, ...] = ("loss",)
     headline: tuple[Headline, ...] = ()
     seed: int = 0
@@ -66,7 +71,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         """Raise ValueError for counts that cannot be run."""
-        for name in ("num_steps", "chunk", "eval_every", "save_every", "keep", "seeds"):
+        for name in (*COUNTS, *["keep_every"] * (self.keep_every is not None)):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, but is {getattr(self, name)}.")
         if not -(2**31) <= self.seed < 2**32:
@@ -76,8 +81,8 @@ class Experiment:
                 f"chunk must be at most num_steps, but chunk is {self.chunk} and num_steps is "
                 f"{self.num_steps}."
             )
-        for name in ("eval_every", "save_every"):
-            if getattr(self, name) % self.chunk:
+        for name in ("eval_every", "save_every", "keep_every"):
+            if (getattr(self, name) or 0) % self.chunk:
                 raise ValueError(
                     f"{name} must be a multiple of chunk ({self.chunk}), but is "
                     f"{getattr(self, name)}."

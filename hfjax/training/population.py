@@ -190,6 +190,6 @@ def split(
             checkpoints.wait()
             for step, readout in readouts:
                 member = {name: values[i] for name, values in readout.items()}
-                wd.save_readout(workdir, step, member, config.keep)
+                wd.save_readout(workdir, step, member, config.keep, config.keep_every)
             task_of_run = build_task(config)
             train.save_figures(workdir, task_of_run, member, print, headline=experiment.headline)

@@ -117,7 +117,9 @@ def run(
             warning = stack.enter_context(wd.claim(workdir, config, break_lock=break_lock))
 
         stop = stack.enter_context(_stop_on_signal())
-        checkpoints = stack.enter_context(wd.Checkpoints(workdir, keep=experiment.keep))
+        checkpoints = stack.enter_context(
+            wd.Checkpoints(workdir, keep=experiment.keep, keep_every=experiment.keep_every)
+        )
         restored, unreadable = checkpoints.restore_newest(programs.abstract)
         train_state = restored or initial or _initial_state(experiment, programs)
         step = int(train_state.step)
@@ -318,7 +320,7 @@ def _record_evaluation(
     log.scalars(step, {f"eval/{name}": value for name, value in scalars.items()})
     drawn = save_figures(workdir, experiment.task, readout, log.warn, headline=experiment.headline)
     log.images(step, drawn)
-    wd.save_readout(workdir, step, readout, experiment.keep)
+    wd.save_readout(workdir, step, readout, experiment.keep, experiment.keep_every)
 
 
 def save_figures(
@@ -507,7 +509,11 @@ class Loaded(NamedTuple):
 
 
 def load(
-    workdir: str | os.PathLike, *, config: fdl.Buildable | None = None, task: Task | None = None
+    workdir: str | os.PathLike,
+    *,
+    config: fdl.Buildable | None = None,
+    task: Task | None = None,
+    step: int | None = None,
 ) -> Loaded:
     """The task, the newest readable state and the config of a run. Its data are not needed.
 
@@ -515,9 +521,10 @@ def load(
 
     config  used in place of the workdir's, as when that names a function of a notebook.
     task    used in place of the config's task; the config is None where it cannot be loaded.
+    step    of the checkpoint; None for the newest. `keep_every` of a config keeps more than a few.
 
-    Raises InputError where `workdir` holds no run, or no checkpoint yet, or a config that names
-    what does not exist here.
+    Raises InputError where `workdir` holds no run, or no checkpoint yet, or none of that step, or a
+    config that names what does not exist here.
     """
     workdir = wd.folder(workdir)
     if config is None:
@@ -533,6 +540,8 @@ def load(
     mesh = make_mesh(jax.local_devices()[:1])
     shapes = abstract_state(task, _data_shapes(workdir, config), seeds, mesh)
     with wd.Checkpoints(workdir, read_only=True) as checkpoints:
+        if step is not None:
+            return Loaded(task, checkpoints.restore(step, shapes).state, config)
         restored, _ = checkpoints.restore_newest(shapes)
     if restored is None:
         raise InputError(f"{mirror.shown(workdir)} holds no checkpoint yet.")

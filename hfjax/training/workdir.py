@@ -78,7 +78,9 @@ def _check_same(workdir: pathlib.Path, config: fdl.Buildable) -> bool:
         return False
     stored = (workdir / "config.json").read_text(errors="replace")
     try:
-        old = _without_words(absolute_paths(config_text.from_json(stored)))
+        old = absolute_paths(config_text.from_json(stored))
+        fdl.materialize_defaults(old)  # of settings that are newer than the run
+        old = _without_words(old)
         new = _without_words(config)
         if config_text.to_json(old) == config_text.to_json(new):
             return True
@@ -133,14 +135,24 @@ def load_config(workdir: str | os.PathLike) -> fdl.Buildable:
 # --- Readouts ---
 
 
-def save_readout(workdir: pathlib.Path, step: int, readout: Mapping[str, Any], keep: int) -> None:
-    """Save a readout's arrays as readout/STEP.npz and drop all but the `keep` newest."""
+def save_readout(
+    workdir: pathlib.Path,
+    step: int,
+    readout: Mapping[str, Any],
+    keep: int,
+    keep_every: int | None = None,
+) -> None:
+    """Save a readout's arrays as readout/STEP.npz and drop all but the `keep` newest.
+
+    keep_every: those of every so many steps are not dropped.
+    """
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {name: np.asarray(value) for name, value in readout.items()}
     np.savez_compressed(buffer, **arrays)
     write_atomically(workdir / "readout" / f"{step:09d}.npz", buffer.getvalue())
     for old in sorted((workdir / "readout").glob("*.npz"))[:-keep]:
-        old.unlink()
+        if keep_every is None or int(old.stem) % keep_every:
+            old.unlink()
 
 
 def has_readout(workdir: pathlib.Path, step: int) -> bool:
@@ -190,10 +202,16 @@ class Checkpoints:
 
     Of several processes that see one folder, each saves and restores its part. Where each has a
     mirror of its own, the first one gathers and saves everything, and each restores from its copy.
+    keep_every: checkpoints of every so many steps are kept too.
     """
 
     def __init__(
-        self, workdir: str | os.PathLike, *, keep: int | None = None, read_only: bool = False
+        self,
+        workdir: str | os.PathLike,
+        *,
+        keep: int | None = None,
+        keep_every: int | None = None,
+        read_only: bool = False,
     ):
         """Open WORKDIR/checkpoints."""
         path, this = folder(workdir), jax.process_index()
@@ -209,6 +227,7 @@ class Checkpoints:
             self.directory.absolute(),
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=keep,
+                keep_period=keep_every,
                 cleanup_tmp_directories=not read_only,
                 read_only=read_only,
                 create=not reads_alone,
@@ -262,6 +281,22 @@ class Checkpoints:
             self._manager.wait_until_finished()
         except Exception as error:
             raise SaveError(one_line(error)) from error
+
+    def restore(self, step: int, abstract_state: Any) -> Any:
+        """The state at a step. Raises InputError where it is not on disk, or cannot be read."""
+        steps = sorted(self._manager.all_steps())
+        if step not in steps:
+            raise InputError(
+                f"{self.directory} holds no checkpoint of step {step}; it holds {steps} "
+                "(keep_every= keeps more)."
+            )
+        try:
+            return self._restore(step, abstract_state)
+        except Exception as error:  # as in `restore_newest`
+            raise InputError(
+                f"the checkpoint of step {step} in {self.directory} cannot be read "
+                f"({one_line(error)[:200]})."
+            ) from error
 
     def restore_newest(self, abstract_state: Any) -> tuple[Any, dict[int, Exception]]:
         """(state, {step: error} of newer checkpoints that are damaged); None if there is none.

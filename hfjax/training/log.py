@@ -393,6 +393,7 @@ def _first_and_last(
 class Log:
     """All writers of a run as one, and the lines that a person reads.
 
+    sends_checkpoints: whether `checkpoint` should be called with those that are complete.
     before: scalars of the evaluation before training. latest: the newest value of every scalar.
     """
 
@@ -428,7 +429,9 @@ class Log:
             if name in names
         }
         self._writers = list(opened.values())
-        self._artifacts = opened.get("wandb") if wandb.get("artifacts") else None
+        # The same in every process, also where only the first one writes.
+        self.sends_checkpoints = bool(wandb.get("artifacts"))
+        self._wandb = opened.get("wandb")
         if self.terminal:
             terminal = self.terminal
             self._writers.append(guarded("terminal", lambda: terminal, self.warn))
@@ -445,15 +448,10 @@ class Log:
         for write in self._writers:
             write("images", step, paths)
 
-    @property
-    def sends_checkpoints(self) -> bool:
-        """Whether `checkpoint` does anything."""
-        return self._artifacts is not None
-
     def checkpoint(self, step: int, folder: pathlib.Path) -> None:
         """Send a complete checkpoint to W&B, where that was asked for."""
-        if self._artifacts is not None:
-            self._artifacts("checkpoint", step, folder)
+        if self.sends_checkpoints and self._wandb is not None:
+            self._wandb("checkpoint", step, folder)
 
     def say(self, text: str) -> None:
         """Show a line at the terminal, if that is a writer."""

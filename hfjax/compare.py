@@ -7,10 +7,11 @@ maps, scores and shuffles. So a model is not favoured by noiseless rates and eve
 
 import argparse
 import csv
+import functools
 import io
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,11 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
+from scipy import ndimage
 
 from hfjax import check, decoders, figures, ratemaps
 from hfjax.data import recordings
 from hfjax.data.recordings.scoring import KINDS, SIGNIFICANT, kinds
-from hfjax.errors import DataFileError, InputError, one_line
+from hfjax.errors import DataFileError, InputError, OneSentence, one_line
 from hfjax.files import local_path, read_npz, write_atomically
 
 WINDOW_S, TRAINED = 1.4, 0.8  # of spikes that are decoded together; share of time to fit decoders
@@ -36,7 +38,8 @@ class Population(NamedTuple):
     noiseless       grid score [unit] of a model's rates along the same path, without spikes; empty
                     for recorded cells.
     driven          how a model's units were driven: "path", or "map" where the model has no
-                    `Task.apply` and the rate map gives the rate at each position; "" for cells.
+                    `Task.apply` and the rate map gives the rate at each position, which is the same
+                    where rates depend on position alone; "" for cells.
     """
 
     name: str
@@ -102,11 +105,11 @@ def _into(positions_m: np.ndarray, extent: np.ndarray) -> np.ndarray:
 
 
 def _looked_up(maps: np.ndarray, extent: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """The value of maps [unit, x, y] at positions [time, 2] -> [time, unit]; nearest bin."""
+    """Maps [unit, x, y] at positions [time, 2] -> [time, unit], linear between middles of bins."""
     shape = np.array(maps.shape[1:])
-    place = (positions - extent[:, 0]) / np.ptp(extent, axis=1) * shape
-    x, y = np.clip(np.floor(place), 0, shape - 1).astype(int).T
-    return np.nan_to_num(maps)[:, x, y].T
+    place = (positions - extent[:, 0]) / np.ptp(extent, axis=1) * shape - 0.5
+    read = functools.partial(ndimage.map_coordinates, order=1, mode="nearest")
+    return np.stack([read(values, place.T) for values in np.nan_to_num(maps)], axis=1)
 
 
 def _not_negative(activity: np.ndarray) -> np.ndarray:
@@ -134,18 +137,22 @@ def modelled(
     path: recordings.Recording,
     mean_rates_hz: np.ndarray,
     *,
+    name: str | None = None,
     num_units: int,
     num_shuffles: int,
     seed: int,
 ) -> Population:
-    """A run's units as if they had been recorded along a path; see the module."""
+    """A run's units as if they had been recorded along a path; see the module.
+
+    name: of the population; None for that of the run's folder.
+    """
     whole = recordings.clean(path, min_speed_mps=0, max_speed_mps=np.inf, max_gap_s=np.inf)
     known = np.isfinite(whole.positions_m[:, 0])
     index = np.arange(len(known))
     complete = np.stack([np.interp(index, index[known], x[known]) for x in whole.positions_m.T], 1)
     activity, driven = rates_along(workdir, complete, num_units=num_units, seed=seed)
     counts = poisson_counts(activity, mean_rates_hz, dt_s=whole.dt_s, seed=seed)
-    name = pathlib.Path(workdir).name
+    name = name or pathlib.Path(workdir).name
     units = tuple(f"{name}_{number:03}" for number in range(counts.shape[1]))
     cleaned = recordings.clean(path)._replace(
         name=name, counts=counts, units=units, spike_times_s={}, problems=()
@@ -209,10 +216,13 @@ def _all(population: Population, column: str) -> np.ndarray:
     return np.concatenate([scored.columns[column] for scored in population.scored])
 
 
-def _shares(population: Population) -> dict[str, float]:
-    """The share of cells of each kind."""
+def shares(population: Population) -> dict[str, float]:
+    """The share of cells of each kind; NaN where no head direction was recorded."""
     found = [kinds(scored.columns) for scored in population.scored]
-    return {k: float(np.mean(np.concatenate([of[k] for of in found]))) for k in KINDS}
+    share = {k: float(np.mean(np.concatenate([of[k] for of in found]))) for k in KINDS}
+    if all(scored.direction_curves is None for scored in population.scored):
+        share["head-direction"] = np.nan
+    return share
 
 
 def _median(values: np.ndarray) -> float:
@@ -223,34 +233,42 @@ def _median(values: np.ndarray) -> float:
 def row(population: Population, *, num_cells: int, seed: int) -> dict[str, Any]:
     """What the table says of a population."""
     cells = len(_all(population, "grid_score"))
-    shares = _shares(population)
     is_grid = _all(population, "grid_score_p") < SIGNIFICANT
     spacing = _all(population, "grid_spacing_m")[is_grid]
-    sides = np.concatenate(
-        [
-            np.full(len(s.maps), np.ptp(np.asarray(s.extent_m), axis=1).max())
-            for s in population.scored
-        ]
-    )
-    together = [s for s in population.scored if len(s.maps) >= num_cells > 1]
-    errors = [decoding_errors_cm(s, num_cells=num_cells, seed=seed) for s in together]
+    sides = _sides_m(population)
     decoded = {
-        f"{name} error_cm, {num_cells} cells": np.mean([e[name] for e in errors])
-        if errors
-        else np.nan
-        for name in ("bayesian", "ridge", "mean position")
+        f"{name} error_cm, {of}": error
+        for of, size in ((f"{num_cells} cells", num_cells), ("all cells", 0))
+        for name, error in _mean_errors_cm(population, num_cells, size, seed).items()
     }
     return {
         "population": population.name,
         "driven by": population.driven or "recorded",
         "cells": cells,
-        **{f"{kind} cells": share for kind, share in shares.items()},
+        **{f"{kind} cells": share for kind, share in shares(population).items()},
         "median grid score": _median(_all(population, "grid_score")),
         "median grid score without spikes": _median(population.noiseless),
         "spacing of grid cells (cm)": 100 * _median(spacing),
         "spacing / longer side": _median(spacing / sides[is_grid]),
+        "largest field (cm2)": 1e4 * _median(_all(population, "largest_field_m2")),
         "median bits/spike": _median(_all(population, "information_bits_per_spike")),
         **decoded,
+    }
+
+
+def _mean_errors_cm(population: Population, least: int, size: int, seed: int) -> dict[str, float]:
+    """`decoding_errors_cm`, the mean over recordings of at least so many cells, 2 or more.
+
+    size: of the random subsample; 0 for all cells.
+    """
+    errors = [
+        decoding_errors_cm(s, num_cells=size or len(s.maps), seed=seed)
+        for s in population.scored
+        if len(s.maps) >= least > 1
+    ]
+    return {
+        name: float(np.mean([e[name] for e in errors])) if errors else np.nan
+        for name in ("bayesian", "ridge", "mean position")
     }
 
 
@@ -269,37 +287,74 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return stream.getvalue()
 
 
+class Panel(NamedTuple):
+    """A distribution over cells: its column, label, limits, factor, and whether of grid cells."""
+
+    column: str
+    label: str
+    limits: tuple[float, float]
+    factor: float = 1.0
+    of_grid_cells: bool = False
+
+
+PANELS = (
+    Panel("grid_score", "grid score", (-1.0, 1.5)),
+    Panel("grid_spacing_m", "spacing of grid cells (cm)", (0.0, 150.0), 100.0, True),
+    Panel("spacing / side", "spacing / longer side of the arena", (0.0, 0.8), 1.0, True),
+    Panel("largest_field_m2", "largest field (cm$^2$)", (0.0, 6000.0), 1e4),
+    Panel("information_bits_per_spike", "information (bits/spike)", (0.0, 4.0)),
+)
+
+
 def draw(populations: Sequence[Population]) -> Figure:
-    """Shares of significant cells, and distributions of grid score, spacing and information."""
-    figure = Figure(figsize=(13, 7.5), layout="constrained")
-    axes = figure.subplots(2, 2)
+    """Shares of significant cells, and distributions of score, spacing, field and information."""
+    figure = Figure(figsize=(13.3, 8), layout="constrained")
+    axes = figure.subplots(2, 3).ravel()
     figure.suptitle("Models and cells through the same pipeline: spikes along a rat's path")
-    _draw_shares(populations, axes[0, 0])
-    colours = dict(zip((p.name for p in populations), _colours(len(populations)), strict=True))
-    for ax, column, label, limits in (
-        (axes[0, 1], "grid_score", "grid score", (-1.0, 1.5)),
-        (axes[1, 0], "grid_spacing_m", "spacing of grid cells (m)", (0.0, 1.5)),
-        (axes[1, 1], "information_bits_per_spike", "information (bits/spike)", (0.0, 4.0)),
-    ):
-        for population in populations:
-            values = _all(population, column)
-            if column == "grid_spacing_m":
-                values = values[_all(population, "grid_score_p") < SIGNIFICANT]
-            values = np.clip(values[np.isfinite(values)], *limits)
-            if len(values):
-                x = np.concatenate([[limits[0]], np.sort(values), [limits[1]]])
-                F = np.concatenate([np.arange(len(values) + 1) / len(values), [1.0]])
-                style = ":" if population.driven else "-"
-                ax.step(x, F, style, where="post", color=colours[population.name], linewidth=1.6)
-        ax.set(xlim=limits, ylim=(-0.03, 1.03), xlabel=label, ylabel="share of cells up to x")
-        ax.set_title(f"{label}: cells (lines) and models (dotted)", fontsize=10)
+    _draw_shares(populations, axes[0])
+    for ax, panel in zip(axes[1:], PANELS, strict=True):
+        _draw_distributions(populations, panel, ax)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=9)
     return figure
+
+
+def _draw_distributions(populations: Sequence[Population], panel: Panel, ax: Any) -> None:
+    """The cumulative distribution of a column in each population; values beyond are at the edge."""
+    for population, colour in zip(populations, _colours(len(populations)), strict=True):
+        if panel.column == "spacing / side":
+            values = _all(population, "grid_spacing_m") / _sides_m(population)
+        else:
+            values = panel.factor * _all(population, panel.column)
+        if panel.of_grid_cells:
+            values = values[_all(population, "grid_score_p") < SIGNIFICANT]
+        values = np.clip(values[np.isfinite(values)], *panel.limits)
+        if len(values):
+            x = np.concatenate([[panel.limits[0]], np.sort(values), [panel.limits[1]]])
+            F = np.concatenate([np.arange(len(values) + 1) / len(values), [1.0]])
+            style = ":" if population.driven else "-"
+            ax.step(x, F, style, where="post", color=colour, linewidth=1.8)
+    ax.set(
+        xlim=panel.limits, ylim=(-0.03, 1.03), xlabel=panel.label, ylabel="share of cells up to x"
+    )
+    ax.set_title("cells (lines) and models (dotted)", fontsize=10)
+
+
+def _sides_m(population: Population) -> np.ndarray:
+    """The longer side of each cell's arena [cell] (m)."""
+    sides = [
+        np.full(len(s.maps), np.ptp(np.asarray(s.extent_m), axis=1).max())
+        for s in population.scored
+    ]
+    return np.concatenate(sides)
 
 
 def _colours(count: int) -> list[Any]:
     import matplotlib
 
-    return [matplotlib.colormaps["tab10"](number % 10) for number in range(count)]
+    return [
+        matplotlib.colormaps["tab20"]((2 * number + number // 10) % 20) for number in range(count)
+    ]
 
 
 def _draw_shares(populations: Sequence[Population], ax: Any) -> None:
@@ -308,11 +363,11 @@ def _draw_shares(populations: Sequence[Population], ax: Any) -> None:
     for number, (population, colour) in enumerate(
         zip(populations, _colours(len(populations)), strict=True)
     ):
-        shares = [100 * share for share in _shares(population).values()]
-        x = np.arange(len(shares)) + (number - (len(populations) - 1) / 2) * width
+        heights = [100 * share for share in shares(population).values()]
+        x = np.arange(len(heights)) + (number - (len(populations) - 1) / 2) * width
         hatch = "//" if population.driven else None
         ax.bar(
-            x, shares, width, color=colour, hatch=hatch, edgecolor="white", label=population.name
+            x, heights, width, color=colour, hatch=hatch, edgecolor="white", label=population.name
         )
     ax.axhline(100 * SIGNIFICANT, color=figures.GREY, linestyle=":", linewidth=1)
     ax.set_xticks(np.arange(len(KINDS)), list(KINDS))
@@ -320,7 +375,6 @@ def _draw_shares(populations: Sequence[Population], ax: Any) -> None:
         ylabel="cells at p < .01 (%)", xlabel="kind of cell (dotted line: chance)", ylim=(0, 105)
     )
     ax.set_title("Shares by the same criterion; models hatched", fontsize=10)
-    ax.legend(fontsize=7, ncols=2)
 
 
 # --- The command ---
@@ -331,54 +385,83 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     jax.config.update("jax_numpy_rank_promotion", "raise")
     console = Console(soft_wrap=True, highlight=False)
+    out = local_path(options.out)
     try:
-        check.at_least(1, num_units=options.num_units, num_shuffles=options.num_shuffles)
-        out = local_path(options.out)
-        groups = _recordings(local_path(options.recordings))
-        for run in options.runs:  # before minutes of scoring
-            _maps_of(run)
-        populations = []
-        for name, sessions in groups.items():
-            console.print(f"scoring {name}", markup=False)
-            scored = [
-                recordings.score(
-                    recordings.clean(s), num_shuffles=options.num_shuffles, seed=options.seed
-                )
-                for s in sessions
-            ]
-            populations.append(Population(name, tuple(scored), np.zeros(0), ""))
-        path = min(
-            (s for sessions in groups.values() for s in sessions),
-            key=lambda s: (np.median(np.diff(s.times_s)), np.isnan(s.positions_m).mean()),
+        found = compared(
+            options.recordings,
+            {pathlib.Path(run).name: run for run in options.runs},
+            num_units=options.num_units,
+            num_shuffles=options.num_shuffles,
+            seed=options.seed,
+            tell=lambda line: console.print(line, markup=False),
         )
-        rates = np.concatenate([_all(p, "mean_rate_hz") for p in populations])
-        for run in options.runs:
-            console.print(f"driving {run} along {path.name}", markup=False)
-            populations.append(
-                modelled(
-                    run,
-                    path,
-                    rates[rates > 0],
-                    num_units=options.num_units,
-                    num_shuffles=options.num_shuffles,
-                    seed=options.seed,
-                )
-            )
-        largest = [max(len(s.maps) for s in p.scored) for p in populations]
-        size = min(number for number in largest if number > 1) if max(largest) > 1 else 1
-        rows = [row(p, num_cells=size, seed=options.seed) for p in populations]
+        rows = all_rows(found, seed=options.seed)
         write_atomically(out / "table.csv", table(rows).encode())
         buffer = io.BytesIO()
-        draw(populations).savefig(buffer, format="png", dpi=120)
+        draw(found).savefig(buffer, format="png", dpi=120)
         write_atomically(out / "compare.png", buffer.getvalue())
     except (ValueError, OSError, ModuleNotFoundError) as error:
         sys.stderr.write(f"hfjax: {one_line(error)}\n")
         return 2
     for one in rows:
-        shares = ", ".join(f"{100 * one[f'{kind} cells']:.0f} % {kind}" for kind in KINDS)
-        console.print(f"{one['population']} ({one['cells']} cells): {shares}", markup=False)
+        share = {kind: one[f"{kind} cells"] for kind in KINDS}
+        text = ", ".join(f"{100 * x:.0f} % {kind}" for kind, x in share.items() if np.isfinite(x))
+        console.print(f"{one['population']} ({one['cells']} cells): {text}", markup=False)
     console.print(f"{out}: table.csv, compare.png", markup=False)
     return 0
+
+
+def compared(
+    folder: str | pathlib.Path,
+    runs: Mapping[str, str | pathlib.Path],
+    *,
+    num_units: int = 64,
+    num_shuffles: int = 500,
+    seed: int = 0,
+    tell: Callable[[str], None] = lambda line: None,
+) -> list[Population]:
+    """The recordings of a folder, by subfolder, and then runs {name: workdir} along a rat's path.
+
+    The path is that of the recording with the shortest interval between samples, and of those the
+    one with the least lost tracking. Mean rates are drawn from all recorded cells.
+
+    num_units     units at most of a run.
+    num_shuffles  circular shifts of each cell.
+    seed          of all random choices.
+    tell          is told what happens.
+
+    Raises InputError, DataFileError or ValueError where a run or a recording cannot be used.
+    """
+    check.at_least(1, num_units=num_units, num_shuffles=num_shuffles)
+    groups = _recordings(local_path(folder))
+    for run in runs.values():  # before minutes of scoring
+        _maps_of(run)
+    score = functools.partial(recordings.score, num_shuffles=num_shuffles, seed=seed)
+    populations = []
+    for name, sessions in groups.items():
+        tell(f"scoring {name}")
+        scored = tuple(score(recordings.clean(session)) for session in sessions)
+        populations.append(Population(name, scored, np.zeros(0), ""))
+    path = min(
+        (s for sessions in groups.values() for s in sessions),
+        key=lambda s: (np.median(np.diff(s.times_s)), np.isnan(s.positions_m).mean()),
+    )
+    rates = np.concatenate([_all(p, "mean_rate_hz") for p in populations])
+    settings = {"num_units": num_units, "num_shuffles": num_shuffles, "seed": seed}
+    for name, run in runs.items():
+        tell(f"driving {name} along {path.name}")
+        populations.append(modelled(str(run), path, rates[rates > 0], name=name, **settings))
+    return populations
+
+
+def all_rows(populations: Sequence[Population], *, seed: int) -> list[dict[str, Any]]:
+    """The rows of the table; decoding is from subsamples of the size of the smallest population.
+
+    A population of single cells has no decoding.
+    """
+    largest = [max(len(s.maps) for s in p.scored) for p in populations]
+    size = min((number for number in largest if number > 1), default=1)
+    return [row(p, num_cells=size, seed=seed) for p in populations]
 
 
 def _recordings(folder: pathlib.Path) -> dict[str, list[recordings.Recording]]:
@@ -393,7 +476,7 @@ def _recordings(folder: pathlib.Path) -> dict[str, list[recordings.Recording]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneSentence(
         prog="hfjax.compare",
         usage="python -m hfjax.compare RUN [RUN ...] --recordings=DIR --out=DIR",
         description="Models' units and recorded cells, measured in the same way.",

@@ -1,7 +1,10 @@
 """Errors whose message is one sentence for the person at the command line, and how to word one."""
 
+import argparse
 import difflib
+import sys
 from collections.abc import Iterable
+from typing import Any, NoReturn
 
 STOPPED = 75  # exit code of a run that a signal stopped and that is saved: EX_TEMPFAIL, try again
 
@@ -20,6 +23,23 @@ class SaveError(RuntimeError):
 
 class TrainingFailed(RuntimeError):
     """Training cannot go on; the message says at which step, and what is on disk. Exit code 1."""
+
+
+class OneSentence(argparse.ArgumentParser):
+    """A command line whose mistakes are one sentence, with the nearest flag; exit code 2."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse, but a flag that does not exist is told first, with the closest one."""
+        args = sys.argv[1:] if args is None else list(args)
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        for name in (arg.partition("=")[0] for arg in args if arg.startswith("--")):
+            if not any(flag.startswith(name) for flag in flags):
+                self.error(f"{name} is no flag; {nearest(name, flags)}")
+        return super().parse_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """One line on stderr."""
+        self.exit(2, f"hfjax: {message}\n")
 
 
 def one_line(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -79,6 +80,33 @@ def test_two_dimensions_run_and_are_drawn():
     figures = model.draw(missing.on_host(readout))
     assert {"error", "rate_maps", "weights", "all_maps"} < set(figures)
     check_figures(figures)
+
+
+def test_a_torus_follows_a_users_path_as_it_follows_its_own():
+    track = Track(num_dims=2, num_place=36, sigma_m=0.15)
+    task = model.task(track=track)
+    machine = helmholtz.make_machine(
+        model.path_integrator(num_dims=2, num_place=36),
+        helmholtz.place_world(track, dt_s=0.025),
+        gate=theta.square,
+        dt_s=0.025,
+    )
+    state = task.init(jax.random.key(1), ())
+    _, own, world = helmholtz.simulate(
+        machine.frozen(),
+        state,
+        jax.random.key(0),
+        num_steps=60,
+        record=lambda activity: activity["EC"].soma,
+    )
+    positions = world["positions"]
+    activity = jax.jit(task.apply)(state, positions)
+    # The last velocity leads to a place that is not part of the path.
+    np.testing.assert_allclose(activity[:-1], own[:-1], atol=1e-4)
+    assert jnp.std(own, axis=0).max() > 0.01
+    assert model.task().apply is None
+    with pytest.raises(ValueError, match="num_positions must be at least 2"):
+        task.apply(state, positions[:1])
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,12 @@
 import csv
 import json
 
+import jax
 import numpy as np
 import pytest
 import small_recordings as small
 
+from hfjax import ratemaps
 from hfjax.data import recordings
 from hfjax.data.recordings import __main__ as command
 from hfjax.data.recordings import report, scoring, sheets
@@ -73,6 +75,39 @@ def test_the_table_has_the_known_values(scored, session):
     assert table["peak_rate_hz"]["silent"] == 0
     # 20 Hz at the peaks, less by smoothing with 4.5 cm at a spacing of 40 cm, more by noise.
     assert 13 < table["peak_rate_hz"]["grid"] < 22
+
+
+def test_the_program_that_recordings_share_gives_the_values_of_a_single_one(scored):
+    cleaned, shape = scored.cleaned, scored.maps.shape[1:]
+    assert shape == (30, 20)  # the program has 32 x 24 bins
+
+    @jax.jit
+    def alone(samples, positions, halves):
+        bins = ratemaps.position_bins(positions, num_bins=shape, extent=scored.extent_m)
+        time = ratemaps.occupancy(bins, cleaned.dt_s, num_bins=shape)
+        spikes = ratemaps.spike_maps(samples, bins, num_bins=shape)
+        maps = ratemaps.firing_rate_maps(spikes, time, sigma_bins=0.045 / 0.04)
+        return {
+            "maps": maps,
+            "correlograms": ratemaps.recording_autocorrelograms(maps),
+            "grid_score": ratemaps.recording_grid_scores(maps).score,
+            "border_score": ratemaps.border_scores(maps, bin_width_m=0.04).score,
+            "information_bits_per_spike": ratemaps.spatial_information(maps, time).bits_per_spike,
+            "stability_halves": ratemaps.stability(
+                samples, bins, halves, cleaned.dt_s, num_bins=shape, sigma_bins=0.045 / 0.04
+            ),
+        }
+
+    out = alone(
+        ratemaps.samples_of_counts(cleaned.counts),
+        cleaned.positions_m.astype(np.float32),
+        ratemaps.first_half(cleaned.times_s),
+    )
+    np.testing.assert_allclose(scored.maps, out.pop("maps"), rtol=1e-4, atol=1e-5)
+    # At the faint flanks of a border cell float32 keeps two digits.
+    np.testing.assert_allclose(scored.correlograms, out.pop("correlograms"), atol=0.03)
+    for name, values in out.items():
+        np.testing.assert_allclose(scored.columns[name][:4], values[:4], atol=1e-3)
 
 
 def test_shuffles_depend_on_the_seed_alone(session, scored):
@@ -193,6 +228,22 @@ def test_the_command_refuses_in_one_sentence(arguments, match, files, tmp_path, 
     assert match in err
     assert err.count("\n") == 1
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("argument", "match"),
+    [
+        ("--min_sped_mps=0.1", "--min_sped_mps is no flag; did you mean '--min_speed_mps'?"),
+        ("--num_shuffles=many", "argument --num_shuffles: invalid int value: 'many'"),
+    ],
+)
+def test_a_mistyped_flag_is_told_in_one_sentence(argument, match, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        command.main(["rat.npz", argument])
+    assert stopped.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"hfjax: {match}")
+    assert err.count("\n") == 1
 
 
 def test_help_explains_every_setting(capsys):

@@ -11,6 +11,7 @@ import scipy.ndimage
 import scipy.stats
 
 from hfjax import ratemaps
+from hfjax.ratemaps.autocorrelogram import recording_half_plane
 from tests.test_ratemaps import direct_autocorrelogram, jit, scipy_ring_scores
 
 CELLS = pathlib.Path(__file__).parents[2] / "shared/data/recordings/grid_cells"
@@ -20,6 +21,7 @@ BIN_M = 0.04
 EXTENT = ((0.0, 1.76), (0.0, 1.2))
 
 recording_scores = jit(ratemaps.recording_grid_scores)
+recording_autocorrelograms = jit(ratemaps.recording_autocorrelograms)
 lattice = jit(ratemaps.recording_lattice, bin_width_m=BIN_M)
 
 
@@ -203,6 +205,32 @@ def test_sparsity_of_opexebo():
     np.testing.assert_allclose(out, GOLDEN_SPARSITY, atol=2e-6)
 
 
+def wall_maps(num_x, num_y):
+    """A field along a wall, one along a part of a wall, one in a corner with another, and none."""
+    x, y = np.moveaxis(centres((num_x, num_y), 1 / 16), -1, 0)
+    wide, high = num_x / 16, num_y / 16
+    part = np.exp(-(((high - y) / 0.15) ** 2)) / (1 + np.exp((x - 0.6) / 0.05))
+    middle = 0.8 * np.exp(-((x - wide / 2) ** 2 + (y - high / 2) ** 2) / 0.02)
+    corner = np.exp(-((x - wide) ** 2 + y**2) / 0.08)
+    return np.stack([np.exp(-((x / 0.2) ** 2)), part, corner + middle, middle]).astype(np.float32)
+
+
+# Score and coverage by opexebo 0.7.2: analysis.border_score(m, fields_map, fields, "rect") of
+# wall_maps, with the fields of scipy.ndimage.label(m > 0.3 * m.max()) above 0.02 m^2 in float64.
+GOLDEN_BORDER = {
+    (26, 16): [(0.622184, 1.0), (0.327894, 0.384615), (-0.244801, 0.3125), (-1.0, 0.0)],
+    (16, 26): [(0.60949, 1.0), (0.525002, 0.625), (-0.244801, 0.3125), (-1.0, 0.0)],
+}
+
+
+@pytest.mark.parametrize("shape", list(GOLDEN_BORDER))
+def test_border_scores_of_opexebo_on_oblong_maps(shape):
+    out = jit(ratemaps.border_scores, bin_width_m=1 / 16)(wall_maps(*shape))
+    golden = np.array(GOLDEN_BORDER[shape])
+    np.testing.assert_allclose(out.score, golden[:, 0], atol=2e-6)
+    np.testing.assert_allclose(out.coverage, golden[:, 1], atol=1e-6)
+
+
 # --- The score that holds on recordings ---
 
 
@@ -260,7 +288,7 @@ def noisy_maps():
 def test_recording_autocorrelograms_equal_their_definition():
     maps = noisy_maps()[:2, :17, :13]
     n = np.stack([np.isfinite(m) for m in maps])
-    out = ratemaps.recording_autocorrelograms(maps)
+    out = recording_autocorrelograms(maps)
     for m, visited, ours in zip(maps, n, out, strict=True):
         # The reference is of square maps: unvisited bins fill the map up.
         filled = np.full((17, 17), np.nan)
@@ -292,6 +320,40 @@ def test_recording_scores_do_not_depend_on_the_frame():
         np.testing.assert_allclose(recording_scores(change(maps)).score, scores, atol=2e-3)
     turned = jit(ratemaps.recording_grid_scores)(np.rot90(maps, axes=(1, 2)))
     np.testing.assert_allclose(turned.score, scores, atol=2e-3)
+
+
+def test_units_that_share_their_gaps_score_as_units_that_do_not():
+    maps = noisy_maps()
+    scores = recording_scores(maps).score
+    maps[-1, 20, 10] = np.nan
+    np.testing.assert_allclose(recording_scores(maps).score[:-1], scores[:-1], atol=1e-4)
+    assert np.isfinite(scores).all()
+
+
+def test_the_half_plane_is_the_middle_of_the_whole_autocorrelogram():
+    maps = noisy_maps()[:2, :17, :13]
+    half = jit(recording_half_plane, reach=(9, 7), min_overlap=20)(maps)
+    whole = recording_autocorrelograms(maps)
+    np.testing.assert_allclose(half, whole[:, 16 - 9 : 16 + 10, 12 : 12 + 8], atol=2e-5)
+    assert np.isnan(whole[:, 0, 0]).all()
+    assert np.isfinite(half).sum() > 250
+
+
+def test_bins_that_are_not_of_the_arena_change_nothing():
+    maps = noisy_maps()
+    filled = np.pad(maps, ((0, 0), (0, 4), (0, 2)), constant_values=np.nan)
+    for of in (
+        lambda m: jit(ratemaps.recording_grid_scores)(m).score,
+        lambda m: jit(ratemaps.border_scores, bin_width_m=BIN_M)(np.maximum(m, 0)).score,
+    ):
+        np.testing.assert_allclose(of(filled), of(maps), atol=2e-4)
+    rng = np.random.default_rng(0)
+    spikes, time = rng.poisson(1.0, (2, 9, 6)).astype(np.float32), rng.random((9, 6)) + 0.1
+    more = np.pad(spikes, ((0, 0), (0, 3), (2, 0)))
+    time_s = np.pad(time, ((0, 3), (2, 0)), constant_values=np.nan)
+    rates = ratemaps.firing_rate_maps(more, time_s)
+    np.testing.assert_allclose(rates[:, :9, 2:], ratemaps.firing_rate_maps(spikes, time), rtol=1e-5)
+    assert np.isnan(rates).sum() == 2 * (12 * 8 - 9 * 6)
 
 
 def test_a_silent_unit_and_a_flat_one_have_no_score():
@@ -485,6 +547,12 @@ def test_coherence_and_correlations_of_maps():
     for f, near, ours in zip(maps, mean, jit(ratemaps.coherence)(maps), strict=True):
         both = np.isfinite(f)
         np.testing.assert_allclose(ours, np.corrcoef(f[both], near[both])[0, 1], atol=1e-5)
+    # By hand: rates 0, 1, 5 in a row, whose neighbours have 1, 2.5, 1; in a square of four the mean
+    # of the others falls by a third of what the rate rises.
+    row = ratemaps.coherence(np.array([[[0.0], [1.0], [5.0], [np.nan]]]))
+    np.testing.assert_allclose(row, -1.5 / np.sqrt(14 * 1.5), rtol=1e-5)
+    square = ratemaps.coherence(np.array([[[1.0, 2.0], [3.0, 6.0]]]))
+    np.testing.assert_allclose(square, -1, rtol=1e-5)
     flat = ratemaps.map_correlations(np.full((1, 4, 4), 0.1), np.arange(16.0).reshape(1, 4, 4))
     assert np.isnan(flat[0])
 

@@ -2,10 +2,12 @@
 
 import sys
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_recordings as small
 
+from hfjax import ratemaps
 from hfjax.data import recordings
 from hfjax.errors import DataFileError
 
@@ -156,6 +158,29 @@ def test_objects_of_pynapple_are_read():
     assert len(recordings.clean(read).times_s) == 250 + 500
     with pytest.raises(ValueError, match="must have the times of position"):
         recordings.from_pynapple(units, frame, head_direction=nap.Tsd(TIMES[1:], HEADINGS[1:]))
+
+
+def test_raw_maps_and_information_equal_those_of_pynapple():
+    nap = pytest.importorskip("pynapple")
+    trains = [SPIKES, np.sort(np.random.default_rng(5).uniform(0, TIMES[-1], 150))]
+    extent, shape = ((0.0, small.WIDTH), (0.0, small.HEIGHT)), (12, 8)
+    curves = nap.compute_tuning_curves(
+        nap.TsGroup({i: nap.Ts(train) for i, train in enumerate(trains)}),
+        nap.TsdFrame(TIMES, PLACES, columns=["x", "y"]),
+        bins=list(shape),
+        range=list(extent),
+        fs=25.0,
+    )
+    seconds = 0.04 * len(TIMES)  # pynapple's own ends with the last sample, not an interval later
+    information = nap.compute_mutual_information(curves, [len(t) / seconds for t in trains])
+    bins = ratemaps.position_bins(jnp.asarray(PLACES), num_bins=shape, extent=extent)
+    time = ratemaps.occupancy(bins, 0.04, num_bins=shape)
+    spikes = ratemaps.spike_maps(ratemaps.spike_samples(TIMES, trains), bins, num_bins=shape)
+    maps = ratemaps.firing_rate_maps(spikes, time, sigma_bins=0, min_occupancy_s=0)
+    np.testing.assert_allclose(maps, curves.values, rtol=1e-5)
+    out = ratemaps.spatial_information(maps, time)
+    np.testing.assert_allclose(out.bits_per_spike, information["bits/spike"], rtol=1e-3)
+    np.testing.assert_allclose(out.bits_per_second, information["bits/sec"], rtol=1e-3)
 
 
 def test_a_missing_extra_is_named(tmp_path, monkeypatch):

@@ -24,6 +24,18 @@ def over_blocks(function: OfBlock, maps: jax.Array) -> Any:
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:num_units], out)
 
 
+def outermost(visited: jax.Array) -> jax.Array:
+    """The first and the last row and column with a visited bin.
+
+    visited [unit, x, y] -> [unit, axis, 2] (int32); 0 and the last index where there is none.
+    """
+    ends = []
+    for axis, other in ((1, 2), (2, 1)):
+        along, last = jnp.any(visited, axis=other), visited.shape[axis] - 1
+        ends.append([jnp.argmax(along, axis=1), last - jnp.argmax(along[:, ::-1], axis=1)])
+    return jnp.stack([jnp.stack(end, axis=1) for end in ends], axis=1).astype(jnp.int32)
+
+
 def both_axes(left: jax.Array, maps: jax.Array, right: jax.Array) -> jax.Array:
     """left [a, x] maps [unit, x, y] right [b, y]^T -> [unit, a, b]."""
     return jnp.einsum("ax,uxy,by->uab", left, maps, right, precision=lax.Precision.HIGHEST)

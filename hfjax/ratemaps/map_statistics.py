@@ -96,12 +96,14 @@ def stability(
     num_bins: NumBins,
     sigma_bins: float = 1.5,
     min_occupancy_s: float = 0.02,
+    arena: jax.Array | None = None,
 ) -> jax.Array:
     """Correlation of the rate maps of two parts of a recording: [unit].
 
     samples [unit, spike] as from `spike_samples`; bins [sample] as from `position_bins`; part
     [sample] (bool): as from `first_half` or `odd_minutes`; dt_s, sigma_bins and min_occupancy_s as
-    in `occupancy` and `firing_rate_maps`.
+    in `occupancy` and `firing_rate_maps`; arena [x, y] (bool): the bins that belong to it, None for
+    all.
     """
     maps = []
     outside = bins_along_axes(num_bins)[0] * bins_along_axes(num_bins)[1]
@@ -109,6 +111,7 @@ def stability(
         some = jnp.where(chosen, jnp.asarray(bins), outside)
         spikes = spike_maps(samples, some, num_bins=num_bins)
         time = occupancy(some, dt_s, num_bins=num_bins)
+        time = time if arena is None else jnp.where(arena, time, jnp.nan)
         maps.append(
             firing_rate_maps(spikes, time, sigma_bins=sigma_bins, min_occupancy_s=min_occupancy_s)
         )

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from hfjax.ratemaps.arrays import floating_maps, over_blocks, wrapped
-from hfjax.ratemaps.autocorrelogram import recording_autocorrelograms
+from hfjax.ratemaps.arrays import floating_maps, outermost, over_blocks, wrapped
+from hfjax.ratemaps.autocorrelogram import recording_autocorrelograms, recording_half_plane
 from hfjax.ratemaps.geometry import peaks, three_nearest
 
 FIELD_LEVEL = 0.2  # the autocorrelogram at the edge of its central field
@@ -57,7 +57,8 @@ def recording_grid_scores(
     The annuli begin at the radius R of the central field, that of a disc of its area, and end at
     each whole number of bins from 1.5 R to 6 R, which contains the six nearest fields even of
     sparse grids. The field ends on each ray where the autocorrelogram falls below .2. No radius
-    depends on the size of the arena, except that none exceeds its shorter side.
+    depends on the size of the arena, except that none exceeds its shorter side, from the first
+    visited row or column to the last.
 
     The autocorrelogram is that of `recording_autocorrelograms`: visited bins only, at least
     min_overlap of them. It is read on a polar grid of whole bins and 3 degrees (linear
@@ -99,18 +100,21 @@ def recording_lattice(maps: jax.Array, *, bin_width_m: float, min_overlap: int =
 
 def _block_scores(maps: jax.Array, *, min_overlap: int, correct_ellipse: bool) -> RecordingScores:
     """`recording_grid_scores` of one block."""
+    ends = outermost(jnp.isfinite(maps))
+    side = jnp.min(ends[..., 1] - ends[..., 0], axis=1) + 1
+    if not correct_ellipse:
+        far = min(maps.shape[1:]) - 1
+        half = recording_half_plane(maps, (far, far), min_overlap=min_overlap)
+        return _annulus_scores(_rings(half), side)
     sac = recording_autocorrelograms(maps, min_overlap=min_overlap)
-    rings = _rings(sac, jnp.eye(2, dtype=sac.dtype)[None])
-    if correct_ellipse:
-        axes = _axes(sac, _central_radius(rings))
-        rings = _rings(sac, _to_ellipse(*_ellipse(axes)))
-    return _annulus_scores(rings)
+    axes = _axes(sac, _central_radius(_rings(_half_of(sac))))
+    return _annulus_scores(_stretched_rings(sac, _to_ellipse(*_ellipse(axes))), side)
 
 
 def _block_lattice(maps: jax.Array, *, bin_width_m: float, min_overlap: int) -> Lattice:
     """`recording_lattice` of one block."""
     sac = recording_autocorrelograms(maps, min_overlap=min_overlap)
-    axes = _axes(sac, _central_radius(_rings(sac, jnp.eye(2, dtype=sac.dtype)[None]))) * bin_width_m
+    axes = _axes(sac, _central_radius(_rings(_half_of(sac)))) * bin_width_m
     theta = jnp.arctan2(axes[..., 1], axes[..., 0])
     mean_6 = jnp.arctan2(jnp.mean(jnp.sin(6 * theta), 1), jnp.mean(jnp.cos(6 * theta), 1))
     spacing = jnp.median(jnp.hypot(axes[..., 0], axes[..., 1]), axis=1)
@@ -118,33 +122,50 @@ def _block_lattice(maps: jax.Array, *, bin_width_m: float, min_overlap: int) -> 
     return Lattice(spacing, wrapped(mean_6 / 6, np.pi / 3), axes, aspect, direction)
 
 
-# --- The polar grid ---
+# --- The polar grid: [radius, angle, unit], so that what is read together lies together ---
 
 
-def _rings(sac: jax.Array, matrix: jax.Array) -> jax.Array:
-    """Autocorrelograms on a polar grid: [unit, radius, angle], NaN where unknown.
-
-    Radii of 1, 2 ... bins up to the arena's shorter side, angles of half a turn. Each point d is
-    read at matrix d, matrix [1 or unit, 2, 2].
-    """
+def _half_of(sac: jax.Array) -> jax.Array:
+    """Of autocorrelograms [unit, 2x-1, 2y-1], the shifts up to the shorter side with d_y >= 0."""
     num_x, num_y = ((n + 1) // 2 for n in sac.shape[1:])
+    far = min(num_x, num_y) - 1
+    return sac[:, num_x - 1 - far : num_x + far, num_y - 1 : num_y + far]
+
+
+def _points(far: int) -> np.ndarray:
+    """The points of the polar grid: radii of 1, 2 ... far bins, half a turn: [2, radius, angle]."""
     theta = np.pi / ANGLES * np.arange(ANGLES)
     # Exact 0 and 1 at 90 degrees: a rotated arena gives the same numbers.
     unit = np.round(np.stack([np.cos(theta), np.sin(theta)]), 15)
-    radius = np.arange(1, min(num_x, num_y))
-    points = jnp.asarray(unit[:, None] * radius[None, :, None], sac.dtype)
-    place = [jnp.sum(matrix[:, i, :, None, None] * points[None], axis=1) for i in (0, 1)]
-    return _interpolated(sac, place[0] + num_x - 1, place[1] + num_y - 1)
+    return unit[:, None] * np.arange(1, far + 1)[:, None]
+
+
+def _rings(half: jax.Array) -> jax.Array:
+    """Half planes [unit, 2 far + 1, far + 1] on the polar grid; NaN where unknown."""
+    far = half.shape[2] - 1
+    x, y = jnp.asarray(_points(far), half.dtype)[..., None]
+    return _interpolated(half, x + far, y)
+
+
+def _stretched_rings(sac: jax.Array, matrix: jax.Array) -> jax.Array:
+    """Autocorrelograms [unit, 2x-1, 2y-1] on the polar grid, each point d read at matrix d.
+
+    matrix [unit, 2, 2].
+    """
+    num_x, num_y = ((n + 1) // 2 for n in sac.shape[1:])
+    points = jnp.asarray(_points(min(num_x, num_y) - 1), sac.dtype)
+    x, y = jnp.einsum("uij,jra->irau", matrix, points, precision=lax.Precision.HIGHEST)
+    return _interpolated(sac, x + num_x - 1, y + num_y - 1)
 
 
 def _interpolated(maps: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
-    """Linear interpolation of maps [unit, x, y] at x and y [1 or unit, ...] (bins).
+    """Linear interpolation of maps [unit, x, y] at x and y [..., 1 or unit] (bins) -> [..., unit].
 
     NaN outside, and where a bin that counts is not finite.
     """
     num_x, num_y = maps.shape[1:]
     i, j = (jnp.floor(a) for a in (x, y))
-    flat = maps.reshape(len(maps), -1)
+    flat = maps.reshape(len(maps), -1).T
     total = jnp.zeros((1,) * x.ndim, maps.dtype)
     for di in (0, 1):
         for dj in (0, 1):
@@ -160,10 +181,10 @@ def _interpolated(maps: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _at(flat: jax.Array, index: jax.Array) -> jax.Array:
-    """Values of [unit, bin] at indices [1 or unit, ...] -> [unit, ...]."""
-    if len(index) == 1:
-        return flat[:, index[0]]
-    return jax.vmap(lambda values, at: values[at])(flat, index)
+    """Values of [bin, unit] at indices [..., 1 or unit] -> [..., unit]."""
+    if index.shape[-1] == 1:
+        return flat[index[..., 0]]
+    return jax.vmap(lambda values, at: values[at], (-1, -1), -1)(flat, index)
 
 
 def _central_radius(rings: jax.Array) -> jax.Array:
@@ -172,48 +193,50 @@ def _central_radius(rings: jax.Array) -> jax.Array:
     On each ray the field ends where the autocorrelogram falls below FIELD_LEVEL, between two bins
     by linear interpolation, or at the last bin.
     """
-    inner = jnp.concatenate([jnp.ones_like(rings[:, :1]), rings], axis=1)  # radius 0, 1 ...
+    inner = jnp.concatenate([jnp.ones_like(rings[:1]), rings])  # radius 0, 1 ...
     below = ~(inner >= FIELD_LEVEL)
-    ends = jnp.any(below, axis=1)
-    at = jnp.where(ends, jnp.argmax(below, axis=1), inner.shape[1] - 1)[:, None]
-    high, low = (jnp.take_along_axis(inner, at - k, axis=1)[:, 0] for k in (1, 0))
+    ends = jnp.any(below, axis=0)
+    at = jnp.where(ends, jnp.argmax(below, axis=0), len(rings))[None]
+    high, low = (jnp.take_along_axis(inner, at - k, axis=0)[0] for k in (1, 0))
     part = (high - FIELD_LEVEL) / jnp.maximum(high - low, 1e-6)
-    radius = at[:, 0] - 1 + jnp.where(ends & jnp.isfinite(part), part, 1)
-    return jnp.sqrt(jnp.mean(radius**2, axis=1))
+    radius = at[0] - 1 + jnp.where(ends & jnp.isfinite(part), part, 1)
+    return jnp.sqrt(jnp.mean(radius**2, axis=0))
 
 
-def _annulus_scores(rings: jax.Array) -> RecordingScores:
-    """The best annulus of autocorrelograms on a polar grid [unit, radius, angle]."""
+def _annulus_scores(rings: jax.Array, side: jax.Array) -> RecordingScores:
+    """The best annulus of autocorrelograms on a polar grid [radius, angle, unit].
+
+    side [unit]: the shorter side of the arena (bins).
+    """
     central = _central_radius(rings)
-    radius = jnp.arange(1, rings.shape[1] + 1, dtype=rings.dtype)[None]
-    outside = (radius >= central[:, None]).astype(rings.dtype)
+    radius = jnp.arange(1, len(rings) + 1, dtype=rings.dtype)[:, None]
+    outside = (radius >= central[None]).astype(rings.dtype)
     # A loop, so that XLA computes the rings once and not anew in each of the sums.
     turns = ANGLES // 6 * jnp.arange(1, 4)
-    c_30, c_60, c_90 = lax.map(lambda turn: _correlations(rings, turn, outside), turns)
+    c_30, c_60, c_90 = lax.map(lambda turn: _correlations(rings, turn, outside * radius), turns)
     g = c_60 - jnp.maximum(c_30, c_90)
-    allowed = (radius >= OUTER[0] * central[:, None]) & (radius <= OUTER[1] * central[:, None])
-    g = jnp.where(allowed & jnp.isfinite(g), g, -jnp.inf)
-    best = jnp.max(g, axis=1)
+    allowed = (radius >= OUTER[0] * central[None]) & (radius <= OUTER[1] * central[None])
+    g = jnp.where(allowed & (radius < side[None]) & jnp.isfinite(g), g, -jnp.inf)
+    best = jnp.max(g, axis=0)
     found = jnp.isfinite(best)
-    outer = jnp.where(found, jnp.argmax(g, axis=1) + 1, jnp.nan)
+    outer = jnp.where(found, jnp.argmax(g, axis=0) + 1, jnp.nan)
     return RecordingScores(jnp.where(found, best, jnp.nan), central, outer)
 
 
-def _correlations(rings: jax.Array, turn: jax.Array, outside: jax.Array) -> jax.Array:
+def _correlations(rings: jax.Array, turn: jax.Array, weight: jax.Array) -> jax.Array:
     """Pearson's correlation of rings with themselves turned by so many angles.
 
-    rings [unit, radius, angle]; outside [unit, radius]: 1 from the central field on
-    -> [unit, radius], over all rings up to each radius; NaN where fewer than half of the pairs are
+    rings [radius, angle, unit]; weight [radius, unit]: the radius, from the central field on
+    -> [radius, unit], over all rings up to each radius; NaN where fewer than half of the pairs are
     known.
     """
-    turned = jnp.roll(rings, turn, axis=2)
+    turned = jnp.roll(rings, turn, axis=1)
     known = jnp.isfinite(rings) & jnp.isfinite(turned)
     f, g = jnp.where(known, rings, 0), jnp.where(known, turned, 0)
-    weight = outside * jnp.arange(1, rings.shape[1] + 1, dtype=rings.dtype)[None]
     terms = (known.astype(f.dtype), f, g, f**2, g**2, f * g)
-    sums = jnp.stack([jnp.mean(a, axis=2) for a in terms])
-    w, s, t, ss, tt, st = jnp.cumsum(sums * weight[None], axis=2)
-    enough = (w > 0.5 * jnp.cumsum(weight, axis=1)) & (w > 0)
+    sums = jnp.stack([jnp.mean(a, axis=1) for a in terms])
+    w, s, t, ss, tt, st = jnp.cumsum(sums * weight[None], axis=1)
+    enough = (w > 0.5 * jnp.cumsum(weight, axis=0)) & (w > 0)
     w = jnp.where(enough, w, 1)
     power = (ss / w - (s / w) ** 2) * (tt / w - (t / w) ** 2)
     enough &= power > 1e-10

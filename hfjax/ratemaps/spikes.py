@@ -117,10 +117,10 @@ def firing_rate_maps(
 
     rate(x) = sum_v g(x - v) spikes(v) / sum_v g(x - v) occupancy(v), with g a Gaussian of sum 1 and
     standard deviation sigma_bins (0 for none). A bin counts as unvisited, and is NaN, where the
-    smoothed occupancy is below min_occupancy_s, or the animal was in the bin itself for less than
-    min_visit_s. By default bins beyond a tilted wall that only the smoothing fills are kept. They
-    repeat the rate at the wall, which lengthens the spacing of grid cells by 2 to 4 %;
-    min_visit_s = .02 leaves them out.
+    smoothed occupancy is below min_occupancy_s, the animal was in the bin itself for less than
+    min_visit_s, or the occupancy is NaN: the bin does not belong to the arena. By default bins
+    beyond a tilted wall that only the smoothing fills are kept. They repeat the rate at the wall,
+    which lengthens the spacing of grid cells by 2 to 4 %; min_visit_s = .02 leaves them out.
 
     spikes [unit, x, y]; occupancy_s [x, y] (s) -> [unit, x, y] (Hz).
     Raises ValueError if a setting is negative.
@@ -131,10 +131,12 @@ def firing_rate_maps(
         sigma_bins=sigma_bins, min_occupancy_s=min_occupancy_s, min_visit_s=min_visit_s
     )
     chex.assert_shape(spikes, (None, *occupancy_s.shape))
-    time = occupancy_s[None]
+    arena = jnp.isfinite(occupancy_s)[None]
+    time = jnp.where(arena, occupancy_s[None], 0)
     if sigma_bins > 0:
         spikes, time = blurred(spikes, sigma_bins), blurred(time, sigma_bins)
-    visited = (time >= min_occupancy_s) & (time > 0) & (occupancy_s[None] >= min_visit_s)
+    visited = arena & (time >= min_occupancy_s) & (time > 0)
+    visited &= occupancy_s[None] >= min_visit_s
     return jnp.where(visited, spikes / jnp.where(visited, time, 1), jnp.nan)
 
 

@@ -9,7 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from hfjax import check
-from hfjax.ratemaps.arrays import finite_or_zero, floating, floating_maps, matmul, over_blocks
+from hfjax.ratemaps.arrays import (
+    finite_or_zero,
+    floating,
+    floating_maps,
+    matmul,
+    outermost,
+    over_blocks,
+)
 from hfjax.ratemaps.morphology import dilated, until_stable
 from hfjax.ratemaps.sums import mean_by_bin, sum_by_bin
 
@@ -34,7 +41,8 @@ def border_scores(
     Firing fields are regions of bins connected through their edges, above field_threshold of the
     peak and larger than min_field_m2. c is the largest share of one wall that one field covers. d
     is the mean distance to the nearest wall over the bins of all fields, weighted by rate and
-    divided by half the shorter side of the arena.
+    divided by half the shorter side of the arena. The walls are the outermost rows and columns with
+    a visited bin.
 
     maps [unit, x, y], rates of 0 or more; bin_width_m in metres -> BorderScores of [unit] arrays.
     A unit without a field has score -1, coverage 0 and distance 1. Unvisited bins (NaN or infinite)
@@ -73,13 +81,17 @@ def labelled_fields(rates: jax.Array, threshold: float) -> jax.Array:
     return jnp.moveaxis(label, -1, 0)
 
 
-def _wall_distance(shape: tuple[int, ...]) -> np.ndarray:
-    """Distance of each bin to the nearest wall over half the shorter side, on the host [x, y].
+def _wall_distance(shape: tuple[int, ...], walls: jax.Array) -> jax.Array:
+    """Distance of each bin [x, y] to the nearest of walls [axis, 2] over half the shorter side.
 
     1 bin for a bin at the wall.
     """
-    near = [np.minimum(np.arange(n) + 1, n - np.arange(n)) for n in shape]
-    return np.minimum(near[0][:, None], near[1][None, :]) / (min(shape) / 2)
+    near = [
+        jnp.minimum(np.arange(n) - low, high - np.arange(n)) + 1
+        for n, (low, high) in zip(shape, walls, strict=True)
+    ]
+    side = jnp.min(walls[:, 1] - walls[:, 0]) + 1
+    return jnp.minimum(near[0][:, None], near[1][None, :]) / (side / 2)
 
 
 def _border_score(
@@ -90,13 +102,15 @@ def _border_score(
     sizes = jnp.zeros(num_labels, jnp.int32).at[label].add(1)
     large = (sizes > min_bins).at[0].set(False)  # label 0 is the background
     coverage = jnp.zeros((), rate.dtype)
-    for wall in (np.s_[0, :], np.s_[-1, :], np.s_[:, 0], np.s_[:, -1]):
-        covered = jnp.zeros(num_labels, rate.dtype).at[label[wall]].add(1)
-        share = jnp.where(large, covered, 0) / jnp.maximum(jnp.sum(visited[wall]), 1)
+    walls = outermost(visited[None])[0]
+    for axis, wall in ((0, walls[0, 0]), (0, walls[0, 1]), (1, walls[1, 0]), (1, walls[1, 1])):
+        along, here = (jnp.take(a, wall, axis=axis) for a in (label, visited))
+        covered = jnp.zeros(num_labels, rate.dtype).at[along].add(1)
+        share = jnp.where(large, covered, 0) / jnp.maximum(jnp.sum(here), 1)
         coverage = jnp.maximum(coverage, jnp.max(share))
     rate = jnp.where(large[label], rate, 0)
     total = jnp.sum(rate)
-    distance = jnp.asarray(_wall_distance(rate.shape), rate.dtype)
+    distance = _wall_distance(rate.shape, walls).astype(rate.dtype)
     mean = jnp.sum(rate * distance) / jnp.where(total > 0, total, 1)
     mean = jnp.where(total > 0, mean, 1)
     return BorderScores((coverage - mean) / (coverage + mean), coverage, mean)

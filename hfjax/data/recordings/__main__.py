@@ -14,7 +14,7 @@ from hfjax.data.recordings import report
 from hfjax.data.recordings.cleaning import clean
 from hfjax.data.recordings.loading import ENDINGS, load
 from hfjax.data.recordings.scoring import Scored, score
-from hfjax.errors import one_line
+from hfjax.errors import OneSentence, one_line
 from hfjax.files import local_path
 
 EXAMPLE = """\
@@ -148,7 +148,7 @@ def _floats(text: str) -> list[float]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneSentence(
         prog="hfjax.data.recordings",
         usage="python -m hfjax.data.recordings FILE_OR_FOLDER ... --out=DIR [--SETTING=VALUE ...]",
         description="Score every cell of recordings, test it against shuffles, and draw it.",

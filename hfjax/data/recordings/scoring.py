@@ -92,15 +92,16 @@ def score(
         low, high = np.nanmin(positions, axis=0), np.nanmax(positions, axis=0)
         extent_m = ((float(low[0]), float(high[0])), (float(low[1]), float(high[1])))
     bins = ratemaps.bins_of(extent_m, bin_width_m)
+    num_x, num_y = bins.num_bins
     layout = Layout(
-        num_bins=bins.num_bins,
+        num_bins=(_multiple_of(8, num_x), _multiple_of(8, num_y)),
         bin_width_m=bin_width_m,
         sigma_bins=smoothing_m / bin_width_m,
         min_occupancy_s=min_occupancy_s,
     )
-    path = _path(cleaned, bins)
+    path = _path(cleaned, bins, layout)
     samples = ratemaps.samples_of_counts(cleaned.counts)
-    samples = _padded(samples, 1, _power_of_two(samples.shape[1]), len(positions))
+    samples = _padded(samples, 1, max(8192, _power_of_two(samples.shape[1])), len(positions))
     real = jax.device_get(_of_trains(samples, path, cleaned.dt_s, layout=layout))
     shifts = ratemaps.random_shifts(
         jax.random.key(seed),
@@ -109,12 +110,19 @@ def score(
         num_samples=len(positions),
         min_shift=max(1, round(min_shift_s / cleaned.dt_s)),
     )
-    null = jax.device_get(_of_shuffles(samples, shifts, path, len(positions), layout=layout))
+    shifts = jnp.pad(shifts, ((0, 0), (1, 0)))  # the recorded train: a shift of 0
+    tested = jax.device_get(_of_shuffles(samples, shifts, path, len(positions), layout=layout))
+    real |= {name: values[:, 0] for name, values in tested.items()}
+    real["maps"] = real["maps"][:, :num_x, :num_y]
+    null = {name: values[:, 1:] for name, values in tested.items()}
+    far_x, far_y = (n - 1 for n in layout.num_bins)
     return Scored(
         cleaned=cleaned,
         extent_m=bins.extent,
         maps=real["maps"],
-        correlograms=real["correlograms"],
+        correlograms=real["correlograms"][
+            :, far_x + 1 - num_x : far_x + num_x, far_y + 1 - num_y : far_y + num_y
+        ],
         direction_curves=None if cleaned.head_direction is None else real["direction_curves"],
         columns=_columns(cleaned, real, null),
         thresholds={
@@ -134,7 +142,10 @@ def score(
 
 
 class Layout(NamedTuple):
-    """Settings of the maps that a program is compiled for."""
+    """Settings of the maps that a program is compiled for.
+
+    num_bins: filled up to multiples of 8, so that recordings share it.
+    """
 
     num_bins: tuple[int, int]
     bin_width_m: float
@@ -145,7 +156,8 @@ class Layout(NamedTuple):
 class Path(NamedTuple):
     """Where the animal was: bins of position and direction [sample], and seconds in each.
 
-    Samples that are not analysed have the number of bins. halves and minutes [sample]: whether a
+    Samples that are not analysed have the number of bins. occupancy_s [x, y] is NaN where a map was
+    filled up. halves and minutes [sample]: whether a
     sample lies in the first half, and in an odd minute.
     """
 
@@ -157,7 +169,7 @@ class Path(NamedTuple):
     minutes: jax.Array
 
 
-def _path(cleaned: Cleaned, bins: ratemaps.Bins) -> Path:
+def _path(cleaned: Cleaned, bins: ratemaps.Bins, layout: Layout) -> Path:
     """The path, filled up so that recordings of similar length share a compiled program."""
     count = len(cleaned.times_s)
     where = np.asarray(
@@ -171,11 +183,15 @@ def _path(cleaned: Cleaned, bins: ratemaps.Bins) -> Path:
     turn = np.full(count, np.nan) if heading is None else heading / (2 * np.pi) % 1
     which = np.where(np.isfinite(turn), np.floor(np.nan_to_num(turn) * DIRECTIONS), DIRECTIONS)
     which = np.minimum(which, DIRECTIONS).astype(np.int32)
-    length = -(-count // 16384) * 16384
-    num = bins.num_bins[0] * bins.num_bins[1]
+    length = _multiple_of(16384, count)
+    (num_x, num_y), (all_x, all_y) = bins.num_bins, layout.num_bins
+    inside = where < num_x * num_y
+    where = np.where(inside, where // num_y * all_y + where % num_y, all_x * all_y)
+    arena = (np.arange(all_x) < num_x)[:, None] & (np.arange(all_y) < num_y)
+    time = ratemaps.occupancy(jnp.asarray(where), cleaned.dt_s, num_bins=layout.num_bins)
     return Path(
-        jnp.asarray(_padded(where, 0, length, num)),
-        ratemaps.occupancy(jnp.asarray(where), cleaned.dt_s, num_bins=bins.num_bins),
+        jnp.asarray(_padded(where, 0, length, all_x * all_y)),
+        jnp.where(arena, time, jnp.nan),
         jnp.asarray(_padded(which, 0, length, DIRECTIONS)),
         jnp.asarray(np.bincount(which, minlength=DIRECTIONS + 1)[:-1] * cleaned.dt_s, jnp.float32),
         jnp.asarray(_padded(np.asarray(ratemaps.first_half(cleaned.times_s)), 0, length, 0)),
@@ -188,6 +204,11 @@ def _padded(array: np.ndarray, axis: int, length: int, value: int) -> np.ndarray
     after = [(0, 0)] * array.ndim
     after[axis] = (0, length - array.shape[axis])
     return np.pad(array, after, constant_values=value)
+
+
+def _multiple_of(step: int, count: int) -> int:
+    """The least multiple that is not below a count."""
+    return -(-count // step) * step
 
 
 def _power_of_two(count: int) -> int:
@@ -237,7 +258,7 @@ def _of_shuffles(
 def _of_trains(
     samples: jax.Array, path: Path, dt_s: jax.Array, *, layout: Layout
 ) -> dict[str, Any]:
-    """Maps, curves and all scores of the recorded trains."""
+    """Maps, curves and the scores of the recorded trains, but for those of TESTED."""
     maps, curves = _rates(samples, path, layout)
     raw = ratemaps.firing_rate_maps(
         ratemaps.spike_maps(samples, path.bins, num_bins=layout.num_bins),
@@ -253,11 +274,11 @@ def _of_trains(
             num_bins=layout.num_bins,
             sigma_bins=layout.sigma_bins,
             min_occupancy_s=layout.min_occupancy_s,
+            arena=jnp.isfinite(path.occupancy_s),
         )
         for part in (path.halves, path.minutes)
     ]
     return {
-        **_tested(maps, curves, path, layout),
         "maps": maps,
         "correlograms": ratemaps.recording_autocorrelograms(maps),
         "direction_curves": curves,

@@ -14,6 +14,7 @@ import math
 from functools import partial
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,6 +48,7 @@ from hfjax.models.helmholtz.circuit import (
 )
 from hfjax.models.helmholtz.machine import (
     ONE_MINUTE,
+    Arrays,
     HelmholtzState,
     Machine,
     Modes,
@@ -75,7 +77,9 @@ from hfjax.models.helmholtz.track import (
     displacement,
     distance,
     extent_m,
+    place_cells,
     place_world,
+    velocity_cells,
 )
 from hfjax.networks import retanh, threshold_relu
 from hfjax.task import HostReadout, Metric, Readout, Scalars, Task, logged, no_batch
@@ -538,7 +542,39 @@ def task(
             },
         ),
         axis=simulated_minutes(block_s),
+        apply=partial(apply, machine=machine, track=track) if track.num_dims == 2 else None,
     )
+
+
+def apply(
+    state: HelmholtzState, positions: jax.Array, /, *, machine: Machine, track: Track
+) -> jax.Array:
+    """A Task's `apply`, on a torus: somata of EC along a path, with theta alternating.
+
+    The machine does not learn. As in its own world, the velocity of a step is the one with which
+    the animal moves in the next step; that of the last step is the one before. The noise is that of
+    `jax.random.key(0)`.
+
+    positions [time, 2] (m), two or more, every dt_s of the machine -> [time, unit].
+    Raises ValueError where there are fewer than two positions.
+    """
+    chex.assert_shape(positions, (None, 2))
+    check.at_least(2, num_positions=len(positions))
+    moves = displacement(positions[1:], positions[:-1], width_m=track.width_m) / machine.dt_s
+    sources = {
+        FEATURES: place_cells(track, positions, state.world.centres),
+        VELOCITY: velocity_cells(track, jnp.concatenate([moves, moves[-1:]])),
+    }
+
+    def block(now: jax.Array, key: jax.Array, num_steps: int) -> tuple[jax.Array, Arrays, Arrays]:
+        del key
+        part = {n: jax.lax.dynamic_slice_in_dim(a, now, num_steps) for n, a in sources.items()}
+        return now + num_steps, part, {}
+
+    along = machine.frozen()._replace(world=machine.world._replace(block=block))
+    start = state._replace(world=jnp.int32(0))
+    num_steps = len(positions)
+    return simulate(along, start, jax.random.key(0), num_steps=num_steps, record=_soma("EC"))[1]
 
 
 def circuit_for(track: Track, circuit: Circuit | None) -> Circuit:

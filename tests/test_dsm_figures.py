@@ -55,6 +55,12 @@ def test_figures_of_the_pendulum_have_a_row_for_each_reward():
     assert drawn["cdf"].axes[1].get_title() == "angle 2 rad\nvelocity -2 rad/s"
 
 
+def test_coordinates_of_the_car_have_no_unit():
+    drawn = returns.draw_car(readout(len(envs.CAR_REWARDS)))
+    check_figures(drawn)
+    assert drawn["cdf"].axes[1].get_title() == "position 2\nvelocity -2"
+
+
 def test_histograms_of_a_row_share_an_axis_that_holds_all_bars_above_the_atoms():
     made = readout(len(envs.PENDULUM_REWARDS))
     made["mc_returns"][0, 0] = made["mc_returns"][0, 0].mean()  # one bin holds all of a panel

@@ -12,8 +12,9 @@ import pytest
 import hfjax
 from hfjax import sweep
 from hfjax.errors import STOPPED
-from hfjax.training import comparison, log
-from hfjax.training.experiment import Headline
+from hfjax.training import comparison, log, population
+from hfjax.training.experiment import Headline, build_task
+from hfjax.training.programs import seed_keys
 from tests import toy
 from tests.command_line import ROOT
 
@@ -138,6 +139,17 @@ def test_as_one_program_every_run_is_what_it_is_alone(one_by_one, tmp_path):
     assert sweep.main([*TOY, *RATES, f"--workdir={folder}"]) == 0  # opens the runs as its own
 
 
+def test_seeds_alone_are_one_program():
+    alone = [toy.config() for _ in range(2)]
+    for seed, config in enumerate(alone, start=2):
+        config.seed = seed
+    members = build_task(population.make_config(alone, [{"seed": "2"}, {"seed": "3"}]))
+    start = members.init(jax.random.key(0), ()).state["params"]["w"]
+    for seed, weights in zip((2, 3), start, strict=True):
+        own = toy.task().init(seed_keys(seed, 1)[0, 0], ())
+        np.testing.assert_array_equal(weights, own["params"]["w"])
+
+
 def checks(*, rate: float = 0.1):
     """A task that judges a number when it is made."""
     if rate < 0:
@@ -155,7 +167,10 @@ def checking():
 def test_a_number_that_is_judged_cannot_differ_within_a_program(tmp_path, capsys):
     flags = ("--grid=task.rate=.1,.2", "--vmap", f"--workdir={tmp_path}/s")
     assert sweep.main(["sweep", "--fdl_config=tests.test_sweep.checking", *flags]) == 2
-    assert "task.rate cannot differ within one program" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        "hfjax: task.rate cannot differ within one program: the task checks its value, or decides "
+        "by it, when it is made; leave out --vmap.\n"
+    )
     assert not (tmp_path / "s").exists()
 
 

@@ -262,6 +262,20 @@ def test_redraw_draws_the_same_figures_again(copy):
         assert sorted(redraw.redraw(copy, **settings)) == ["training", "weights"]
 
 
+def test_training_curves_are_drawn_where_a_figure_of_the_task_cannot(copy, capsys):
+    task = toy.task()._replace(figures=lambda readout: {"maps": readout["maps"]})
+    shutil.rmtree(copy / "figures")
+    warnings = []
+    assert sorted(redraw.redraw(copy, task=task, warn=warnings.append)) == ["training"]
+    assert warnings == [
+        "warning: the figures could not be drawn ('maps'); the readout is kept.",
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(redraw, "build_task", lambda config: task)
+        assert redraw.main([str(copy)]) == 1
+    assert capsys.readouterr().err == warnings[0] + "\n"
+
+
 def test_damaged_readout_is_one_sentence(copy, capsys):
     path = copy / "readout" / "000000040.npz"
     path.write_bytes(path.read_bytes()[:100])

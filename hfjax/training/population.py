@@ -7,7 +7,7 @@ its hyperparameters are arrays with a [run] axis. Every member draws what its ow
 import contextlib
 import json
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import fiddle as fdl
@@ -52,8 +52,9 @@ def task(*, base: str, settings: Mapping[str, Sequence[float]], seeds: Sequence[
     values = {path: jnp.asarray(numbers, jnp.float32) for path, numbers in settings.items()}
     init_keys, train_keys, eval_keys = jnp.stack([seed_keys(seed, 1)[:, 0] for seed in seeds], 1)
     member = _builder(config)
-    with _in_a_sentence(settings):
-        jax.eval_shape(jax.vmap(lambda v: jnp.zeros(len(member(v)))), values)
+    for path, numbers in values.items():
+        with _in_a_sentence(path):
+            jax.eval_shape(jax.vmap(lambda v: jnp.zeros(len(member(v)))), {path: numbers})
 
     def init(key: jax.Array, data: Any) -> Members:
         states = jax.vmap(lambda v, k: member(v).init(k, data))(values, init_keys)
@@ -116,13 +117,15 @@ def _built(config: fdl.Buildable) -> Any:
 
 
 @contextlib.contextmanager
-def _in_a_sentence(settings: Mapping[str, Any]) -> Any:
+def _in_a_sentence(path: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # a task may do anything with its settings
+        reason = "the task checks its value, or decides by it, when it is made"
+        if not isinstance(error, jax.errors.JAXTypeError):
+            reason = f"the task cannot be made then ({one_line(error)[:120]})"
         raise InputError(
-            f"{', '.join(settings)} cannot differ within one program: the task uses the number "
-            f"itself when it is made ({one_line(error)[:120]}); leave out --vmap."
+            f"{path} cannot differ within one program: {reason}; leave out --vmap."
         ) from error
 
 

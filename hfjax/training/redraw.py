@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stderr.writelines(f"{problem}\n" for problem in problems)
     for path in paths.values():
         sys.stdout.write(f"{path} (step {step})\n")
-    return 0 if paths else 1
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

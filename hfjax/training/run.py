@@ -340,19 +340,27 @@ def save_figures(
     member = readout.get("drawn_seed")
     if member is not None:
         readout = {n: v[int(member)] for n, v in readout.items() if n != "drawn_seed"}
-    try:
-        figures = dict(task.figures(readout))
+    figures: dict[str, Figure] = {}
+    with _drawing("figures", warn):
+        figures |= task.figures(readout)
         if member is not None:
             for figure in figures.values():
                 _name_member(figure, f"population, member {int(member)}")
+    with _drawing("training curves", warn):
         if records := logs.read_metrics(workdir / "metrics.jsonl"):
             figures["training"] = training_curves(
                 records, metrics=task.metrics, headline=headline, axis=task.axis
             )
-    except Exception as error:
-        warn(f"warning: the figures could not be drawn ({one_line(error)}); the readout is kept.")
-        return {}
     return wd.save_figures(workdir, figures)
+
+
+@contextlib.contextmanager
+def _drawing(what: str, warn: Say) -> Iterator[None]:
+    """Turn whatever drawing raises into a warning."""
+    try:
+        yield
+    except Exception as error:
+        warn(f"warning: the {what} could not be drawn ({one_line(error)}); the readout is kept.")
 
 
 def _name_member(figure: Figure, text: str, *, strip_in: float = 0.2) -> None:

@@ -705,8 +705,9 @@ def _draw_returns(
 
 def _at(source: np.ndarray, names: tuple[str, str]) -> str:
     """A source [2] in words, a line for each coordinate: "angle 1.5 rad" of "angle (rad)"."""
-    words = (name.rstrip(")").split(" (") for name in names)
-    return "\n".join(f"{n} {v:.3g} {unit}" for v, (n, unit) in zip(source, words, strict=True))
+    words = (name.rstrip(")").partition(" (") for name in names)  # "position" has no unit
+    lines = (f"{n} {v:.3g} {unit}" for v, (n, _, unit) in zip(source, words, strict=True))
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _limits(*values: np.ndarray) -> tuple[float, float]:

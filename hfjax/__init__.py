@@ -3,7 +3,8 @@
     import hfjax
 
     maps = hfjax.ratemaps.rate_maps(...)
-    task, state, config = hfjax.load("runs/laptop")
+    run = hfjax.run("grid_rnn", "laptop")
+    run = hfjax.load("runs/grid_rnn-laptop")
 
 Modules, and the trainer behind `Experiment`, `run` and `load`, are imported at their first use.
 """
@@ -29,6 +30,7 @@ if TYPE_CHECKING:  # the names that an editor completes; at run time _lazy gives
         missing,
         models,
         networks,
+        notebook,
         output,
         plasticity,
         ratemaps,
@@ -38,13 +40,14 @@ if TYPE_CHECKING:  # the names that an editor completes; at run time _lazy gives
         training,
         visibility,
     )
+    from hfjax.notebook import Run, load, run
     from hfjax.task import Task
     from hfjax.training.experiment import Experiment
-    from hfjax.training.run import load, run
 
 __version__ = "0.1.0"
 __all__ = [
     "Experiment",
+    "Run",
     "Task",
     "arena",
     "cells",
@@ -62,6 +65,7 @@ __all__ = [
     "missing",
     "models",
     "networks",
+    "notebook",
     "output",
     "plasticity",
     "ratemaps",
@@ -76,8 +80,9 @@ __getattr__, __dir__ = _lazy.attributes(
     __name__,
     {
         "Experiment": "hfjax.training.experiment",
+        "Run": "hfjax.notebook",
         "Task": "hfjax.task",
-        "load": "hfjax.training.run",
-        "run": "hfjax.training.run",
+        "load": "hfjax.notebook",
+        "run": "hfjax.notebook",
     },
 )

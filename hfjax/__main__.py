@@ -265,14 +265,13 @@ def _choose(values: flags.FlagValues) -> Chosen:
         chosen = _from_file(values.fdl_config_file)
     else:
         function = configs.find(values.fdl_config)
-        module = sys.modules[function.__module__]
         chosen = Chosen(
             name=function.__name__,
             config=_made(function),
             text=inspect.getdoc(function) or "",
             known=configs.fiddlers_of(function),
             fiddlers=(),
-            names={n: v for n, v in vars(module).items() if not _is_config_code(v)},
+            names=names_beside(function),
         )
     from hfjax.training.config import apply_fiddlers
     from hfjax.training.overrides import find_function
@@ -324,6 +323,12 @@ def _check_fiddlers(config: str, fiddlers: Iterable[str], known: Iterable[str]) 
 
 def _known_configs() -> list[str]:
     return [name for source in our_configs().sources().values() for name in source.configs]
+
+
+def names_beside(function: Callable) -> dict[str, Any]:
+    """What the module of a config function imports, where functions are looked up by name."""
+    module = vars(sys.modules[function.__module__])
+    return {name: value for name, value in module.items() if not _is_config_code(value)}
 
 
 def _is_config_code(value: Any) -> bool:

@@ -69,7 +69,7 @@ def rates_along(
     """
     from hfjax.training.run import load
 
-    task, state, config = load(workdir)
+    task, state, config, _ = load(workdir)
     extent, maps = _maps_of(workdir)
     units = np.random.default_rng(seed).permutation(len(maps))[:num_units]
     units = units[np.ptp(np.nan_to_num(maps[units]), axis=(1, 2)) > 0]

@@ -12,6 +12,10 @@ STOPPED = 75  # exit code of a run that a signal stopped and that is saved: EX_T
 class InputError(ValueError):
     """The request cannot be carried out: a wrong name, type, value or file. Exit code 2."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows of it: the sentence."""
+        return [f"InputError: {self}"]
+
 
 class DataFileError(OSError):
     """A data file is missing, damaged or of another format."""

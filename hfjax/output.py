@@ -1,4 +1,4 @@
-"""Standard output and standard error that may go away: a closed pipe, or a closed terminal."""
+"""Where text goes: standard output and error that may go away, and the cells of a notebook."""
 
 import contextlib
 import os
@@ -39,6 +39,13 @@ class _Forgiving:
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self._stream.fileno())
             os.close(null)
+
+
+def in_notebook() -> bool:
+    """Whether this is a cell of a notebook (Jupyter, Colab, VS Code), which can show pictures."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return shell is not None and getattr(shell, "kernel", None) is not None
 
 
 @contextlib.contextmanager

@@ -78,6 +78,13 @@ class Apply(Protocol):
         """positions [time, 2] (m), in the model's box centred on 0 -> activity [time, unit]."""
 
 
+class Decode(Protocol):
+    """(state, positions) -> decoded positions, along the animal's path that a user gives."""
+
+    def __call__(self, state: Any, positions: jax.Array, /) -> jax.Array:
+        """positions [time, 2] (m), as of `Apply` -> where the model believes to be, [time, 2]."""
+
+
 def no_batch(data: Any, key: jax.Array, /) -> tuple[()]:
     """The `sample` of a task whose state is its own data."""
     del data, key
@@ -204,6 +211,7 @@ class Task(NamedTuple):
               axis "model", as {"*.recurrent": PartitionSpec("model")}; a * stands for any text, so
               that a pattern finds a parameter and what the optimizer keeps of it
     apply     (state, positions) -> activity along a user's path; None where a model has none
+    decode    (state, positions) -> decoded positions along it; None where it does not say
     """
 
     init: Init
@@ -215,3 +223,8 @@ class Task(NamedTuple):
     axis: Axis = Axis()
     sharding: Mapping[str, PartitionSpec] = MappingProxyType({})
     apply: Apply | None = None
+    decode: Decode | None = None
+
+    def __deepcopy__(self, memo: dict) -> "Task":
+        """Itself: it holds functions and constants. A config may then hold a Task."""
+        return self

@@ -167,6 +167,7 @@ def test_a_small_grid_rnn_from_start_to_end(tmp_path):
     assert start_of_run["fdl_config"] == "grid_rnn"
     assert start_of_run["fiddlers"] == ["laptop"]
     assert "-m hfjax --fdl_config=grid_rnn --fiddler=laptop" in start_of_run["command"]
-    _, state, config = hfjax.load(run)
+    loaded = hfjax.load(run)
+    state, config = loaded.state, loaded.config
     assert state.params.network.recurrent.shape == (32, 32)
     assert config.task.num_grid == 32

@@ -79,8 +79,7 @@ def test_remapping_starts_from_another_run(tmp_path):
     assert train.run(first, tmp_path / "first", writers=(), devices=jax.devices()[:1])
     second.init_from, second.seed, second.seeds = str(tmp_path / "first"), 7, 1
     assert train.run(second, tmp_path / "second", writers=(), devices=jax.devices()[:1])
-    _, donor, _ = hfjax.load(tmp_path / "first")
-    _, state, _ = hfjax.load(tmp_path / "second")
+    donor, state = (hfjax.load(tmp_path / name).state for name in ("first", "second"))
     np.testing.assert_array_equal(state.world.centres, donor.world.centres)
     for name, synapses in donor.circuit.synapses.items():
         np.testing.assert_array_equal(state.fresh.synapses[name].weights, synapses.weights)

@@ -8,8 +8,9 @@ GROUND = {"task", "check", "errors", "files", "missing", "output", "_lazy"}
 # What each part may import, besides itself and the ground floor. A part that is not named here is
 # one of the building blocks below the models.
 ABOVE_THE_FLOOR = {
-    "__init__": {"training", "task"},
+    "__init__": {"notebook", "training", "task"},
     "__main__": {"training", "fdl_configs"},
+    "notebook": {"training", "__main__"},
     "sweep": {"training", "__main__"},
     "compare": {"data", "decoders", "figures", "ratemaps", "training"},
     "training": set(),
@@ -18,7 +19,16 @@ ABOVE_THE_FLOOR = {
         "visibility",
     },
 }
-NOT_FOR_MODELS = {"training", "data", "files", "output", "fdl_configs", "__main__", "sweep"}
+NOT_FOR_MODELS = {
+    "training",
+    "data",
+    "files",
+    "output",
+    "fdl_configs",
+    "__main__",
+    "notebook",
+    "sweep",
+}
 
 
 def imported(path):

@@ -26,11 +26,12 @@ assert hfjax.Task is hfjax.task.Task
 assert "reservoir" in dir(hfjax.models)
 assert not hasattr(hfjax, "ratemap")
 
-assert hfjax.run.__module__ == "hfjax.training.run"
+assert hfjax.run.__module__ == "hfjax.notebook"
+from hfjax import notebook
 from hfjax.training import run as train
-assert train.run is hfjax.run
+assert hfjax.run is notebook.run
 assert hfjax.training.run is train
-assert hfjax.load is train.load
+assert hfjax.load is notebook.load
 assert hfjax.Experiment is train.Experiment
 """
 
@@ -43,7 +44,7 @@ def test_modules_and_trainer_are_imported_when_they_are_used():
 
 def test_an_editor_sees_every_module_and_every_member():
     modules = {m.name for m in pkgutil.iter_modules(hfjax.__path__) if not m.name.startswith("_")}
-    assert set(hfjax.__all__) == modules | {"Experiment", "Task", "load", "run"}
+    assert set(hfjax.__all__) == modules | {"Experiment", "Run", "Task", "load", "run"}
     source = ast.parse(pathlib.Path(hfjax.__file__).read_text())
     (block,) = (node for node in source.body if isinstance(node, ast.If))
     imported = {a.name for node in block.body for a in node.names}

@@ -74,7 +74,8 @@ def test_run_writes_the_records_of_every_chunk_and_evaluation(complete_run):
         "readout": ["000000020.npz", "000000040.npz"],
     }.items():
         assert sorted(p.name for p in (complete_run / folder).iterdir()) == names
-    task, state, config = hfjax.load(complete_run)
+    run = hfjax.load(complete_run)
+    task, state, config = run.task, run.state, run.config
     assert config.task.num_units == 4
     np.testing.assert_array_equal(
         np.load(complete_run / "readout" / "000000040.npz")["weights"], state["params"]["w"]

@@ -128,8 +128,9 @@ def permuted(run: harness.Run, seed: int) -> list[str]:
     Correlations are over units that are grid cells; that of the scale before with the scale after
     over those that are grid cells both times. Their number is in brackets.
     """
-    task, state, config = hfjax.load(run.workdir)
-    member = jax.tree.map(lambda x: x[seed], state) if config.seeds > 1 else state
+    loaded = hfjax.load(run.workdir)
+    task, state = loaded.task, loaded.state
+    member = jax.tree.map(lambda x: x[seed], state) if loaded.config.seeds > 1 else state
     leaky = member.params.network
     order = jax.random.permutation(jax.random.key(seed), len(leaky.log_tau))
     params = member.params._replace(network=leaky._replace(log_tau=leaky.log_tau[order]))

@@ -468,6 +468,9 @@ def task(
         apply=partial(
             path_integration.apply, integrator=integrator, num_steps=evaluation.num_steps
         ),
+        decode=partial(
+            path_integration.decode, integrator=integrator, num_steps=evaluation.num_steps
+        ),
     )
 
 

@@ -9,7 +9,7 @@ repository grid-pattern-formation.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import chex
@@ -511,15 +511,38 @@ def integrate_in_groups(
 def apply(
     state: Any, positions: jax.Array, /, *, integrator: Integrator, num_steps: int
 ) -> jax.Array:
-    """A Task's `apply`: activity along a path of any length.
+    """A Task's `apply`: activity [time, unit] along a path of any length; see `along`."""
+    return along(positions, lambda piece: integrator.forward(state, piece)[0], num_steps=num_steps)
+
+
+def decode(
+    state: Any, positions: jax.Array, /, *, integrator: Integrator, num_steps: int
+) -> jax.Array:
+    """A Task's `decode`: decoded positions [time, 2] (m) along a path of any length; see `along`.
+
+    The first is decoded from the place code of the start.
+    """
+    world, centres = integrator.world, state.place_centres
+
+    def decoded(piece: arena.Walk) -> jax.Array:
+        return world.box.decode(integrator.forward(state, piece)[1], centres)
+
+    start = world.box.decode(code(world, positions[:1], centres), centres)
+    return jnp.concatenate([start, along(positions, decoded, num_steps=num_steps)[1:]])
+
+
+def along(
+    positions: jax.Array, forward: Callable[[arena.Walk], jax.Array], *, num_steps: int
+) -> jax.Array:
+    """What a network gives along a path of any length.
 
     The network gets the place code of a start and num_steps displacements, then the place code of
     the next start, so that its error does not grow with the path: what its units respond to is
     compared, not its memory. num_steps is that of training.
 
-    positions [time, 2] (m), two or more, every dt_s of the world and in its box -> [time, unit].
-    The activity at the first position is that after the first step.
-    Raises ValueError where there are fewer than two positions.
+    positions [time, 2] (m), two or more, every dt_s of the world and in its box; forward: of walks
+    [1, num_steps] -> [1, num_steps, ...]. Returns [time, ...]; the first is that after the first
+    step. Raises ValueError where there are fewer than two positions.
     """
     chex.assert_shape(positions, (None, 2))
     check.at_least(2, num_positions=len(positions))
@@ -527,12 +550,12 @@ def apply(
     # The last piece is filled up with the last position.
     index = num_steps * np.arange(num_pieces)[:, None] + np.arange(num_steps + 1)
     pieces = positions[np.minimum(index, len(positions) - 1)]
-    activity = jax.lax.map(
-        lambda piece: integrator.forward(state, walk_along(piece[None]))[0][0],
+    given = jax.lax.map(
+        lambda piece: forward(walk_along(piece[None]))[0],
         pieces,
         batch_size=max(1, POSITIONS_AT_ONCE // num_steps),
     )
-    flat = activity.reshape(-1, activity.shape[-1])[: len(positions) - 1]
+    flat = given.reshape(-1, *given.shape[2:])[: len(positions) - 1]
     return jnp.concatenate([flat[:1], flat])
 
 

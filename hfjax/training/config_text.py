@@ -54,6 +54,18 @@ def _register(function: Callable) -> None:
         pass  # a plain function or class needs no registration; dump_json refuses the others
 
 
+def has_name(function: Any) -> bool:
+    """Whether another process can import a function or class by its name.
+
+    Those of a notebook or of a script (__main__) it cannot.
+    """
+    try:
+        module, name = function.__module__, function.__qualname__
+        return module != "__main__" and _resolve(module, name) is function
+    except Exception:  # no name at all, or a module that fails
+        return False
+
+
 def from_json(text: str) -> fdl.Buildable:
     """The config of JSON text.
 

@@ -89,6 +89,13 @@ class Experiment:
                 )
 
 
+def as_config(experiment: Experiment) -> fdl.Config:
+    """An Experiment that was made in Python as a config; its task and data are values there."""
+    values = {f.name: getattr(experiment, f.name) for f in dataclasses.fields(experiment)}
+    values["headline"] = tuple(fdl.Config(Headline, **h._asdict()) for h in experiment.headline)
+    return fdl.Config(Experiment, **values)
+
+
 def complete(config: fdl.Buildable) -> fdl.Buildable:
     """A copy with NumSteps filled in and every default spelled out, as a workdir stores it.
 

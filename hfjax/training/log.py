@@ -19,9 +19,11 @@ from typing import Any, Protocol
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from hfjax.errors import one_line
 from hfjax.files import write_atomically
+from hfjax.output import in_notebook
 from hfjax.task import Metrics, meaning
 from hfjax.training.numbers import in_words
 
@@ -29,6 +31,7 @@ Values = Mapping[str, np.ndarray]  # by name: floats, in a population [seed]
 Say = Callable[[str], None]  # shows one line of text
 Open = Callable[[], "Writer"]
 WRITERS = ("wandb", "jsonl", "terminal", "tensorboard")
+DEFAULT_WRITERS = WRITERS[:3]
 
 
 class Writer(Protocol):
@@ -65,7 +68,10 @@ def summary(values: Values) -> dict[str, float]:
 
 
 class Terminal:
-    """Progress bar with the scalars that matter; plain lines where the output is not a terminal."""
+    """Progress with the scalars that matter: a bar, or a line in a notebook, that updates in place.
+
+    Where the output is neither, as in a log file, plain lines.
+    """
 
     def __init__(
         self,
@@ -77,19 +83,29 @@ class Terminal:
         every_s: float = 10.0,
     ):
         """show: names without train/ or eval/; every_s: least time between two plain lines."""
-        self.console = Console(soft_wrap=True, highlight=False)
+        self.console = Console(soft_wrap=True, highlight=False, force_jupyter=False)
         self._num_steps, self._show, self._every_s = num_steps, show, every_s
         self._metrics = metrics or {}
         self._last_line_s = -np.inf
+        self._first: tuple[int, float] | None = None  # a step, and when it was done
+        self._cell = _Cell() if in_notebook() else None
+        self._activity, self._line = "starting", f"step {first_step} of {num_steps}"
+        is_wide = self.console.width >= 100
+        rate = [TextColumn("{task.fields[rate]}", table_column=_fixed())] if is_wide else []
         self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[scalars]}"),
+            TextColumn("{task.description}", table_column=_fixed()),
+            BarColumn(bar_width=20 if is_wide else 10),
+            MofNCompleteColumn(table_column=_fixed()),
+            TimeRemainingColumn(compact=True, table_column=_fixed()),
+            *rate,
+            # What does not fit is cut off here, and not from the bar.
+            TextColumn(
+                "{task.fields[scalars]}",
+                table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+            ),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=not self.console.is_terminal or self._cell is not None,
+            expand=True,
         )
         self._bar = self._progress.add_task(
             "starting", completed=first_step, total=num_steps, rate="", scalars=""
@@ -102,29 +118,56 @@ class Terminal:
 
     def doing(self, text: str) -> None:
         """Name the current activity."""
+        self._activity = text
         self._progress.update(self._bar, description=text)
+        self._show_in_cell()
 
     def scalars(self, step: int, values: Values) -> None:
         """Show the chosen scalars; evaluations always leave a line."""
         evaluated = any(name.startswith("eval/") for name in values)
         part = "eval" if evaluated else "train"
-        names = [f"{part}/{n}" for n in self._show if f"{part}/{n}" in values]
-        text = ", ".join(self._labelled(name, values[name]) for name in names)
-        rate = f"{values['perf/steps_per_s']:.4g} steps/s" if "perf/steps_per_s" in values else ""
+        shown = {
+            f"{part}/{n}": values[f"{part}/{n}"] for n in self._show if f"{part}/{n}" in values
+        }
+        text = ", ".join(self._labelled(name, value) for name, value in shown.items())
         if evaluated:
             self.say(f"step {step:>7}  evaluation: {text}")
             return
-        self._progress.update(self._bar, completed=step, rate=rate, scalars=text)
+        rate = f"{values['perf/steps_per_s']:.4g} steps/s" if "perf/steps_per_s" in values else ""
+        medians = {name: np.median(value) for name, value in shown.items()}
+        short = ", ".join(self._labelled(name, value) for name, value in medians.items())
+        self._progress.update(self._bar, completed=step, rate=rate, scalars=short)
+        rest = [part for part in (rate, self._time_left(step)) if part]
+        self._line = f"step {step:>7} of {self._num_steps}  {text}  {', '.join(rest)}".rstrip()
+        self._show_in_cell()
         now_s = time.monotonic()
         due = now_s - self._last_line_s > self._every_s or step == self._num_steps
-        if not self.console.is_terminal and due:
+        if not self.console.is_terminal and self._cell is None and due:
             self._last_line_s = now_s
-            self.say(f"step {step:>7} of {self._num_steps}  {text}  {rate}")
+            self.say(self._line)
+
+    def _time_left(self, step: int) -> str:
+        """How long the rest takes, in words; "" before that is known."""
+        now_s = time.monotonic()
+        if self._first is None:  # compiling is over
+            self._first = step, now_s
+        steps, seconds = step - self._first[0], now_s - self._first[1]
+        if not steps or step == self._num_steps:
+            return ""
+        left_s = round(seconds / steps * (self._num_steps - step))
+        minutes, hours = left_s // 60, left_s // 3600
+        if hours:
+            return f"{hours} h {minutes % 60:02} min left"
+        return f"{minutes} min {left_s % 60:02} s left" if minutes else f"{left_s} s left"
 
     def _labelled(self, name: str, value: np.ndarray) -> str:
         metric = meaning(name, self._metrics)
         label = metric.label if metric else name.partition("/")[2]
         return f"{label} {in_words(value, metric)}"
+
+    def _show_in_cell(self) -> None:
+        if self._cell is not None:
+            self._cell.show(f"{self._activity}: {self._line}")
 
     def images(self, step: int, paths: Mapping[str, pathlib.Path]) -> None:
         """A terminal shows no pictures."""
@@ -132,6 +175,23 @@ class Terminal:
     def close(self) -> None:
         """Stop the progress bar."""
         self._progress.stop()
+
+
+def _fixed() -> Column:
+    return Column(no_wrap=True)
+
+
+class _Cell:
+    """A line below the cell of a notebook that each text replaces."""
+
+    def __init__(self) -> None:
+        from IPython.display import display
+
+        self._handle = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def show(self, text: str) -> None:
+        """Show a text in place of the one before."""
+        self._handle.update({"text/plain": text}, raw=True)
 
 
 # --- JSONL ---
@@ -377,7 +437,7 @@ def in_background(
     return write
 
 
-def _first_and_last(
+def first_and_last(
     records: Sequence[Mapping[str, Any]],
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Scalars of the evaluation before training, and the latest of every scalar."""
@@ -410,7 +470,7 @@ class Log:
         wandb: Mapping[str, Any],
     ):
         """Open the named writers (of WRITERS); `wandb` are keyword arguments of `Wandb`."""
-        self.before, self.latest = _first_and_last(read_metrics(workdir / "metrics.jsonl"))
+        self.before, self.latest = first_and_last(read_metrics(workdir / "metrics.jsonl"))
         self.terminal = None
         if "terminal" in names:
             self.terminal = Terminal(first_step, num_steps, show, metrics=metrics)

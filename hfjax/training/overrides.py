@@ -47,6 +47,20 @@ def set_value(config: fdl.Config, path: str, text: str, names: Mapping[str, Any]
     _change(config, steps(path), None, changed, config, path)
 
 
+def set_object(config: fdl.Config, path: str, value: Any) -> None:
+    """Set the setting at a dotted path to a Python value.
+
+    A function in place of a part of the config keeps the arguments that it takes too. Raises
+    InputError where there is no such setting.
+    """
+
+    def changed(current: Any, _: Hint) -> Any:
+        is_part = isinstance(current, fdl.Buildable) and not isinstance(value, fdl.Buildable)
+        return with_function(current, value) if is_part and callable(value) else value
+
+    _change(config, steps(path), None, changed, config, path)
+
+
 def check_path(config: fdl.Config, path: str) -> None:
     """Raise InputError, with the nearest match, where a dotted path names no setting."""
     _change(copy.deepcopy(config), steps(path), None, lambda current, _: current, config, path)

@@ -15,7 +15,7 @@ import fiddle as fdl
 import numpy as np
 
 from hfjax.task import Metric, meaning
-from hfjax.training import mirror
+from hfjax.training import mirror, unstored
 from hfjax.training.config import function_name, settings
 from hfjax.training.experiment import Experiment, Headline
 from hfjax.training.numbers import digits, in_words
@@ -188,6 +188,8 @@ def _in_brackets(
 def _name(value: Any) -> str:
     """A setting's value for a reader; a function, and that of a part, by its name."""
     function = fdl.get_callable(value) if isinstance(value, fdl.Buildable) else value
+    if function is unstored.not_stored:
+        return value.what
     return function_name(function).rpartition(":")[2] if callable(function) else str(value)
 
 
@@ -196,7 +198,7 @@ def places(workdir: pathlib.Path, *, python: bool = True) -> list[str]:
     shown = mirror.shown(workdir)
     return [
         f"  files        {shown}/  (figures/training.png, config, metrics, checkpoints)",
-        *[f'  in Python    task, state, config = hfjax.load("{shown}")'] * python,
+        *[f'  in Python    run = hfjax.load("{shown}")'] * python,
         *wandb_lines(workdir),
     ]
 

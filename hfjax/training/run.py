@@ -41,7 +41,7 @@ from hfjax.training.experiment import (
     build_without_data,
     complete,
 )
-from hfjax.training.log import Say
+from hfjax.training.log import DEFAULT_WRITERS, Say
 from hfjax.training.programs import (
     Programs,
     TrainState,
@@ -68,12 +68,24 @@ class Session(NamedTuple):
     writes: bool  # one process writes all files; each writes its part of a checkpoint
 
 
+class Stop:
+    """Whether a signal asks the run to stop."""
+
+    def __init__(self) -> None:
+        """No signal came yet. say: answers it."""
+        self.signal: signal.Signals | None = None
+        self.say: Say = lambda text: None
+
+
 @unbreakable_output()
 def run(
     config: fdl.Buildable,
     workdir: str | os.PathLike,
     *,
-    writers: Sequence[str] = ("wandb", "jsonl", "terminal"),
+    experiment: Experiment | None = None,
+    overwrite: bool = False,
+    warning: str = "",
+    writers: Sequence[str] = DEFAULT_WRITERS,
     wandb: Mapping[str, Any] | None = None,
     profile: bool = False,
     devices: Sequence[jax.Device] | None = None,
@@ -83,6 +95,9 @@ def run(
 ) -> bool:
     """Train `config` in `workdir` to its end, or until a signal; the same call again resumes.
 
+    experiment  what is trained, where the config is only a record of it (see training.unstored).
+    overwrite   delete the run that is in `workdir`, once all else is checked.
+    warning     a sentence to show at the start.
     writers  of hfjax.training.log.WRITERS.
     wandb    keyword arguments of hfjax.training.log.Wandb: mode, project, name, group, tags,
              artifacts.
@@ -101,20 +116,22 @@ def run(
     """
     workdir = wd.folder(workdir)
     config = complete(config)
-    experiment = build(config)
+    experiment = experiment or build(config)
     devices = devices or available_devices()
     with processes.lost_peers(), contextlib.ExitStack() as stack:
         processes.check_same("config or data", _fingerprint(config, experiment.data))
         programs = make_programs(experiment, devices, model_devices=model_devices)
         initial = None
-        if not processes.agreed(wd.has_checkpoints(workdir)):  # what ran before needs no check
+        # What ran before needs no check.
+        if overwrite or not processes.agreed(wd.has_checkpoints(workdir)):
             programs.trace(min(experiment.chunk, experiment.num_steps))
             initial = _initial_state(experiment, programs)
         software = provenance.software(origin or {})
-        warning = ""
+        warnings = [warning]
         if writes := processes.is_first():
             stack.callback(_send_rest, workdir)
-            warning = stack.enter_context(wd.claim(workdir, config, break_lock=break_lock))
+            claim = wd.claim(workdir, config, break_lock=break_lock, overwrite=overwrite)
+            warnings.append(stack.enter_context(claim))
 
         stop = stack.enter_context(_stop_on_signal())
         checkpoints = stack.enter_context(
@@ -126,16 +143,17 @@ def run(
         evaluated = bool(processes.agreed(wd.has_readout(workdir, step)))
         used = list(programs.mesh.devices.flat)
         if step == experiment.num_steps and evaluated:  # nothing is left to record
-            writers = tuple(set(writers) & {"terminal"})
+            writers, warnings = tuple(set(writers) & {"terminal"}), warnings[1:]
         elif writes:
             start = provenance.record(software, used, step, experiment)
             _record_start(checkpoints, workdir, start, evaluated=evaluated)
         settings = {**flatten(config), **software}
         log = _open_log(experiment, workdir, writers if writes else (), step, settings, wandb or {})
         stack.callback(log.close)
+        stop.say = log.say
         session = Session(experiment, programs, workdir, checkpoints, log, writes)
-        if warning:
-            log.warn(warning)
+        for text in filter(None, warnings):
+            log.warn(text)
         _say_start(session, step, len(devices), unreadable)
         step, evaluated = _train(session, train_state, evaluated, stop, profile)
     with _disk_errors(checkpoints):
@@ -220,7 +238,7 @@ def _train(
     session: Session,
     train_state: TrainState,
     evaluated: bool,
-    stop: types.SimpleNamespace,
+    stop: Stop,
     profile: bool,
 ) -> tuple[int, bool]:
     """Run chunks until the last step or a signal: (steps done, whether that step is evaluated)."""
@@ -251,6 +269,7 @@ def _train(
         _save(session, step, train_state)
     with _disk_errors(checkpoints):
         checkpoints.wait()
+    log.doing("complete" if step == num_steps and evaluated else "stopped")
     return step, evaluated
 
 
@@ -337,15 +356,9 @@ def save_figures(
     the spread over the seeds is in the curves. A figure that cannot be drawn only warns: the
     readout stays.
     """
-    member = readout.get("drawn_seed")
-    if member is not None:
-        readout = {n: v[int(member)] for n, v in readout.items() if n != "drawn_seed"}
     figures: dict[str, Figure] = {}
     with _drawing("figures", warn):
-        figures |= task.figures(readout)
-        if member is not None:
-            for figure in figures.values():
-                _name_member(figure, f"population, member {int(member)}")
+        figures |= draw(task, readout)
     with _drawing("training curves", warn):
         if records := logs.read_metrics(workdir / "metrics.jsonl"):
             figures["training"] = training_curves(
@@ -361,6 +374,18 @@ def _drawing(what: str, warn: Say) -> Iterator[None]:
         yield
     except Exception as error:
         warn(f"warning: the {what} could not be drawn ({one_line(error)}); the readout is kept.")
+
+
+def draw(task: Task, readout: HostReadout) -> dict[str, Figure]:
+    """{name: figure} of a readout; of a population those of one member, named below them."""
+    member = readout.get("drawn_seed")
+    if member is None:
+        return dict(task.figures(readout))
+    own = {n: v[int(member)] for n, v in readout.items() if n != "drawn_seed"}
+    figures = dict(task.figures(own))
+    for figure in figures.values():
+        _name_member(figure, f"population, member {int(member)}")
+    return figures
 
 
 def _name_member(figure: Figure, text: str, *, strip_in: float = 0.2) -> None:
@@ -418,13 +443,13 @@ def _disk_errors(checkpoints: wd.Checkpoints) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _stop_on_signal() -> Iterator[types.SimpleNamespace]:
+def _stop_on_signal() -> Iterator[Stop]:
     """Note SIGTERM or SIGINT in `.signal` instead of dying; a second SIGINT interrupts at once.
 
     SIGUSR1 and SIGUSR2, with which schedulers announce the end of the time, count too.
     SIGHUP, the end of the terminal or of the ssh connection, is ignored.
     """
-    stop = types.SimpleNamespace(signal=None)
+    stop = Stop()
 
     def note(number: int, _: types.FrameType | None) -> None:
         if stop.signal == number == signal.SIGINT:
@@ -440,10 +465,41 @@ def _stop_on_signal() -> Iterator[types.SimpleNamespace]:
     if hasattr(signal, "SIGHUP"):  # not on Windows
         before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        yield stop
+        with _answered(numbers, stop):
+            yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _answered(numbers: Sequence[int], stop: Stop) -> Iterator[None]:
+    """Answer the first signal at once, from a thread.
+
+    Python calls `note` when the main thread is back from the device, after a chunk or a
+    compilation; the signal's number is in the pipe before.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+
+    def answer() -> None:
+        while byte := os.read(reading, 1):
+            if byte[0] in numbers:
+                name = signal.Signals(byte[0]).name
+                again = " (Ctrl-C again: end at once)" if name == "SIGINT" else ""
+                stop.say(f"{name}: finishing this chunk, then saving{again}.")
+                return
+
+    previous = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    thread = threading.Thread(target=answer, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(previous)
+        os.close(writing)
+        thread.join()
+        os.close(reading)
 
 
 # --- The ending ---
@@ -514,6 +570,7 @@ class Loaded(NamedTuple):
     task: Task
     state: Any  # in a population every leaf has a leading [seed] axis
     config: Any  # the Fiddle config
+    step: int  # training steps done
 
 
 def load(
@@ -553,7 +610,7 @@ def load(
         restored, _ = checkpoints.restore_newest(shapes)
     if restored is None:
         raise InputError(f"{mirror.shown(workdir)} holds no checkpoint yet.")
-    return Loaded(task, restored.state, config)
+    return Loaded(task, restored.state, config, int(restored.step))
 
 
 def _data_shapes(workdir: str | os.PathLike, config: fdl.Buildable | None) -> Any:

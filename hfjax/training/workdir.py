@@ -11,6 +11,7 @@ import contextlib
 import io
 import os
 import pathlib
+import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -45,13 +46,19 @@ def folder(workdir: str | os.PathLike) -> pathlib.Path:
 
 @contextlib.contextmanager
 def claim(
-    workdir: pathlib.Path, config: fdl.Buildable, *, break_lock: bool = False
+    workdir: pathlib.Path,
+    config: fdl.Buildable,
+    *,
+    break_lock: bool = False,
+    overwrite: bool = False,
 ) -> Iterator[str]:
     """Hold `workdir` for a run of `config`, which is written there or is the one that is there.
 
+    overwrite  delete the files of the run that is there.
+
     Yields a warning about the lock, or "". Raises InputError, with nothing changed, where the
-    folder cannot be written, holds a run of another config (the message then names the first
-    differences), or is in use by another process.
+    folder cannot be written, holds a run of another config (`OtherRun`, whose message names the
+    first differences), or is in use by another process.
     """
     text, source = config_text.to_json(config), config_text.to_python(config)
     with contextlib.ExitStack() as stack:
@@ -59,10 +66,13 @@ def claim(
             if workdir.exists() and not workdir.is_dir():
                 raise InputError(f"the workdir {workdir} is a file, where a folder is needed.")
             workdir.mkdir(parents=True, exist_ok=True)
-            _check_same(workdir, config)
+            if not overwrite:
+                _check_same(workdir, config)
             if not os.access(workdir, os.W_OK):
                 raise PermissionError("no permission to write")
             warning = stack.enter_context(locked(workdir, break_lock=break_lock))
+            if overwrite:
+                _delete(workdir)
             if not _check_same(workdir, config):  # which another process may have written by now
                 write_atomically(workdir / "config.py", source.encode())
                 write_atomically(workdir / "config.json", text.encode())
@@ -70,6 +80,35 @@ def claim(
             reason = error.strerror or error
             raise InputError(f"the workdir {workdir} cannot be written: {reason}.") from error
         yield warning
+
+
+class OtherRun(InputError):
+    """A workdir holds a run of another config; `differs` says where the configs differ."""
+
+    def __init__(self, workdir: pathlib.Path, differs: str, advice: str):
+        """Say what is there, and what to do."""
+        super().__init__(
+            f"{mirror.shown(workdir)} holds a run of another config ({differs}); {advice}"
+        )
+        self.workdir, self.differs = workdir, differs
+
+
+# What a run writes into its folder.
+WRITTEN = (
+    *("config.json", "config.py", "provenance.json", "metrics.jsonl"),
+    *("figures", "readout", "checkpoints", "corrupt_checkpoints", "profile"),
+    *("wandb", "tensorboard"),
+)
+
+
+def _delete(workdir: pathlib.Path) -> None:
+    """Delete what a run has written into a folder; other files stay. Raises OSError."""
+    for name in WRITTEN:
+        path = workdir / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _check_same(workdir: pathlib.Path, config: fdl.Buildable) -> bool:
@@ -88,10 +127,8 @@ def _check_same(workdir: pathlib.Path, config: fdl.Buildable) -> bool:
     except InputError as error:
         versions = provenance.versions(workdir, config_text.written_by(stored))
         differs = f"its config.json {error}; {versions}"
-    raise InputError(
-        f"{mirror.shown(workdir)} holds a run of another config ({differs}); "
-        "name another --workdir, or give the same settings again to resume that run."
-    )
+    advice = "name another --workdir, or give the same settings again to resume that run."
+    raise OtherRun(workdir, differs, advice)
 
 
 def _without_words(config: fdl.Buildable) -> fdl.Buildable:

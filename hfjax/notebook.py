@@ -1,0 +1,347 @@
+"""Training and opening runs in Python: `hfjax.run`, `hfjax.load`, and the `Run` that they return.
+
+run = hfjax.run("grid_rnn", "laptop", **{"task.num_grid": 512})
+run.show()                                  # its figures and its numbers
+run.metrics.eval["error_cm"]                # a pandas Series over training steps
+run.apply(positions_m).decoded_m            # your own path through the trained network
+"""
+
+# ruff: noqa: TID251  (like the command line, above models and trainer)
+
+import dataclasses
+import os
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import fiddle as fdl
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from hfjax.__main__ import names_beside, our_configs
+from hfjax.errors import InputError, one_line
+from hfjax.output import in_notebook
+from hfjax.task import Task
+from hfjax.training import log, mirror, overrides, report, unstored
+from hfjax.training import run as trainer
+from hfjax.training import workdir as wd
+from hfjax.training.experiment import Experiment, as_config, build
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Applied", "Metrics", "Picture", "Run", "load", "run"]
+
+
+class Metrics(NamedTuple):
+    """Scalars of a run: a row for each step, a column for each scalar.
+
+    The index is `step`; of a population `step` and `seed`, the number of the member.
+    """
+
+    train: "pd.DataFrame"
+    eval: "pd.DataFrame"
+
+
+class Applied(NamedTuple):
+    """What a trained model makes of a path.
+
+    activity [time, unit]; decoded_m [time, 2], where it believes to be, None where it does not say;
+    positions_m [time, 2], the path that it was given.
+    """
+
+    activity: jax.Array
+    decoded_m: jax.Array | None
+    positions_m: jax.Array
+
+
+class Picture(NamedTuple):
+    """A figure of a run as PNG. A notebook shows it where it is the value of a cell."""
+
+    path: pathlib.Path
+
+    def _repr_png_(self) -> bytes:
+        return self.path.read_bytes()
+
+
+class Run:
+    """A run: its model, its numbers and its figures.
+
+    workdir  the folder.
+    task     the `hfjax.task.Task`.
+    state    the newest state; in a population every leaf has a leading [seed] axis.
+    config   the Fiddle config.
+    step     training steps done.
+    """
+
+    def __init__(self, workdir: pathlib.Path, task: Task, state: Any, config: Any, step: int):
+        """Hold what `load` has read."""
+        self.workdir, self.task, self.state = workdir, task, state
+        self.config, self.step = config, step
+
+    def __repr__(self) -> str:
+        """One line: where it is, and how far."""
+        of = f" of {self.config.num_steps}" if self.config is not None else ""
+        return f"<Run {mirror.shown(self.workdir)}: step {self.step}{of}>"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it is trained to its end and evaluated there."""
+        done = self.config is not None and self.step == self.config.num_steps
+        return done and wd.has_readout(self.workdir, self.step)
+
+    @property
+    def metrics(self) -> Metrics:
+        """All scalars so far, as pandas data frames."""
+        records = log.read_metrics(self.workdir / "metrics.jsonl")
+        return Metrics(*(_table(records, part) for part in ("train", "eval")))
+
+    @property
+    def readout(self) -> dict[str, np.ndarray]:
+        """The arrays behind the figures, of the newest evaluation."""
+        return wd.load_readout(self.workdir)[1]
+
+    @property
+    def figures(self) -> dict[str, Picture]:
+        """{name: picture} of the figures of the newest evaluation, `training` last."""
+        paths = sorted((self.workdir / "figures").glob("*.png"), key=lambda p: p.stem == "training")
+        return {path.stem: Picture(path) for path in paths}
+
+    def draw(self) -> dict[str, Figure]:
+        """{name: Matplotlib figure} of the newest readout, to change them."""
+        return trainer.draw(self.task, self.readout)
+
+    def show(self, *names: str) -> None:
+        """Show figures, by default all of them and then the numbers that matter.
+
+        In a notebook the figures appear below the cell; elsewhere their paths are printed. Raises
+        InputError where there is no figure of a name.
+        """
+        pictures = self.figures
+        for name in names or pictures:
+            if name not in pictures:
+                raise InputError(f"there is no figure {name!r}; there are {', '.join(pictures)}.")
+            if in_notebook():
+                from IPython.display import display
+
+                display(pictures[name])
+            else:
+                sys.stdout.write(f"{pictures[name].path}\n")
+        if not names:
+            sys.stdout.write(f"{self.summary()}\n")
+
+    def summary(self) -> str:
+        """The numbers that matter, beside their controls and published values, as text."""
+        if not self.is_complete:
+            return repr(self)
+        records = log.read_metrics(self.workdir / "metrics.jsonl")
+        before, latest = log.first_and_last(records)
+        experiment = build(fdl.copy_with(self.config, task=self.task, data=()))
+        return report.ending(
+            self.workdir, self.step, experiment, self.config, before=before, latest=latest
+        )
+
+    def apply(self, positions_m: Any, *, fit: bool = False) -> Applied:
+        """Drive the trained model along a path.
+
+        positions_m  [time, 2] (m), every dt_s of the model, in its box, which is centred on 0.
+        fit          move the path to the middle of the box and scale it so that it fits.
+
+        A path-integrating network gets its place code anew after as many steps as it was trained
+        on. Raises InputError where the model has no path, the run is a population, or a position is
+        outside of the box.
+        """
+        name = self.workdir.name
+        if self.task.apply is None:
+            raise InputError(f"the model of {name} is not driven along a path.")
+        if self.config is not None and self.config.seeds > 1:
+            raise InputError(f"{name} is a population; take a run with one seed.")
+        path = np.asarray(positions_m, np.float32)
+        if path.ndim != 2 or path.shape[1] != 2 or len(path) < 2 or not np.isfinite(path).all():
+            raise InputError(
+                f"positions_m must be finite numbers [time, 2], but has the shape {path.shape}."
+            )
+        if (extent := self.readout.get("extent_m")) is not None:
+            path = _into(path, extent) if fit else _inside(path, extent)
+        walked, decode = jnp.asarray(path), self.task.decode
+        return Applied(
+            jax.jit(self.task.apply)(self.state, walked),
+            None if decode is None else jax.jit(decode)(self.state, walked),
+            walked,
+        )
+
+
+def _table(records: Sequence[Mapping[str, Any]], part: str) -> "pd.DataFrame":
+    """The records of one part of the log, in a population one row a step and seed."""
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise InputError("run.metrics needs pandas: pip install pandas.") from error
+    rows = []
+    for record in records:
+        values = {
+            n.partition("/")[2]: np.asarray(v, float)
+            for n, v in record.items()
+            if n.startswith(f"{part}/")
+        }
+        seeds = max((v.size for v in values.values() if v.ndim), default=0)
+        for seed in range(seeds) if seeds else [None] if values else []:
+            row = {n: float(v[seed] if v.ndim else v) for n, v in values.items()}
+            rows.append({"step": record["step"], **({} if seed is None else {"seed": seed}), **row})
+    if not rows:
+        return pd.DataFrame(index=pd.Index([], name="step"))
+    return pd.DataFrame(rows).set_index(["step", *(["seed"] if "seed" in rows[0] else [])])
+
+
+def _into(path: np.ndarray, extent: np.ndarray) -> np.ndarray:
+    """A path [time, 2] in a box: its longer side fits, and the middles coincide."""
+    low, high = path.min(axis=0), path.max(axis=0)
+    size = np.ptp(extent, axis=1)
+    scale = size.min() / max(float((high - low).max()), 1e-9)
+    return ((path - (low + high) / 2) * min(scale, 1.0) + np.mean(extent, axis=1)).astype(
+        np.float32
+    )
+
+
+def _inside(path: np.ndarray, extent: np.ndarray) -> np.ndarray:
+    """The path; raises InputError where it leaves the box."""
+    low, high = extent[:, 0], extent[:, 1]
+    slack = 1e-3 * np.ptp(extent, axis=1)
+    if (path < low - slack).any() or (path > high + slack).any():
+        (left, right), (bottom, top) = extent
+        raise InputError(
+            f"the path leaves the model's box, x from {left:g} to {right:g} m and y from "
+            f"{bottom:g} to {top:g} m: move it, or give fit=True, which moves it to the middle and "
+            "makes it smaller where needed."
+        )
+    return path
+
+
+# --- Train and open ---
+
+
+def run(
+    model: str | fdl.Buildable | Experiment,
+    *fiddlers: str,
+    workdir: str | os.PathLike | None = None,
+    overwrite: bool = False,
+    writers: Sequence[str] = log.DEFAULT_WRITERS,
+    wandb: Mapping[str, Any] | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    **settings: Any,
+) -> Run:
+    """Train a model to its end; the same call goes on with what was stopped.
+
+        run = hfjax.run("grid_rnn", "laptop", **{"task.num_grid": 512, "seed": 1})
+
+    model      name of a config, a Fiddle config, or an `Experiment`.
+    fiddlers   names of the fiddlers that change the config of a name.
+    workdir    folder of the run; by default runs/CONFIG-FIDDLERS-SEED where model is a name.
+    overwrite  train anew where the folder holds a run, which is deleted.
+    writers, wandb, devices  as in `hfjax.training.run.run`.
+    settings   {path: value}: "task.num_grid": 512, or seed=1. A text is read as --fdl_set reads it,
+               so that "tanh" is a function where one is expected.
+
+    Functions of a notebook, lambdas and arrays may be settings, and the task of an Experiment is
+    any `hfjax.task.Task`. config.json cannot hold them, which the run says. It goes on where they
+    are the same, and `load(workdir, task=...)` opens it.
+
+    Raises InputError where a name or a setting is wrong, or the folder holds another run, and
+    TrainingFailed where a scalar stops being finite. An interrupted run is saved and returned.
+    """
+    if isinstance(model, Experiment):
+        experiment = _replaced(model, fiddlers, settings)
+        config = as_config(experiment)
+    else:
+        config = trainer.complete(_configured(model, fiddlers, settings))
+        experiment = build(config)
+    workdir = workdir or _default_workdir(model, fiddlers, settings)
+    stored, missing = unstored.storable(config)
+    warning = (
+        f"config.json cannot hold {', '.join(missing)}: this run goes on as long as that stays the "
+        "same, and hfjax.load(workdir, task=...) opens it."
+    )
+    try:
+        trainer.run(
+            stored,
+            workdir,
+            experiment=experiment,
+            overwrite=overwrite,
+            warning=warning if missing else "",
+            writers=writers,
+            wandb=wandb,
+            devices=devices,
+        )
+    except wd.OtherRun as error:
+        raise InputError(
+            f"{mirror.shown(error.workdir)} holds another run ({error.differs}); give another "
+            "workdir=, or overwrite=True to delete that run."
+        ) from None
+    return load(workdir, config=config, task=experiment.task)
+
+
+def load(
+    workdir: str | os.PathLike, *, config: fdl.Buildable | None = None, task: Task | None = None
+) -> Run:
+    """Open a run. Its data are not needed.
+
+    config  used in place of the workdir's, as when that names a function of a notebook.
+    task    used in place of the config's task, as one that config.json does not hold.
+
+    Raises InputError where `workdir` holds no run, or no checkpoint yet, or a config that names
+    what does not exist here.
+    """
+    return Run(wd.folder(workdir), *trainer.load(workdir, config=config, task=task))
+
+
+def _configured(
+    model: str | fdl.Buildable, fiddlers: Sequence[str], settings: Mapping[str, Any]
+) -> fdl.Buildable:
+    """The config that the arguments of `run` mean. Raises InputError."""
+    names: Mapping[str, Any] = {}  # where functions are looked up
+    if isinstance(model, str):
+        config = our_configs().make(model, *fiddlers)
+        names = names_beside(our_configs().find(model))
+    elif isinstance(model, fdl.Buildable) and not fiddlers:
+        config = fdl.deepcopy_with(model)
+    else:
+        raise InputError(
+            "hfjax.run takes the name of a config and those of fiddlers, or a Fiddle config, or an "
+            f"Experiment, but not {(model, *fiddlers)!r}."
+        )
+    for path, value in settings.items():
+        if isinstance(value, str):
+            overrides.set_value(config, path, value, names)
+        else:
+            overrides.set_object(config, path, value)
+    return config
+
+
+def _replaced(
+    experiment: Experiment, fiddlers: Sequence[str], settings: Mapping[str, Any]
+) -> Experiment:
+    """The Experiment with other settings of its own. Raises InputError."""
+    own = {field.name for field in dataclasses.fields(experiment)}
+    if wrong := [*fiddlers, *(name for name in settings if name not in own)]:
+        raise InputError(
+            f"{wrong[0]!r} cannot change an Experiment, whose task is made already; give its own "
+            f"settings, {', '.join(sorted(own))}."
+        )
+    try:
+        return dataclasses.replace(experiment, **settings)
+    except ValueError as error:
+        raise InputError(one_line(error)) from error
+
+
+def _default_workdir(
+    model: Any, fiddlers: Sequence[str], settings: Mapping[str, Any]
+) -> pathlib.Path:
+    """runs/CONFIG-FIDDLERS-SEED, as on the command line. Raises InputError without a name."""
+    if not isinstance(model, str):
+        raise InputError("give a workdir=, the folder of the run.")
+    seeds = [f"{settings['seeds']}seeds"] if "seeds" in settings else []
+    seed = [f"seed{settings['seed']}"] if "seed" in settings else []
+    return pathlib.Path("runs", "-".join([model, *sorted(fiddlers), *seed, *seeds]))

@@ -4,17 +4,20 @@ Nothing is shown and nothing is global, so figures can be drawn on a machine wit
 
 A function that draws a single panel takes `ax`: it draws there and leaves the rest of that figure
 alone; by default it makes a figure. It returns the figure in either case. Functions that draw many
-panels always make a figure; each panel of it is drawn by a function of the first kind.
+panels always make a figure.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import matplotlib
 import matplotlib.path
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 if TYPE_CHECKING:
     from hfjax.arena import Environment
@@ -73,7 +76,7 @@ def spatial_map(
         extent=(left, right, bottom, top),
         vmin=low,
         vmax=high,
-        cmap=matplotlib.colormaps[colour_map].with_extremes(bad=NOT_VISITED),
+        cmap=_with_grey(colour_map),
         interpolation="nearest",
     )
     for wall in () if walls is None else walls:
@@ -154,15 +157,12 @@ def rate_maps(
     if not np.isfinite(maps).all():
         colour_label += "\ngrey: never visited"
 
-    def draw(tile: np.ndarray, label: str, ax: Axes) -> None:
-        spatial_map(tile, extent_m=extent_m, title=label, limits=(0, 1), ax=ax)
-
     return _tiles(
-        draw,
         whole_scale(maps),
         labels,
         extent_m=extent_m,
         title=title,
+        limits=(0, 1),
         colour_label=colour_label,
         axis_labels=axis_labels,
     )
@@ -173,61 +173,63 @@ def autocorrelograms(
 ) -> Figure:
     """`autocorrelogram` of each map [unit, 2 x - 1, 2 y - 1], with a label."""
 
-    def draw(tile: np.ndarray, label: str, ax: Axes) -> None:
-        autocorrelogram(tile, extent_m=extent_m, title=label, colour_label=None, ax=ax)
-
     return _tiles(
-        draw,
         correlograms,
         labels,
         extent_m=_shifts(extent_m),
         title=title,
+        limits=(-1, 1),
+        colour_map="RdBu_r",
         colour_label=CORRELATION,
         axis_labels=SHIFT_LABELS,
     )
 
 
 def _tiles(
-    draw: Callable[[np.ndarray, str, Axes], None],
     tiles: np.ndarray,
     labels: Sequence[str],
     *,
     extent_m: Extent,
     title: str,
+    limits: tuple[float, float],
+    colour_map: str = "viridis",
     colour_label: str,
     axis_labels: tuple[str, str],
 ) -> Figure:
-    """Small multiples: draw(tile, label, axes) for each tile [tile, x, y], under one colour bar."""
+    """Small multiples: each tile [tile, x, y] with its label and axes, under one colour bar.
+
+    All are drawn into one panel, whose unit is an inch: sixty panels would take a second.
+    """
     columns = min(8, len(tiles))
     rows = -(-len(tiles) // columns)
-    # Placed by hand, in inches: a layout engine takes seconds on so many axes.
     gap_x, gap_y, left, bottom, right = 0.1, 0.27, 0.65, 0.55, 1.2
-    wide, tall = (1.05 * x / max(_sizes(extent_m)) for x in _sizes(extent_m))
+    tile_x, tile_y = (1.05 * length / max(_sizes(extent_m)) for length in _sizes(extent_m))
+    inner, tall = columns * (tile_x + gap_x) - gap_x, rows * (tile_y + gap_y) - gap_y
     top = 0.42 + 0.19 * len(title.splitlines())
-    width = max(left + columns * wide + (columns - 1) * gap_x + right, 0.085 * _longest(title))
-    height = max(bottom + rows * tall + (rows - 1) * gap_y + top, 2.6)
+    width = max(left + inner + right, 0.085 * _longest(title))
+    height = max(bottom + tall + top, 2.6)
+    low = height - top - tall  # of the panel
     figure = Figure(figsize=(width, height))
-    figure.suptitle(title, fontsize=11, y=1 - 0.1 / height)
-    ticks = _inner_ticks(extent_m)
-    for number, (tile, label) in enumerate(zip(tiles, labels, strict=True)):
+    ax = figure.add_axes((left / width, low / height, inner / width, tall / height))
+    for number in range(len(tiles)):
         row, column = divmod(number, columns)
-        x = left + column * (wide + gap_x)
-        y = height - top - tall - row * (tall + gap_y)
-        ax = figure.add_axes((x / width, y / height, wide / width, tall / height))
-        draw(tile, label, ax)
-        ax.set_title(label, fontsize=8, pad=2)
-        ax.set(xlabel="", ylabel="", xticks=ticks[0], yticks=ticks[1])
-        lowest = number + columns >= len(tiles)
-        ax.tick_params(length=2, pad=1, labelsize=6, labelbottom=lowest, labelleft=column == 0)
-    end = left + columns * wide + (columns - 1) * gap_x
-    middle_x, middle_y = (left + end) / 2 / width, (bottom + height - top) / 2 / height
+        x, y = column * (tile_x + gap_x), tall - tile_y - row * (tile_y + gap_y)
+        outer = column == 0, number + columns >= len(tiles)  # whose axes have numbers
+        frame = (x, x + tile_x, y, y + tile_y)
+        image = _tile(ax, tiles[number], labels[number], frame, extent_m, outer)
+        image.set(clim=limits, cmap=_with_grey(colour_map))
+    ax.set(xlim=(0, inner), ylim=(0, tall))
+    ax.set_axis_off()
+    at = {"x": (width / 2 - left) / inner, "y": (tall + top - 0.1) / tall}
+    ax.set_title(title, **at, pad=0, va="top", fontsize=11)
+    middle_x, middle_y = (left + inner / 2) / width, (bottom + height - top) / 2 / height
     figure.supxlabel(axis_labels[0], x=middle_x, y=0.08 / height, fontsize=9)
     figure.supylabel(axis_labels[1], x=0.1 / width, y=middle_y, fontsize=9)
     bar_height = min(3.0, height - top - bottom) / height
     bar_ax = figure.add_axes(
-        ((end + 0.15) / width, middle_y - bar_height / 2, 0.14 / width, bar_height)
+        ((left + inner + 0.15) / width, middle_y - bar_height / 2, 0.14 / width, bar_height)
     )
-    figure.colorbar(figure.axes[0].get_images()[0], cax=bar_ax)
+    figure.colorbar(ax.get_images()[0], cax=bar_ax)
     bar_ax.set_ylabel(colour_label, fontsize=8)
     bar_ax.tick_params(labelsize=8)
     return figure
@@ -237,6 +239,43 @@ def _sizes(extent_m: Extent) -> tuple[float, float]:
     """Width and height of an extent."""
     width, height = np.ptp(np.asarray(extent_m, float), axis=1)
     return float(width), float(height)
+
+
+def _tile(
+    ax: Axes,
+    tile: np.ndarray,
+    label: str,
+    frame: tuple[float, float, float, float],
+    extent_m: Extent,
+    outer: tuple[bool, bool],
+) -> AxesImage:
+    """A tile [x, y] in a frame (left, right, bottom, top) of inches, with its label and ticks.
+
+    outer  whether its y axis and its x axis have numbers.
+    """
+    image = ax.imshow(np.asarray(tile).T, origin="lower", extent=frame, interpolation="nearest")
+    left, right, bottom, top = frame
+    lines = [[(left, bottom), (right, bottom), (right, top), (left, top), (left, bottom)]]
+    (low_x, high_x), (low_y, high_y) = np.asarray(extent_m, float)
+    ticks_x, ticks_y = _inner_ticks(extent_m)
+    for tick in ticks_x:
+        x = left + (right - left) * (tick - low_x) / (high_x - low_x)
+        lines.append([(x, bottom), (x, bottom - 0.03)])
+        if outer[1]:
+            ax.text(x, bottom - 0.05, f"{tick:.3g}", fontsize=6, ha="center", va="top")
+    for tick in ticks_y:
+        y = bottom + (top - bottom) * (tick - low_y) / (high_y - low_y)
+        lines.append([(left, y), (left - 0.03, y)])
+        if outer[0]:
+            ax.text(left - 0.05, y, f"{tick:.3g}", fontsize=6, ha="right", va="center")
+    ax.add_collection(LineCollection(lines, colors="black", linewidths=0.8, clip_on=False))
+    ax.text((left + right) / 2, top + 0.03, label, fontsize=8, ha="center", va="bottom")
+    return image
+
+
+def _with_grey(colour_map: str) -> Colormap:
+    """A map of colours in which a value that is missing is grey."""
+    return matplotlib.colormaps[colour_map].with_extremes(bad=NOT_VISITED)
 
 
 def _inner_ticks(extent_m: Extent) -> list[list[float]]:
@@ -340,7 +379,7 @@ def map_sheet(
     title += f"\neach {size}, from its lowest (dark) to its highest activity (yellow)"
     rows = -(-num_units // columns)
     picture = np.ones((rows * (num_y + 1), columns * (num_x + 1), 4))  # white between the maps
-    colours = matplotlib.colormaps["viridis"].with_extremes(bad=NOT_VISITED)
+    colours = _with_grey("viridis")
     tiles = colours(np.ma.masked_invalid(whole_scale(maps).transpose(0, 2, 1)[:, ::-1]))
     for number, tile in enumerate(tiles):
         row, column = divmod(number, columns)

@@ -32,16 +32,30 @@ def test_rate_maps_run_from_each_units_lowest_to_its_highest():
     maps[1, 2, 3] = np.nan  # a bin that was never visited
     labels = [f"unit {i}" for i in range(10)]
     figure = drawn(figures.rate_maps(maps, labels, extent_m=BOX, title="Maps"))
-    axes = [ax for ax in figure.axes if ax.get_images()]
-    assert [ax.get_title() for ax in axes] == labels
-    shown = axes[2].get_images()[0].get_array()
+    ax = figure.axes[0]
+    images = ax.get_images()
+    # Each map below its label, in rows from the top.
+    written = {text.get_text(): np.array(text.get_position()) for text in ax.texts}
+    for label, image in zip(labels, images, strict=True):
+        left, right, bottom, top = image.get_extent()
+        np.testing.assert_allclose(written[label], [(left + right) / 2, top + 0.03])
+        assert (right - left, top - bottom) == pytest.approx((1.05, 1.05))
+    assert images[8].get_extent()[0] == images[0].get_extent()[0] == 0
+    assert images[8].get_extent()[3] < images[0].get_extent()[2]
+    # Numbers stand at the outer maps: y of two rows, x below each of the eight columns.
+    numbers = [text.get_text() for text in ax.texts if text.get_text() not in labels]
+    assert sorted(numbers) == sorted(["-0.9", "0", "0.9"] * 10)
+    lines = ax.collections[0].get_segments()  # the first map's frame, then its ticks
+    np.testing.assert_allclose(lines[0][2], np.array(images[0].get_extent())[[1, 3]])
+    np.testing.assert_allclose(lines[3][0][0], 1.05 * 2.0 / 2.2)  # 0.9 m
+    shown = images[2].get_array()
     assert shown.min() == 0
     assert shown.max() == 1
     # The map is [x, y] and the picture [row, column] = [y, x].
     x, y = np.unravel_index(maps[2].argmax(), maps[2].shape)
     assert shown[y, x] == 1
-    assert axes[0].get_images()[0].get_array().max() == 0
-    assert axes[1].get_images()[0].get_array().mask[3, 2]
+    assert images[0].get_array().max() == 0
+    assert images[1].get_array().mask[3, 2]
     assert figure.get_supxlabel() == "x (m)"
     assert figure.get_supylabel() == "y (m)"
     assert "grey: never visited" in texts(figure)
@@ -81,7 +95,7 @@ def test_autocorrelograms():
     figure = drawn(figures.autocorrelograms(correlograms, ["0.1", "0.2"], extent_m=BOX, title="C"))
     image = figure.axes[0].get_images()[0]
     assert image.get_clim() == (-1, 1)
-    assert image.get_extent() == [-2.2, 2.2, -2.2, 2.2]
+    assert {"-1.9", "0", "1.9"} <= {text.get_text() for text in figure.axes[0].texts}  # shifts
 
 
 def test_histogram_shows_both_shares_at_each_threshold():

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+import time
 
 import fiddle as fdl
 import jax
@@ -133,6 +134,40 @@ def test_killed_between_any_two_writes_it_ends_bit_identical(tmp_path, complete_
         written, expected = tree(workdir), tree(complete_run)
         assert written["metrics.jsonl"] == expected["metrics.jsonl"]
         assert written["readout/000000040.npz"] == expected["readout/000000040.npz"]
+
+
+def test_training_does_not_wait_for_figures_and_the_newest_are_drawn(tmp_path, monkeypatch):
+    save, drawn = train.save_figures, []
+
+    def slow(workdir, task, readout, warn, **settings):
+        deadline_s = time.monotonic() + 60
+        while all(record["step"] < 40 for record in records(tmp_path, "train")):
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
+        drawn.append(readout["weights"])
+        return save(workdir, task, readout, warn, **settings)
+
+    monkeypatch.setattr(train, "save_figures", slow)
+    assert run(toy.config(), tmp_path)
+    # The first evaluation was being drawn; that at step 20 gave way to the last one.
+    assert len(drawn) == 2
+    np.testing.assert_array_equal(drawn[-1], wd.load_readout(tmp_path)[1]["weights"])
+    assert not (tmp_path / ".undrawn").exists()
+
+
+def test_what_a_kill_leaves_undrawn_is_drawn_at_the_next_start(tmp_path, monkeypatch):
+    def killed(*_, **__):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "save_figures", killed)
+        with pytest.raises(Killed):
+            run(make(num_steps=5, eval_every=5, save_every=5), tmp_path)
+    assert not (tmp_path / "figures").exists()
+    assert wd.has_undrawn(tmp_path)
+    assert run(make(num_steps=5, eval_every=5, save_every=5), tmp_path)
+    assert sorted(p.stem for p in (tmp_path / "figures").iterdir()) == ["training", "weights"]
+    assert not wd.has_undrawn(tmp_path)
 
 
 def test_last_chunk_may_be_shorter_and_a_population_records_every_seed(tmp_path):

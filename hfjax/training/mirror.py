@@ -71,7 +71,8 @@ class Mirror:
         files = self._files()
         try:
             for name, state in files.items():
-                if self._same.get(name) != state:
+                is_there = (self.folder / name).exists()  # a mark may be gone by now
+                if is_there and self._same.get(name) != state:
                     self._storage.put_file(str(self.folder / name), f"{self._root}/{name}")
                     self._same[name] = state
             for name in self._same.keys() - files.keys():

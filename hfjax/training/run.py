@@ -7,6 +7,7 @@ have drawn.
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import signal
@@ -33,6 +34,7 @@ from hfjax.training import log as logs
 from hfjax.training import workdir as wd
 from hfjax.training.config import flatten
 from hfjax.training.curves import training_curves
+from hfjax.training.drawing import Drawer
 from hfjax.training.experiment import (
     Experiment,
     Headline,
@@ -65,6 +67,7 @@ class Session(NamedTuple):
     workdir: pathlib.Path
     checkpoints: wd.Checkpoints
     log: logs.Log
+    draw: Drawer  # (step, readout): figures, in the background
     writes: bool  # one process writes all files; each writes its part of a checkpoint
 
 
@@ -151,10 +154,15 @@ def run(
         log = _open_log(experiment, workdir, writers if writes else (), step, settings, wandb or {})
         stack.callback(log.close)
         stop.say = log.say
-        session = Session(experiment, programs, workdir, checkpoints, log, writes)
+        drawer = Drawer(functools.partial(_draw, experiment, workdir, log))
+        stack.callback(drawer.close)
+        session = Session(experiment, programs, workdir, checkpoints, log, drawer, writes)
         for text in filter(None, warnings):
             log.warn(text)
         _say_start(session, step, len(devices), unreadable)
+        if writes and wd.has_undrawn(workdir):
+            with contextlib.suppress(InputError):  # a readout that is damaged
+                drawer(*wd.load_readout(workdir))
         step, evaluated = _train(session, train_state, evaluated, stop, profile)
     with _disk_errors(checkpoints):
         if writes:
@@ -269,6 +277,8 @@ def _train(
         _save(session, step, train_state)
     with _disk_errors(checkpoints):
         checkpoints.wait()
+        log.doing("drawing")
+        session.draw.finish()
     log.doing("complete" if step == num_steps and evaluated else "stopped")
     return step, evaluated
 
@@ -329,7 +339,11 @@ def _evaluate(session: Session, step: int, train_state: TrainState) -> None:
 def _record_evaluation(
     session: Session, step: int, scalars: Mapping[str, np.ndarray], readout: HostReadout
 ) -> None:
-    """Log, draw and save an evaluation; the readout comes last, as the mark that it is complete."""
+    """Log and save an evaluation, and have it drawn.
+
+    The readout comes after its record, as the mark that the evaluation is complete, and before it
+    the mark that it is not drawn yet: what a kill leaves undrawn is drawn at the next start.
+    """
     experiment, workdir, log = session.experiment, session.workdir, session.log
     if experiment.seeds > 1:
         names = [h.name.removeprefix("eval/") for h in experiment.headline] + [*experiment.show]
@@ -337,9 +351,23 @@ def _record_evaluation(
         order = np.arange(experiment.seeds) if ranked is None else np.argsort(ranked)
         readout = {**readout, "drawn_seed": order[(experiment.seeds - 1) // 2]}
     log.scalars(step, {f"eval/{name}": value for name, value in scalars.items()})
+    wd.mark_undrawn(workdir)
+    wd.save_readout(workdir, step, readout, experiment.keep, experiment.keep_every)
+    session.draw(step, readout)
+
+
+def _draw(
+    experiment: Experiment,
+    workdir: pathlib.Path,
+    log: logs.Log,
+    step: int,
+    readout: HostReadout,
+) -> None:
+    """Draw the readout of a step."""
     drawn = save_figures(workdir, experiment.task, readout, log.warn, headline=experiment.headline)
     log.images(step, drawn)
-    wd.save_readout(workdir, step, readout, experiment.keep, experiment.keep_every)
+    if wd.newest_readout(workdir) == step:
+        wd.mark_drawn(workdir)
 
 
 def save_figures(

@@ -5,6 +5,7 @@ metrics.jsonl      one record a line                figures/    the newest figur
 readout/STEP.npz   arrays behind the figures        checkpoints/STEP   Orbax
 provenance.json    software, commit, command and devices of every start
 .lock              while a process writes here: its number and host
+.undrawn           while the newest readout is not drawn yet
 """
 
 import contextlib
@@ -93,8 +94,10 @@ class OtherRun(InputError):
         self.workdir, self.differs = workdir, differs
 
 
+UNDRAWN = ".undrawn"
 # What a run writes into its folder.
 WRITTEN = (
+    UNDRAWN,
     *("config.json", "config.py", "provenance.json", "metrics.jsonl"),
     *("figures", "readout", "checkpoints", "corrupt_checkpoints", "profile"),
     *("wandb", "tensorboard"),
@@ -195,6 +198,26 @@ def save_readout(
 def has_readout(workdir: pathlib.Path, step: int) -> bool:
     """Whether the evaluation at `step` is complete: its readout is the last thing written."""
     return (workdir / "readout" / f"{step:09d}.npz").exists()
+
+
+def newest_readout(workdir: pathlib.Path) -> int | None:
+    """The step of the newest readout, None where there is none."""
+    return max((int(path.stem) for path in (workdir / "readout").glob("*.npz")), default=None)
+
+
+def mark_undrawn(workdir: pathlib.Path) -> None:
+    """Note that the newest readout is not drawn yet."""
+    write_atomically(workdir / UNDRAWN, b"")
+
+
+def mark_drawn(workdir: pathlib.Path) -> None:
+    """Note that the newest readout is drawn."""
+    (workdir / UNDRAWN).unlink(missing_ok=True)
+
+
+def has_undrawn(workdir: pathlib.Path) -> bool:
+    """Whether there is a readout that a run had no time to draw."""
+    return (workdir / UNDRAWN).exists() and newest_readout(workdir) is not None
 
 
 def load_readout(workdir: str | os.PathLike, index: int = -1) -> tuple[int, dict[str, np.ndarray]]:

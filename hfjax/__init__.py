@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # the names that an editor completes; at run time _lazy gives
     from hfjax.notebook import Run, load, run
     from hfjax.task import Task
     from hfjax.training.experiment import Experiment
+    from hfjax.training.pretrained import pretrained
 
 __version__ = "0.1.0"
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "notebook",
     "output",
     "plasticity",
+    "pretrained",
     "ratemaps",
     "run",
     "sweep",
@@ -83,6 +85,7 @@ __getattr__, __dir__ = _lazy.attributes(
         "Run": "hfjax.notebook",
         "Task": "hfjax.task",
         "load": "hfjax.notebook",
+        "pretrained": "hfjax.training.pretrained",
         "run": "hfjax.notebook",
     },
 )

@@ -12,6 +12,7 @@ import dataclasses
 import os
 import pathlib
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,7 +26,7 @@ from hfjax.__main__ import names_beside, our_configs
 from hfjax.errors import InputError, one_line
 from hfjax.output import in_notebook
 from hfjax.task import Task
-from hfjax.training import log, mirror, overrides, report, unstored
+from hfjax.training import log, mirror, overrides, pretrained, report, unstored
 from hfjax.training import run as trainer
 from hfjax.training import workdir as wd
 from hfjax.training.experiment import Experiment, as_config, build
@@ -107,7 +108,11 @@ class Run:
     @property
     def figures(self) -> dict[str, Picture]:
         """{name: picture} of the figures of the newest evaluation, `training` last."""
-        paths = sorted((self.workdir / "figures").glob("*.png"), key=lambda p: p.stem == "training")
+        folder = self.workdir
+        if (folder / pretrained.STATE).exists():  # which comes without pictures
+            folder = pathlib.Path(tempfile.mkdtemp(prefix="hfjax-"))
+            wd.save_figures(folder, self.draw())
+        paths = sorted((folder / "figures").glob("*.png"), key=lambda p: p.stem == "training")
         return {path.stem: Picture(path) for path in paths}
 
     def draw(self) -> dict[str, Figure]:
@@ -288,6 +293,7 @@ def load(
 ) -> Run:
     """Open a run. Its data are not needed.
 
+    workdir  its folder, or pretrained:NAME, one of `hfjax.pretrained()`.
     config  used in place of the workdir's, as when that names a function of a notebook.
     task    used in place of the config's task, as one that config.json does not hold.
 

@@ -44,7 +44,14 @@ def test_modules_and_trainer_are_imported_when_they_are_used():
 
 def test_an_editor_sees_every_module_and_every_member():
     modules = {m.name for m in pkgutil.iter_modules(hfjax.__path__) if not m.name.startswith("_")}
-    assert set(hfjax.__all__) == modules | {"Experiment", "Run", "Task", "load", "run"}
+    assert set(hfjax.__all__) == modules | {
+        "Experiment",
+        "Run",
+        "Task",
+        "load",
+        "pretrained",
+        "run",
+    }
     source = ast.parse(pathlib.Path(hfjax.__file__).read_text())
     (block,) = (node for node in source.body if isinstance(node, ast.If))
     imported = {a.name for node in block.body for a in node.names}

@@ -141,13 +141,16 @@ def absolute_paths(config: fdl.Buildable) -> fdl.Buildable:
 
     It then leads to the same file from any current directory. A path is a string named `path` or
     `init_from`, or one whose name ends in _path, _dir, _file or _folder, or that ends in .npz.
-    An address of another storage stays as it is, for the function that takes it to judge.
+    An address of another storage, or pretrained:NAME, stays as it is, for the function that takes
+    it to judge.
     """
     config = fdl.deepcopy_with(config)
     for setting in list(settings(config)):
         value = setting.value
         is_path = re.fullmatch(r"path|init_from|\w+_(path|dir|file|folder)", setting.name)
-        if isinstance(value, str) and value and (is_path or value.endswith(".npz")):
+        if not isinstance(value, str) or not value or value.startswith("pretrained:"):
+            continue
+        if is_path or value.endswith(".npz"):
             with contextlib.suppress(ValueError):
                 setattr(setting.node, setting.name, os.path.abspath(local_path(value)))
     return config

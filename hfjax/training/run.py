@@ -29,7 +29,7 @@ from hfjax.errors import InputError, SaveError, TrainingFailed, one_line
 from hfjax.missing import on_host
 from hfjax.output import unbreakable_output
 from hfjax.task import HostReadout, Task
-from hfjax.training import config_text, mirror, processes, provenance, report
+from hfjax.training import config_text, mirror, pretrained, processes, provenance, report
 from hfjax.training import log as logs
 from hfjax.training import workdir as wd
 from hfjax.training.config import flatten
@@ -54,9 +54,6 @@ from hfjax.training.programs import (
 )
 
 __all__ = ["Experiment", "Loaded", "build", "load", "make_programs", "run", "save_figures"]
-
-# Parts of a state that init_from leaves as they were initialised.
-NOT_COPIED = ("opt_state", "fresh")
 
 
 class Session(NamedTuple):
@@ -117,6 +114,10 @@ def run(
     (nothing written) where config, devices or workdir do not allow the run, and TrainingFailed (the
     newest checkpoint stands) where a scalar stops being finite or the disk cannot be written.
     """
+    if pretrained.is_pretrained(workdir):
+        raise InputError(
+            f"{workdir} cannot be trained on; name a --workdir, and it as --init_from."
+        )
     workdir = wd.folder(workdir)
     config = complete(config)
     experiment = experiment or build(config)
@@ -632,9 +633,13 @@ def load(
     available_devices()
     mesh = make_mesh(jax.local_devices()[:1])
     shapes = abstract_state(task, _data_shapes(workdir, config), seeds, mesh)
+    if (workdir / pretrained.STATE).exists():
+        step = wd.newest_readout(workdir) or 0
+        return Loaded(task, pretrained.load_state(workdir, shapes.state), config, step)
     with wd.Checkpoints(workdir, read_only=True) as checkpoints:
         if step is not None:
-            return Loaded(task, checkpoints.restore(step, shapes).state, config)
+            restored = checkpoints.restore(step, shapes)
+            return Loaded(task, restored.state, config, int(restored.step))
         restored, _ = checkpoints.restore_newest(shapes)
     if restored is None:
         raise InputError(f"{mirror.shown(workdir)} holds no checkpoint yet.")
@@ -667,7 +672,7 @@ def _initial_state(experiment: Experiment, programs: Programs) -> TrainState:
 
 
 def _donors(experiment: Experiment, state: Any) -> dict[str, jax.Array]:
-    """{path: array} of the run `init_from`, for each array of `state` outside NOT_COPIED.
+    """{path: array} of the run `init_from`, for each array of `state` that a trained model keeps.
 
     Each of them needs an array of the same path and shape there. One model may be the start of a
     whole population. Raises InputError where an array is missing or of another shape.
@@ -680,7 +685,7 @@ def _donors(experiment: Experiment, state: Any) -> dict[str, jax.Array]:
     }
     donors = {}
     for path, leaf in jax.tree.leaves_with_path(state):
-        if any(getattr(p, "name", getattr(p, "key", None)) in NOT_COPIED for p in path):
+        if not pretrained.is_kept(path):
             continue
         name = jax.tree_util.keystr(path)
         donor = there.get(name)

@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 
 from hfjax.errors import InputError, SaveError, one_line
 from hfjax.files import local_path, read_npz, write_atomically
-from hfjax.training import config_text, mirror, provenance
+from hfjax.training import config_text, mirror, pretrained, provenance
 from hfjax.training.config import absolute_paths, difference
 from hfjax.training.lock import locked
 from hfjax.training.programs import put
@@ -35,8 +35,11 @@ from hfjax.training.programs import put
 def folder(workdir: str | os.PathLike) -> pathlib.Path:
     """The path of a workdir, with ~ expanded; of one on object storage, that of its mirror.
 
-    Raises InputError for another address, as http://x, and where the storage cannot be read.
+    pretrained:NAME is a trained model that comes with hfjax. Raises InputError where there is none
+    of that name, for another address, as http://x, and where the storage cannot be read.
     """
+    if pretrained.is_pretrained(workdir):
+        return pretrained.folder(os.fspath(workdir))
     if mirror.is_address(workdir):
         return mirror.local_folder(os.fspath(workdir))
     try:

@@ -220,8 +220,8 @@ def _tiles(
         image.set(clim=limits, cmap=_with_grey(colour_map))
     ax.set(xlim=(0, inner), ylim=(0, tall))
     ax.set_axis_off()
-    at = {"x": (width / 2 - left) / inner, "y": (tall + top - 0.1) / tall}
-    ax.set_title(title, **at, pad=0, va="top", fontsize=11)
+    title_x, title_y = (width / 2 - left) / inner, (tall + top - 0.1) / tall
+    ax.set_title(title, x=title_x, y=title_y, pad=0, va="top", fontsize=11)
     middle_x, middle_y = (left + inner / 2) / width, (bottom + height - top) / 2 / height
     figure.supxlabel(axis_labels[0], x=middle_x, y=0.08 / height, fontsize=9)
     figure.supylabel(axis_labels[1], x=0.1 / width, y=middle_y, fontsize=9)

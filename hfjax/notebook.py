@@ -289,18 +289,24 @@ def run(
 
 
 def load(
-    workdir: str | os.PathLike, *, config: fdl.Buildable | None = None, task: Task | None = None
+    workdir: str | os.PathLike,
+    *,
+    config: fdl.Buildable | None = None,
+    task: Task | None = None,
+    step: int | None = None,
 ) -> Run:
     """Open a run. Its data are not needed.
 
     workdir  its folder, or pretrained:NAME, one of `hfjax.pretrained()`.
     config  used in place of the workdir's, as when that names a function of a notebook.
     task    used in place of the config's task, as one that config.json does not hold.
+    step    of the checkpoint; None for the newest. `keep_every` of a config keeps more than a few.
 
-    Raises InputError where `workdir` holds no run, or no checkpoint yet, or a config that names
-    what does not exist here.
+    Raises InputError where `workdir` holds no run, or no checkpoint yet, or none of that step, or a
+    config that names what does not exist here.
     """
-    return Run(wd.folder(workdir), *trainer.load(workdir, config=config, task=task))
+    loaded = trainer.load(workdir, config=config, task=task, step=step)
+    return Run(wd.folder(workdir), *loaded)
 
 
 def _configured(

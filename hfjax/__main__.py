@@ -118,7 +118,17 @@ def main(argv: Sequence[str]) -> int:
     if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(argv[1:]) or len(argv) == 1:
         sys.stdout.write(_help() + "\n")
         return 0
+    if argv[1:] == ["list"]:
+        sys.stdout.write(_models() + "\n")
+        return 0
     try:
+        if argv[1] == "info":  # of a config
+            argv = [
+                argv[0],
+                *(f"--fdl_config={name}" for name in argv[2:3]),
+                "--fdl_help",
+                *argv[3:],
+            ]
         values = parsed(argv, {**WHAT_TO_RUN, **HOW_TO_RUN})
         if values.fdl_help and not (values.fdl_config or values.fdl_config_file):
             sys.stdout.write(_help() + "\n")
@@ -450,13 +460,18 @@ def _table(rows: Mapping[str, str], width: int = 18) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _help() -> str:
-    """What `--help` shows: the models, each with its configs and fiddlers, and all flags."""
+def _models() -> str:
+    """What `list` shows: the models, each with its configs and fiddlers."""
     models = []
     for source in our_configs().sources().values():
         if source.configs:
             fiddlers = _wrapped(" ".join(source.fiddlers) or "none", "    fiddlers: ", 14)
             models.append(f"{_table(source.configs, 27)}\n{fiddlers}")
+    return "\n\n".join(models)
+
+
+def _help() -> str:
+    """What `--help` shows: the models and all flags."""
     texts = [
         _table({f"--{name}": text for name, (_, _, text) in rows.items()})
         for rows in (WHAT_TO_RUN, HOW_TO_RUN)
@@ -465,8 +480,8 @@ def _help() -> str:
         "hfjax: models of the hippocampal formation, one command each.\n\n"
         f"Example:\n  {EXAMPLE}\n\n"
         "Configs (--fdl_config=NAME), and the fiddlers that change them (--fiddler=NAME):\n\n"
-        + "\n\n".join(models)
-        + f"\n\nSettings and fiddlers of one config:\n  {EXAMPLE} --fdl_help\n\n"
+        f"{_models()}\n\nSettings and fiddlers of one config (or: python -m hfjax info grid_rnn):\n"
+        f"  {EXAMPLE} --fdl_help\n\n"
         f"What to run:\n{texts[0]}\n\nHow to run it:\n{texts[1]}"
     )
 

@@ -33,8 +33,9 @@ from hfjax.training.experiment import Experiment, as_config, build
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
-__all__ = ["Applied", "Metrics", "Picture", "Run", "load", "run"]
+__all__ = ["Applied", "Metrics", "Picture", "Readout", "Run", "load", "run"]
 
 
 class Metrics(NamedTuple):
@@ -57,6 +58,53 @@ class Applied(NamedTuple):
     activity: jax.Array
     decoded_m: jax.Array | None
     positions_m: jax.Array
+
+
+# Names of axes of arrays that mean the same in every model.
+AXES = {
+    "rate_maps": ("unit", "x", "y"),
+    "grid_score_60": ("unit",),
+    "positions_m": ("path", "time", "space"),
+    "decoded_m": ("path", "time", "space"),
+    "times_s": ("time",),
+    "extent_m": ("space", "end"),
+}
+
+
+class Readout(dict[str, np.ndarray]):
+    """The arrays behind a run's figures, by name."""
+
+    def to_xarray(self) -> "xr.Dataset":
+        """The same as an xarray Dataset.
+
+        Arrays that mean the same in every model have named axes, with times (s) and the centres of
+        bins (m) as coordinates; axes of others are called NAME_0, NAME_1, ... In a population the
+        first axis of each array is `seed`. Raises InputError where xarray is not installed.
+        """
+        try:
+            import xarray as xr
+        except ImportError as error:
+            raise InputError("to_xarray needs xarray: pip install xarray.") from error
+        seeds = ("seed",) if "drawn_seed" in self else ()
+        sizes: dict[str, int] = {}
+        arrays, coordinates = {}, {}
+        for name in [*(n for n in AXES if n in self), *(n for n in self if n not in AXES)]:
+            values = self[name]
+            first = () if name == "drawn_seed" else seeds
+            axes = (*first, *AXES.get(name, ()))
+            shape = dict(zip(axes, values.shape, strict=False))
+            if len(axes) != values.ndim or any(sizes.get(a, n) != n for a, n in shape.items()):
+                axes = (*first, *(f"{name}_{i}" for i in range(values.ndim - len(first))))
+            sizes.update(zip(axes, values.shape, strict=True))
+            arrays[name] = (axes, values)
+        if "rate_maps" in self and "extent_m" in self:
+            extent = self["extent_m"].reshape(-1, 2, 2)[0]  # the same in a population
+            for axis, (low, high) in zip("xy", extent, strict=True):
+                edges = np.linspace(low, high, sizes.get(axis, 1) + 1)
+                coordinates[axis] = (edges[:-1] + edges[1:]) / 2
+        if not seeds and "times_s" in arrays:
+            coordinates["time"] = arrays.pop("times_s")[1]
+        return xr.Dataset(arrays, {n: c for n, c in coordinates.items() if n in sizes})
 
 
 class Picture(NamedTuple):
@@ -101,9 +149,9 @@ class Run:
         return Metrics(*(_table(records, part) for part in ("train", "eval")))
 
     @property
-    def readout(self) -> dict[str, np.ndarray]:
+    def readout(self) -> Readout:
         """The arrays behind the figures, of the newest evaluation."""
-        return wd.load_readout(self.workdir)[1]
+        return Readout(wd.load_readout(self.workdir)[1])
 
     @property
     def figures(self) -> dict[str, Picture]:

@@ -134,6 +134,23 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     assert not (tmp_path / "run").exists()
 
 
+def test_list_and_info_say_what_the_flags_say(capsys):
+    def said(*arguments):
+        return main(["hfjax", *arguments]), capsys.readouterr()
+
+    code, listed = said("list")
+    assert code == 0
+    assert listed.out.startswith("  biohsic ")
+    assert listed.out.strip() in said("--help")[1].out
+    code, info = said("info", "grid_rnn", "--fiddler=tanh")
+    assert code == 0
+    assert info == said("--fdl_config=grid_rnn", "--fiddler=tanh", "--fdl_help")[1]
+    assert "task.network.nonlinearity" in info.out
+    code, wrong = said("info", "gridrnn")
+    assert code == 2
+    assert "--fdl_config=gridrnn is unknown; did you mean 'grid_rnn'" in wrong.err
+
+
 def test_help_lists_each_model_with_its_configs_and_fiddlers(capsys):
     assert main(["hfjax", "--help"]) == 0
     out, error = capsys.readouterr()

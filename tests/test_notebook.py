@@ -327,6 +327,32 @@ def test_a_path_that_does_not_fit_is_refused_or_made_to_fit(tmp_path):
     np.testing.assert_allclose(small, path / 10 - [0.22, 0.11], atol=1e-6)
 
 
+def test_a_readout_becomes_a_dataset_with_axes():
+    rng = np.random.default_rng(0)
+    one = {
+        "rate_maps": rng.normal(size=(3, 4, 5)),
+        "extent_m": np.array([[0.0, 0.8], [0.0, 0.5]]),
+        "positions_m": rng.normal(size=(2, 6, 2)),
+        "times_s": 0.1 * np.arange(6),
+        "grid_score_60": np.zeros(7),  # of more units than have maps
+        "losses": np.zeros((3, 2)),
+        "spacing_m": np.array(0.4),
+    }
+    data = notebook.Readout(one).to_xarray()
+    at = data.rate_maps.sel(x=0.3, y=0.45, method="nearest")
+    np.testing.assert_array_equal(at, one["rate_maps"][:, 1, 4])
+    np.testing.assert_allclose(data.x, [0.1, 0.3, 0.5, 0.7])
+    np.testing.assert_allclose(data.positions_m.sel(time=0.3, space=1), one["positions_m"][:, 3, 1])
+    assert data.grid_score_60.dims == ("grid_score_60_0",)
+    assert data.losses.dims == ("losses_0", "losses_1")
+    assert data.spacing_m == 0.4
+    several = {n: np.stack([v, v]) for n, v in one.items()} | {"drawn_seed": np.array(1)}
+    data = notebook.Readout(several).to_xarray()
+    assert data.rate_maps.dims == ("seed", "unit", "x", "y")
+    assert data.times_s.dims == ("seed", "time")
+    np.testing.assert_allclose(data.y, [0.05, 0.15, 0.25, 0.35, 0.45])
+
+
 # --- In a notebook, and in the README ---
 
 CELLS = """

@@ -342,7 +342,8 @@ def test_a_readout_becomes_a_dataset_with_axes():
     at = data.rate_maps.sel(x=0.3, y=0.45, method="nearest")
     np.testing.assert_array_equal(at, one["rate_maps"][:, 1, 4])
     np.testing.assert_allclose(data.x, [0.1, 0.3, 0.5, 0.7])
-    np.testing.assert_allclose(data.positions_m.sel(time=0.3, space=1), one["positions_m"][:, 3, 1])
+    np.testing.assert_allclose(data.positions_m.isel(time=3, space=1), one["positions_m"][:, 3, 1])
+    np.testing.assert_allclose(data.time, one["times_s"])
     assert data.grid_score_60.dims == ("grid_score_60_0",)
     assert data.losses.dims == ("losses_0", "losses_1")
     assert data.spacing_m == 0.4

@@ -262,12 +262,13 @@ def _map_metrics() -> dict[str, Metric]:
         metrics |= _compared(
             f"similarity_{count}", f"place_similarity_{count}", similar, "the place cells"
         )
-    for decoder in ("ridge", "gp", "ensemble"):
-        places = Metric(f"by {decoder}", "cm", better="lower", panel="Decoded places", log=True)
+    words = {"ridge": "ridge regression", "gp": "Gaussian process", "ensemble": "networks"}
+    for decoder, name in words.items():
+        places = Metric(f"by {name}", "cm", better="lower", panel="Decoded places", log=True)
         names = f"{decoder}_error_cm", f"{decoder}_place_error_cm"
         metrics |= _compared(*names, places, repeated)
     for decoder in ("gp", "ensemble"):
-        metrics[f"{decoder}_std_cm"] = Metric(f"uncertainty of {decoder}", "cm")
+        metrics[f"{decoder}_std_cm"] = Metric(f"uncertainty of {words[decoder]}", "cm")
     return metrics
 
 
@@ -650,7 +651,7 @@ def _draw_atoms(readout: HostReadout) -> Figure:
         columns=atom_columns(len(atoms)),
         extent_m=BOX_M,
         title="From each place: where the animal will be (decoded by a Gaussian process), and the "
-        "population's rate, in the data and as the atoms predict it",
+        "population's rate,\nin the data and as the atoms predict it. Grey: never visited",
         walls=readout["walls"],
     )
 

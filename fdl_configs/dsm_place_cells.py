@@ -30,8 +30,9 @@ def dsm_place_cells() -> fdl.Config:
         python -m hfjax --fdl_config=dsm_place_cells --workdir=runs/dsm_place_cells
 
     Constants of the thesis: 50 cells, 10 atoms, 5 samples, networks of 32 units, 500,000 updates.
-    That takes two hours of one core, and we have not run it. With `laptop`, two minutes: the maps
-    correlate by .99 with the discounted rates in the data.
+    That takes two hours of one core, and we have not run it. With `laptop`, three minutes: the maps
+    correlate by .99 with the discounted rates in the data (the rates themselves: .987), with seed
+    0, the default, as with two others.
     """
     cfg = dsm()
     task = cfg.task

@@ -17,7 +17,9 @@ def gamma_ensemble() -> fdl.Config:
 
         python -m hfjax --fdl_config=gamma_ensemble --workdir=runs/gamma_ensemble
 
-    For a GPU; with `laptop` three minutes, see experiments/dsm/RESULTS.md.
+    For a GPU. With `laptop` (ten models, four minutes of one core), seed 0, the default, ends with
+    a Wasserstein distance of .23 in units of the standard deviation of the returns (untrained 1.8;
+    a Gaussian fit .03); three seeds had .25 to .26 with nearly the same sources.
     """
     cfg = dsm()
     cfg.task.objective = fdl.Partial(model.each_atom, inner=kernels.rational_quadratic)
@@ -31,7 +33,8 @@ def one_step() -> fdl.Config:
         python -m hfjax --fdl_config=one_step --workdir=runs/one_step
 
     Its returns are those of rollouts, in which the model is applied to its own samples. We have not
-    run it to its end.
+    run it to its end. With `laptop`, two minutes, seed 0 has a Wasserstein distance of .21 in units
+    of the standard deviation of the returns (untrained 1.4; a Gaussian fit .014).
     """
     cfg = gamma_ensemble()
     cfg.task.gamma = 0.0

@@ -175,8 +175,8 @@ def draw_plane_maps(readout: HostReadout, plane: Plane) -> dict[str, Figure]:
         "atom_maps": figures.map_rows(
             [row(maps[0], 0), row(maps[1], 1)],
             columns=atom_columns(maps.shape[1] - 2),
-            title="Mean state that follows each state (discounted), as a map over states: in the "
-            "data, and as the atoms predict it",
+            title="Mean state that follows each state (discounted), as a map over states:\n"
+            "in the data, and as the atoms predict it. Grey: states that the data do not have",
             **space,
         ),
         "noise": figures.map_rows(

@@ -1,18 +1,22 @@
 """Sweeps: what they expand to, their order, their table, and a whole sweep as one program."""
 
+import contextlib
 import csv
 import signal
 import subprocess
 import sys
+import types
 
+import fiddle as fdl
 import jax
 import numpy as np
 import pytest
+import submitit
 
 import hfjax
 from hfjax import sweep
 from hfjax.errors import STOPPED
-from hfjax.training import comparison, log, population
+from hfjax.training import comparison, log, population, processes
 from hfjax.training.experiment import Headline, build_task
 from hfjax.training.programs import seed_keys
 from tests import toy
@@ -83,10 +87,15 @@ def test_values_of_a_grid(text, values):
         (("--grid=seed=0..1", "--vmap", "--seeds=2"), "--vmap is a population already"),
         (("--grid=task.num_units=2,3", "--vmap"), "--vmap trains runs that differ in seeds and in"),
         (("--grid=seed=0..1", "--wrong"), "Unknown command line flag"),
+        (("--grid=seed=0..1", "--process_id=1"), "--process_id joins the processes of one run"),
+        (("--grid=seed=0..1", "--coordinator=a:1"), "--coordinator joins"),
+        (("--grid=seed=0..1", "--num_processes=2"), "--num_processes must be 1 in a sweep"),
+        (("--grid=seed=0..1", "--workdir=gs://a/b"), "gs://a/b is an address"),
+        (("--grid=init_from=" + 256 * "x",), "is longer than 255 bytes; give shorter values"),
     ],
 )
 def test_a_wrong_sweep_is_one_sentence_and_writes_nothing(tmp_path, capsys, flags, message):
-    assert sweep.main([*TOY, *flags, f"--workdir={tmp_path}/s"]) == 2
+    assert sweep.main([*TOY, f"--workdir={tmp_path}/s", *flags]) == 2
     _, error = capsys.readouterr()
     assert message in error
     assert error.startswith("hfjax: ")
@@ -112,13 +121,86 @@ def test_a_sweep_resumes_and_its_table_has_the_last_evaluation_of_every_run(one_
     assert (one_by_one / NAMES[0] / "metrics.jsonl").stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("vmap", [(), ("--vmap",)])
+def test_the_folder_of_another_sweep_is_refused(one_by_one, capsys, vmap):
+    others = (*TOY, *RATES, "--fdl_set=num_steps=50", f"--workdir={one_by_one}", *vmap)
+    assert sweep.main(others) == 2
+    assert f"{NAMES[0]} holds a run of another config (num_steps" in capsys.readouterr().err
+
+
+def test_settings_and_manual_are_shown_and_nothing_is_written(tmp_path, capsys):
+    flags = (*TOY, "--grid=seed=2..3", f"--workdir={tmp_path}/s")
+    for extra in ((), ("--vmap",)):
+        assert sweep.main([*flags, *extra, "--print_config"]) == 0
+        shown = capsys.readouterr().out
+        assert [line for line in shown.split("\n") if line.startswith("seed=")] == [
+            "seed=2",
+            "seed=3",
+        ]
+    assert sweep.main([*TOY, "--fdl_help"]) == 0
+    assert capsys.readouterr().out.count("Settings (--fdl_set=PATH=VALUE)") == 1
+    assert not (tmp_path / "s").exists()
+
+
+def test_one_of_several_processes_is_no_place_for_a_sweep(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(processes, "is_cluster_of_several", lambda: True)
+    flags = [*TOY, "--grid=seed=0..1", f"--workdir={tmp_path}/s", "--print_config"]
+    assert sweep.main(flags) == 2
+    assert "a sweep runs in one process" in capsys.readouterr().err
+    assert sweep.main([*flags, "--num_processes=1"]) == 0
+
+
 def test_a_failed_run_does_not_stop_the_others(tmp_path, capsys):
     flags = (*TOY, "--grid=task.nan_at=7,-1", f"--workdir={tmp_path}/s", "--scalar=eval/loss")
     assert sweep.main(flags) == 1
     assert [row["state"] for row in table(tmp_path / "s")] == ["unfinished", "complete"]
     assert "0 (unfinished)" in capsys.readouterr().out
+    (tmp_path / "s" / "sweep.csv").unlink()
     assert sweep.main([*flags[:-1], "--scalar=eval/los"]) == 2
     assert "did you mean 'eval/loss'?" in capsys.readouterr().err
+    assert len(table(tmp_path / "s")) == 2
+
+
+def declares():
+    """A task that says what its scalars mean."""
+    return toy.task()._replace(metrics={"eval/loss": hfjax.task.Metric("loss")})
+
+
+def declaring():
+    """A config of `declares`."""
+    config = toy.config()
+    config.task = fdl.Config(declares)
+    return config
+
+
+def test_a_scalar_that_the_task_does_not_declare_is_told_before_training(tmp_path, capsys):
+    flags = ("--grid=seed=0..1", f"--workdir={tmp_path}/s", "--scalar=eval/los")
+    assert sweep.main(["sweep", "--fdl_config=tests.test_sweep.declaring", *flags]) == 2
+    assert "did you mean 'eval/loss'?" in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()
+
+
+def test_an_unexpected_error_of_a_run_does_not_stop_the_others(tmp_path, capsys, monkeypatch):
+    def main(argv):
+        started.append(argv)
+        if len(started) == 1:
+            raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        return 0
+
+    started = []
+    monkeypatch.setattr(sweep.command, "main", main)
+    assert sweep.main([*TOY, "--grid=seed=0..1", f"--workdir={tmp_path}/s"]) == 1
+    assert len(started) == 2
+    assert "RESOURCE_EXHAUSTED" in capsys.readouterr().err
+
+
+def test_a_full_disk_after_training_is_one_sentence(one_by_one, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(comparison, "write_atomically", full)
+    assert sweep.main([*TOY, *RATES, f"--workdir={one_by_one}"]) == 1
+    assert capsys.readouterr().err.startswith("hfjax: the sweep cannot be written ([Errno 28] No")
 
 
 def test_as_one_program_every_run_is_what_it_is_alone(one_by_one, tmp_path):
@@ -136,6 +218,8 @@ def test_as_one_program_every_run_is_what_it_is_alone(one_by_one, tmp_path):
     for ours, theirs in zip(table(folder), table(one_by_one), strict=True):
         assert float(ours.pop("eval/loss")) == pytest.approx(float(theirs.pop("eval/loss")))
         assert ours == theirs
+    (folder / NAMES[1] / "readout" / "000000040.npz").unlink()  # as if it had been interrupted
+    assert sweep.main([*TOY, *RATES, "--vmap", f"--workdir={folder}"]) == 0
     assert sweep.main([*TOY, *RATES, f"--workdir={folder}"]) == 0  # opens the runs as its own
 
 
@@ -160,7 +244,7 @@ def checks(*, rate: float = 0.1):
 def checking():
     """A config of `checks`."""
     config = toy.config()
-    config.task = hfjax.training.config.fdl.Config(checks)
+    config.task = fdl.Config(checks)
     return config
 
 
@@ -183,14 +267,95 @@ def test_submitit_runs_every_point(tmp_path):
     assert [row["state"] for row in table(tmp_path / "s")] == ["complete"]
 
 
-def test_a_stopped_job_hands_the_signal_on(monkeypatch):
+@pytest.mark.parametrize(("cluster", "signals"), [("slurm", [signal.SIGUSR2]), ("local", [])])
+def test_a_job_that_slurm_stopped_hands_the_signal_on(monkeypatch, cluster, signals):
     raised = []
     monkeypatch.setattr(sweep.command, "main", lambda argv: STOPPED)
     monkeypatch.setattr(sweep.signal, "raise_signal", raised.append)
-    job = sweep.Job(["--seed=1"])
-    assert job() == STOPPED
-    assert raised == [sweep.signal.SIGUSR2]
-    assert job.checkpoint().function.arguments == ["--seed=1"]
+    assert sweep.Job(["--seed=1"], cluster)() == STOPPED
+    assert raised == signals
+
+
+def points(folder, *seeds):
+    return [sweep.Point({}, folder / f"seed={n}", (f"--seed={n}",), None) for n in seeds]
+
+
+def test_submitit_can_requeue_what_it_runs(tmp_path):
+    executor = submitit.AutoExecutor(tmp_path, cluster="debug")
+    (job,) = sweep._jobs(points(tmp_path, 1), executor)
+    again = job.submission()._checkpoint_function()  # what submitit requeues
+    assert again.function.arguments == ["--seed=1"]
+
+
+class Queue:
+    """SLURM, as submitit's executor shows it."""
+
+    cluster = "slurm"
+    batch = contextlib.nullcontext
+
+    def __init__(self, folder):
+        self.folder, self.states = folder, {}
+
+    def submit(self, job):
+        name = f"7_{len(self.states)}"
+        self.states[name] = "PENDING"
+        return types.SimpleNamespace(job_id=name)
+
+    def job(self, folder, name):
+        return types.SimpleNamespace(job_id=name, state=self.states[name])
+
+
+def test_jobs_in_the_queue_are_not_submitted_again(tmp_path, monkeypatch):
+    queue, three = Queue(tmp_path), points(tmp_path, 1, 2, 3)
+    monkeypatch.setattr(submitit, "SlurmJob", queue.job)
+    assert [job.job_id for job in sweep._jobs(three, queue)] == ["7_0", "7_1", "7_2"]
+    queue.states |= {"7_0": "FAILED", "7_1": "RUNNING"}
+    assert [job.job_id for job in sweep._jobs(three, queue)] == ["7_3", "7_1", "7_2"]
+    with monkeypatch.context() as patch:
+        patch.setattr(queue, "batch", None)  # submitit warns of one that is empty
+        assert [job.job_id for job in sweep._jobs(three[:1], queue)] == ["7_3"]
+    queue.states["7_3"] = "TIMEOUT"
+    assert [job.job_id for job in sweep._jobs(three[:2], queue)] == ["7_4", "7_1"]
+
+
+class Interrupted:
+    """A job that Ctrl-C meets while it runs; SIGTERM ends it."""
+
+    job_id, paths = "12345678", types.SimpleNamespace(folder="there")
+
+    def __init__(self):
+        self.ends, self.polls = False, 0
+
+    def done(self):
+        self.polls += 1
+        if self.polls == 1:
+            raise KeyboardInterrupt
+        return self.ends
+
+
+@pytest.mark.parametrize(
+    ("cluster", "said", "signalled"),
+    [
+        ("slurm", "The jobs go on. Give the same command again to wait for them", []),
+        ("local", "Stopped; everything is saved.", [(12345678, signal.SIGTERM)]),
+    ],
+)
+def test_ctrl_c_says_what_becomes_of_the_jobs(
+    tmp_path, capsys, monkeypatch, cluster, said, signalled
+):
+    job, sent = Interrupted(), []
+
+    def kill(process, number):
+        sent.append((process, number))
+        job.ends = True
+
+    monkeypatch.setattr(sweep, "POLL_S", 0.0)
+    monkeypatch.setattr(sweep.os, "kill", kill)
+    monkeypatch.setattr(sweep, "_executor", lambda *_: None)
+    monkeypatch.setattr(sweep, "_jobs", lambda *_: [job])
+    assert sweep._on_cluster(points(tmp_path, 1), cluster, ()) == STOPPED
+    assert said in capsys.readouterr().out
+    assert sent == signalled
 
 
 def test_the_figure_has_medians_controls_and_the_published_value(tmp_path):

@@ -35,9 +35,27 @@ class Result(NamedTuple):
 
 
 def is_complete(workdir: pathlib.Path, config: fdl.Buildable) -> bool:
-    """Whether the last step is done, evaluated and saved."""
+    """Whether the last step is done, evaluated and saved.
+
+    Raises InputError where `workdir` holds a run of another config.
+    """
     last = config.num_steps
-    return wd.has_readout(workdir, last) and (workdir / "checkpoints" / str(last)).is_dir()
+    return (
+        wd.check_same(workdir, config)
+        and wd.has_readout(workdir, last)
+        and (workdir / "checkpoints" / str(last)).is_dir()
+    )
+
+
+def check_scalar(name: str, config: fdl.Buildable) -> None:
+    """Raise InputError where a task that declares its scalars has none of this name to compare."""
+    metrics = build_task(config).metrics
+    if metrics and not (name.startswith("eval/") and meaning(name, metrics)):
+        raise _unknown(name, [n for n in metrics if n.startswith("eval/")])
+
+
+def _unknown(name: str, names: Sequence[str]) -> InputError:
+    return InputError(f"--scalar={name} is no scalar of these runs; {nearest(name, names)}")
 
 
 def compare(runs: Sequence[Described], folder: pathlib.Path, scalar: str | None = None) -> str:
@@ -45,22 +63,20 @@ def compare(runs: Sequence[Described], folder: pathlib.Path, scalar: str | None 
 
     scalar  what the figure shows, as the log names it; by default the first of the headline.
 
-    Raises InputError where no run has this scalar.
+    Raises InputError where no run has this scalar; the table is written nevertheless.
     """
     results = [_result(*run) for run in runs]
     config = runs[0][2]
     names = list(dict.fromkeys(name for result in results for name in result.scalars))
     if not names:
         return "No run has been evaluated yet.\n"
+    write_atomically(folder / "sweep.csv", _csv(results, names).encode())
     task, headline = build_task(config), build_headline(config)
     shown = [h.name for h in headline if h.name in names] or names[:2]
     if scalar is not None:
         if scalar not in names:
-            raise InputError(
-                f"--scalar={scalar} is no scalar of these runs; {nearest(scalar, names)}"
-            )
+            raise _unknown(scalar, names)
         shown = [scalar, *(name for name in shown if name != scalar)]
-    write_atomically(folder / "sweep.csv", _csv(results, names).encode())
     published = {h.name: h for h in headline if h.published is not None}
     figure = draw(results, shown[0], task, published.get(shown[0]))
     wd.save_figure(folder / "sweep.png", figure)

@@ -189,8 +189,9 @@ def split(
             write_atomically(workdir / "metrics.jsonl", ("\n".join(lines) + "\n").encode())
             provenance.append(workdir, made_by)
             own = jax.tree.map(lambda leaf, i=i: leaf[i], state)
-            checkpoints.save(config.num_steps, TrainState(jnp.int32(config.num_steps), own))
-            checkpoints.wait()
+            if not wd.has_checkpoints(workdir):  # of an earlier start that was interrupted
+                checkpoints.save(config.num_steps, TrainState(jnp.int32(config.num_steps), own))
+                checkpoints.wait()
             for step, readout in readouts:
                 member = {name: values[i] for name, values in readout.items()}
                 wd.save_readout(workdir, step, member, config.keep, config.keep_every)

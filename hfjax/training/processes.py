@@ -50,7 +50,7 @@ def join(
         "num_processes": num_processes,
         "process_id": process_id,
     }
-    if num_processes == 1 or (not _are_any(given) and not _cluster_of_several()):
+    if num_processes == 1 or (not _are_any(given) and not is_cluster_of_several()):
         return
     if coordinator is not None and not re.fullmatch(r".+:\d+", coordinator):
         raise InputError(f"--coordinator must be HOST:PORT, but is {coordinator}.")
@@ -87,7 +87,7 @@ def _are_any(given: dict[str, Any]) -> bool:
     return any(value is not None for value in given.values())
 
 
-def _cluster_of_several() -> bool:
+def is_cluster_of_several() -> bool:
     """Whether JAX detects a cluster, and several processes in it.
 
     Steps of one SLURM job share a port, and a process that SLURM starts sees one GPU once it has

@@ -71,13 +71,13 @@ def claim(
                 raise InputError(f"the workdir {workdir} is a file, where a folder is needed.")
             workdir.mkdir(parents=True, exist_ok=True)
             if not overwrite:
-                _check_same(workdir, config)
+                check_same(workdir, config)
             if not os.access(workdir, os.W_OK):
                 raise PermissionError("no permission to write")
             warning = stack.enter_context(locked(workdir, break_lock=break_lock))
             if overwrite:
                 _delete(workdir)
-            if not _check_same(workdir, config):  # which another process may have written by now
+            if not check_same(workdir, config):  # which another process may have written by now
                 write_atomically(workdir / "config.py", source.encode())
                 write_atomically(workdir / "config.json", text.encode())
         except OSError as error:
@@ -117,7 +117,7 @@ def _delete(workdir: pathlib.Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _check_same(workdir: pathlib.Path, config: fdl.Buildable) -> bool:
+def check_same(workdir: pathlib.Path, config: fdl.Buildable) -> bool:
     """Whether there is a stored config. Raises InputError where it is not `config`."""
     if not (workdir / "config.json").exists():
         return False

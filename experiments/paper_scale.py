@@ -65,8 +65,11 @@ PARTS = {
 }
 
 
-def run_part(name: str, deadline_s: float) -> bool:
-    """Run or resume a part until it is complete or the time is up; whether it is complete."""
+def run_part(name: str, deadline_s: float) -> int:
+    """Run or resume a part until it is complete or the time is up.
+
+    Returns 0 where it is complete, STOPPED where the same command goes on, else its exit code.
+    """
     part = PARTS[name]
     slug = name.replace(", ", "-").replace(" ", "_")
     workdir = FOLDER / slug
@@ -75,20 +78,30 @@ def run_part(name: str, deadline_s: float) -> bool:
     if part.config:
         arguments.append(f"--workdir={workdir}")
     elif done.exists():
-        return True
+        return 0
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (FOLDER / f"{slug}.part").open("w") as output:
         process = subprocess.Popen([sys.executable, *arguments], stdout=output)
         try:
             code = process.wait(max(0.0, deadline_s - time.monotonic()))
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGTERM)
-            code = process.wait(PATIENCE_S)
+            code = _stop(process)
     if code == 0:
         pathlib.Path(output.name).replace(done)
-    elif code not in (STOPPED, -signal.SIGTERM):
+    elif code != STOPPED:
         print(f"{name}: exit code {code}; see {output.name}")
-    return code == 0
+    return code
+
+
+def _stop(process: subprocess.Popen) -> int:
+    """End a part whose time is up: 0 where it became complete, STOPPED where it goes on later."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        code = process.wait(PATIENCE_S)
+    except subprocess.TimeoutExpired:  # it goes on from the newest checkpoint
+        process.kill()
+        code = process.wait()
+    return STOPPED if code < 0 else code
 
 
 def results(names: Sequence[str]) -> str:
@@ -115,7 +128,11 @@ def results(names: Sequence[str]) -> str:
 
 
 def main() -> int:
-    """Run the parts in their order until the time is up; exit code 75 where some are left."""
+    """Run the parts in their order until the time is up.
+
+    Returns 1 where a part has failed, else 75 where some are left: only then a scheduler should
+    start the command again.
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -128,11 +145,12 @@ def main() -> int:
         print("\n".join(PARTS))
         return 0 if options.list else 2
     deadline_s = time.monotonic() + 60 * options.budget_minutes
-    open_parts = []
+    open_parts, failed = [], []
     for name in names:
         start_s = time.monotonic()
-        if start_s >= deadline_s or not run_part(name, deadline_s):
-            open_parts.append(name)
+        code = STOPPED if start_s >= deadline_s else run_part(name, deadline_s)
+        if code:
+            (open_parts if code == STOPPED else failed).append(name)
         print(f"{name}: {time.monotonic() - start_s:.0f} s", flush=True)
     text = results(names)
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -140,7 +158,9 @@ def main() -> int:
     print(f"\n{text}\n\nEverything is in {FOLDER}.")
     if open_parts:
         print(f"Not complete: {', '.join(open_parts)}. Give the same command again to go on.")
-    return STOPPED if open_parts else 0
+    if failed:
+        print(f"Failed: {', '.join(failed)}.")
+    return 1 if failed else STOPPED if open_parts else 0
 
 
 if __name__ == "__main__":

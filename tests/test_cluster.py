@@ -38,13 +38,18 @@ def test_every_flag_exists(path):
 @pytest.mark.parametrize("script", [s for s in SCRIPTS if s.name.startswith("slurm")])
 @pytest.mark.parametrize(("code", "requeued"), [(0, False), (1, False), (2, False), (75, True)])
 def test_a_slurm_job_is_requeued_only_when_it_was_stopped(tmp_path, script, code, requeued):
-    for name, body in {"srun": f"exit {code}", "scontrol": f'echo "$@" > {tmp_path}/asked'}.items():
+    programs = {
+        "srun": f'echo "$SRUN_CPUS_PER_TASK" > {tmp_path}/cpus; exit {code}',
+        "scontrol": f'echo "$@" > {tmp_path}/asked',
+    }
+    for name, body in programs.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / name).chmod(0o755)
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "7"}
-    environment["SLURM_ARRAY_TASK_ID"] = "3"
+    environment |= {"SLURM_ARRAY_TASK_ID": "3", "SLURM_CPUS_PER_TASK": "8"}
     done = subprocess.run(["bash", script, "--seeds=2"], env=environment, cwd=tmp_path)
     assert done.returncode == code
+    assert (tmp_path / "cpus").read_text() == "8\n"
     asked = tmp_path / "asked"
     assert (asked.read_text() if asked.exists() else "") == ("requeue 7\n" if requeued else "")
 
@@ -67,4 +72,12 @@ def test_the_jobset_runs_one_process_in_each_pod():
     assert any(flags["workdir"].startswith(f"{path}/") for path in mounted)
     assert pod["restartPolicy"] == "Never"  # which a podFailurePolicy needs
     (rule,) = spec["podFailurePolicy"]["rules"]
-    assert rule["onExitCodes"]["containerName"] == container["name"]
+    assert rule["action"] == "FailJob"
+    assert rule["onExitCodes"] == {
+        "containerName": container["name"],
+        "operator": "In",
+        "values": [2],
+    }
+    # A JobSet restarts a failed job, whatever the reason, unless a rule says otherwise.
+    (rule,) = document["spec"]["failurePolicy"]["rules"]
+    assert (rule["action"], rule["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])

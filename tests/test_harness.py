@@ -1,6 +1,8 @@
 import pathlib
 import re
 import runpy
+import signal
+import subprocess
 
 import fiddle as fdl
 import numpy as np
@@ -8,8 +10,8 @@ import pytest
 import toy
 from matplotlib.figure import Figure
 
-from experiments import harness
-from hfjax.errors import InputError
+from experiments import harness, paper_scale
+from hfjax.errors import STOPPED, InputError
 
 EXPERIMENTS = pathlib.Path(harness.__file__).parent
 
@@ -197,3 +199,39 @@ def test_rows_that_a_section_does_not_have_are_refused(tmp_path):
     study = harness.Study(tmp_path, "losses", seeds=1, budget="full", only=("nothing",))
     with pytest.raises(InputError, match="losses has no row 'nothing'"):
         study.train_rows(ROWS)
+
+
+class Endless:
+    """A process that outlives the budget, and SIGTERM."""
+
+    def __init__(self, *_, **__):
+        self.code = None
+
+    def wait(self, timeout=None):
+        if self.code is None:
+            raise subprocess.TimeoutExpired("python", timeout)
+        return self.code
+
+    def send_signal(self, number):
+        assert number == signal.SIGTERM
+
+    def kill(self):
+        self.code = -signal.SIGKILL
+
+
+def test_a_part_that_does_not_stop_is_ended_and_left_for_the_next_start(monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", Endless)
+    assert paper_scale.run_part("dsm", deadline_s=0.0) == STOPPED
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"), [((0, 0), 0), ((0, STOPPED), STOPPED), ((STOPPED, 3), 1), ((2, 0), 1)]
+)
+def test_a_scheduler_starts_again_only_what_can_go_on(monkeypatch, capsys, codes, expected):
+    ends = dict(zip(("throughput, float32", "throughput, TF32"), codes, strict=True))
+    monkeypatch.setattr(paper_scale, "PARTS", {n: paper_scale.PARTS[n] for n in ends})
+    monkeypatch.setattr(paper_scale, "run_part", lambda name, _: ends[name])
+    monkeypatch.setattr("sys.argv", ["paper_scale"])
+    assert paper_scale.main() == expected
+    assert ("Failed" in capsys.readouterr().out) == (expected == 1)
+    assert (paper_scale.FOLDER / "results.md").exists()

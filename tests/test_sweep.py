@@ -123,9 +123,9 @@ def test_a_sweep_resumes_and_its_table_has_the_last_evaluation_of_every_run(one_
 
 @pytest.mark.parametrize("vmap", [(), ("--vmap",)])
 def test_the_folder_of_another_sweep_is_refused(one_by_one, capsys, vmap):
-    others = (*TOY, *RATES, "--fdl_set=num_steps=50", f"--workdir={one_by_one}", *vmap)
+    others = (*TOY, *RATES, "--fdl_set=task.batch_size=9", f"--workdir={one_by_one}", *vmap)
     assert sweep.main(others) == 2
-    assert f"{NAMES[0]} holds a run of another config (num_steps" in capsys.readouterr().err
+    assert f"{NAMES[0]} holds a run of another config (task.batch_size" in capsys.readouterr().err
 
 
 def test_settings_and_manual_are_shown_and_nothing_is_written(tmp_path, capsys):

@@ -11,6 +11,7 @@
 #SBATCH --open-mode=append
 #SBATCH --signal=TERM@180        # to the processes: all stop at the same step, and save once
 set -euo pipefail
+export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK" # which srun does not take from sbatch
 
 code=0
 srun python -m hfjax --fdl_config=grid_rnn --workdir="runs/grid_rnn-nodes" "$@" || code=$?

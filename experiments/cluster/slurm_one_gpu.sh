@@ -8,6 +8,7 @@
 #SBATCH --open-mode=append       # one log over all starts
 #SBATCH --signal=TERM@120        # to the run, two minutes before the end of the time
 set -euo pipefail
+export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK" # which srun does not take from sbatch
 
 code=0
 srun python -m hfjax --fdl_config=grid_rnn --workdir=runs/grid_rnn "$@" || code=$?

@@ -10,6 +10,7 @@
 #SBATCH --open-mode=append
 #SBATCH --signal=TERM@120
 set -euo pipefail
+export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK" # which srun does not take from sbatch
 
 seed=$SLURM_ARRAY_TASK_ID
 code=0

@@ -145,7 +145,8 @@ def main() -> int:
         print("\n".join(PARTS))
         return 0 if options.list else 2
     deadline_s = time.monotonic() + 60 * options.budget_minutes
-    open_parts, failed = [], []
+    open_parts: list[str] = []
+    failed: list[str] = []
     for name in names:
         start_s = time.monotonic()
         code = STOPPED if start_s >= deadline_s else run_part(name, deadline_s)

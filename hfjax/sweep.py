@@ -350,8 +350,8 @@ def _jobs(points: Sequence[Point], executor: Any) -> list[Any]:
 
     record = pathlib.Path(executor.folder, "jobs.json")
     known = json.loads(record.read_text()) if record.exists() else {}
-    submitted = {n: submitit.SlurmJob(executor.folder, job) for n, job in known.items()}
-    jobs = {n: job for n, job in submitted.items() if job.state in ACTIVE}
+    jobs: dict[str, Any] = {n: submitit.SlurmJob(executor.folder, i) for n, i in known.items()}
+    jobs = {name: job for name, job in jobs.items() if job.state in ACTIVE}
     new = {p.workdir.name: Job(p.arguments, executor.cluster) for p in points}
     new = {name: job for name, job in new.items() if name not in jobs}
     try:

@@ -83,6 +83,7 @@ def make(name: str) -> pathlib.Path:
     model = MODELS[name]
     workdir = ROOT / "runs" / "pretrained" / name
     config = fdl_configs.make(model.config, *model.fiddlers)
+    config.seeds = 1
     if not trainer.run(config, workdir, writers=("jsonl", "terminal"), devices=jax.devices()[:1]):
         sys.exit(75)
     run = hfjax.load(workdir)

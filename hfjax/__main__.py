@@ -8,7 +8,6 @@ the command line are checked.
 import inspect
 import logging
 import os
-import pathlib
 import re
 import shutil
 import sys
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from absl import flags
 from absl import logging as absl_logging
 
+from hfjax.configs import names_beside, our_configs
 from hfjax.errors import STOPPED, InputError, TrainingFailed, nearest, one_line
 from hfjax.files import local_path
 from hfjax.output import unbreakable_output
@@ -108,6 +108,11 @@ HOW_TO_RUN: Flags = {
     ),
     "process_id": (flags.DEFINE_integer, None, "number of this process, from 0"),
     "profile": (flags.DEFINE_bool, False, "write a trace of one chunk to WORKDIR/profile"),
+    "animate": (
+        flags.DEFINE_bool,
+        False,
+        "at the end, draw a unit's spikes along a walk as WORKDIR/figures/walk.gif",
+    ),
 }
 WANDB_MODES = ("auto", "online", "offline", "disabled")
 
@@ -215,7 +220,20 @@ def train(config: "fdl.Config", workdir: str, values: flags.FlagValues) -> int:
             traceback.print_exc()
             return _end(1, f"{type(error).__name__}: {one_line(error)}")
         raise
+    if is_complete and values.animate and processes.is_first():
+        return _animate(workdir)
     return 0 if is_complete else STOPPED
+
+
+def _animate(workdir: str) -> int:
+    """Draw a unit's spikes along a walk; returns the exit code."""
+    from hfjax.notebook import load
+
+    try:
+        sys.stdout.write(f"  animation    {load(workdir).animate()}\n")
+    except InputError as error:
+        return _end(2, f"there is no animation: {error}")
+    return 0
 
 
 def _devices(values: flags.FlagValues) -> "list[jax.Device] | None":
@@ -335,19 +353,6 @@ def _known_configs() -> list[str]:
     return [name for source in our_configs().sources().values() for name in source.configs]
 
 
-def names_beside(function: Callable) -> dict[str, Any]:
-    """What the module of a config function imports, where functions are looked up by name."""
-    module = vars(sys.modules[function.__module__])
-    return {name: value for name, value in module.items() if not _is_config_code(value)}
-
-
-def _is_config_code(value: Any) -> bool:
-    """Whether a function is a config or a fiddler, whose names are no settings."""
-    return inspect.isfunction(value) and any(
-        "Config" in str(annotation) for annotation in value.__annotations__.values()
-    )
-
-
 def _from_file(path: str) -> Chosen:
     """The config of a file, with the fiddlers of every config of the same task."""
     import fiddle as fdl
@@ -367,8 +372,7 @@ def _from_file(path: str) -> Chosen:
         raise InputError(f"{path} is no config ({one_line(error)}).") from error
     alike = [f for f in our_configs().configs().values() if fdl.get_callable(f().task) is task]
     known = {n: g for f in alike for n, g in our_configs().fiddlers_of(f).items()}
-    names = {n: v for f in alike for n, v in vars(sys.modules[f.__module__]).items()}
-    names = {n: v for n, v in names.items() if not _is_config_code(v)}
+    names = {n: v for f in alike for n, v in names_beside(f).items()}
     return Chosen("from_file", config, f"The config of {path}.", known, (), names)
 
 
@@ -418,21 +422,6 @@ def _workdir(chosen: Chosen, values: flags.FlagValues) -> str:
     seeds = [] if values.seeds is None else [f"{values.seeds}seeds"]
     parts = [chosen.name, *sorted(chosen.fiddlers), *seed, *seeds]
     return values.workdir or os.path.join("runs", "-".join(parts))
-
-
-def our_configs() -> types.ModuleType:
-    """The package fdl_configs beside hfjax.
-
-    The current directory may have a folder of that name too, which must not hide ours; its modules
-    are then part of the package.
-    """
-    home = str(pathlib.Path(__file__).parent.parent)
-    sys.path.insert(0, home)
-    try:
-        import fdl_configs
-    finally:
-        sys.path.remove(home)
-    return fdl_configs
 
 
 # --- Texts ---

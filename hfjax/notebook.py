@@ -22,7 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from hfjax.__main__ import names_beside, our_configs
+from hfjax import arena, movies
+from hfjax.configs import names_beside, our_configs
 from hfjax.errors import InputError, one_line
 from hfjax.output import in_notebook
 from hfjax.task import Task
@@ -197,6 +198,46 @@ class Run:
             self.workdir, self.step, experiment, self.config, before=before, latest=latest
         )
 
+    def animate(
+        self,
+        path: str | os.PathLike | None = None,
+        *,
+        unit: int | None = None,
+        minutes: float = 10.0,
+        peak_hz: float = 20.0,
+        seed: int = 0,
+    ) -> pathlib.Path:
+        """A GIF of a unit's Poisson spikes along a walk in the model's box; returns its path.
+
+        path     of the GIF; by default WORKDIR/figures/walk.gif.
+        unit     by default the one with the highest grid score.
+        minutes  how long the animal walks, as RatInABox's does.
+        peak_hz  rate where the unit is most active; 0 where it is least active.
+        seed     of the walk and the spikes.
+
+        Raises InputError where `apply` does, or the readout has no box.
+        """
+        readout = self.readout
+        if "extent_m" not in readout or "times_s" not in readout:
+            raise InputError(f"{self.workdir.name} has no walks in a box.")
+        extent, dt_s = readout["extent_m"], float(np.diff(readout["times_s"][:2])[0])
+        if unit is None:
+            unit = int(np.nanargmax(readout["grid_score_60"])) if "grid_score_60" in readout else 0
+        walked = self.apply(_walk(extent, dt_s, minutes, seed))
+        if not 0 <= unit < walked.activity.shape[1]:
+            raise InputError(f"unit must be below {walked.activity.shape[1]}, but is {unit}.")
+        activity = np.asarray(walked.activity[:, unit], float)
+        rate = (activity - activity.min()) / max(float(np.ptp(activity)), 1e-12)
+        frames = movies.spikes_on_walk(
+            np.asarray(walked.positions_m),
+            peak_hz * rate,
+            extent_m=extent,
+            dt_s=dt_s,
+            title=f"unit {unit}",
+            seed=seed,
+        )
+        return movies.save(path or self.workdir / "figures" / "walk.gif", frames)
+
     def apply(self, positions_m: Any, *, fit: bool = False) -> Applied:
         """Drive the trained model along a path.
 
@@ -247,6 +288,17 @@ def _table(records: Sequence[Mapping[str, Any]], part: str) -> "pd.DataFrame":
     if not rows:
         return pd.DataFrame(index=pd.Index([], name="step"))
     return pd.DataFrame(rows).set_index(["step", *(["seed"] if "seed" in rows[0] else [])])
+
+
+def _walk(extent: np.ndarray, dt_s: float, minutes: float, seed: int) -> np.ndarray:
+    """A walk [time, 2] (m) of RatInABox's animal in a box."""
+    low, size = extent[:, 0], np.ptp(extent, axis=1)
+    room, motion = arena.box(*map(float, size)), arena.motion(dt_s=dt_s)
+    start_key, walk_key = jax.random.split(jax.random.key(seed))
+    agent = arena.start(start_key, environment=room, motion=motion)
+    num_steps = round(60 * minutes / dt_s)
+    _, path = arena.walk(agent, walk_key, environment=room, motion=motion, num_steps=num_steps)
+    return np.asarray(path.position) + low
 
 
 def _into(path: np.ndarray, extent: np.ndarray) -> np.ndarray:

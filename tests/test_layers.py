@@ -9,8 +9,9 @@ GROUND = {"task", "check", "errors", "files", "missing", "output", "_lazy"}
 # one of the building blocks below the models.
 ABOVE_THE_FLOOR = {
     "__init__": {"notebook", "training", "task"},
-    "__main__": {"training", "fdl_configs"},
-    "notebook": {"training", "__main__"},
+    "__main__": {"configs", "notebook", "training"},
+    "configs": {"fdl_configs"},
+    "notebook": {"arena", "configs", "movies", "training"},
     "sweep": {"training", "__main__"},
     "compare": {"data", "decoders", "figures", "ratemaps", "training"},
     "training": set(),

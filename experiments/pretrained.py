@@ -90,7 +90,7 @@ def make(name: str) -> pathlib.Path:
     folder = pretrained.FOLDER / name
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "readout").mkdir(parents=True)
-    for file in ("config.json", "config.py", "metrics.jsonl"):
+    for file in ("config.json", "metrics.jsonl"):
         shutil.copy(workdir / file, folder / file)
     readout = {n: np.float32(v) if v.dtype == np.float64 else v for n, v in run.readout.items()}
     wd.save_readout(folder, run.step, readout, keep=1)

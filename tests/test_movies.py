@@ -39,10 +39,10 @@ def test_the_gif_holds_every_frame_and_a_path_that_crosses_the_seam_is_broken(tm
     broken = movies._broken_at_jumps(path, BOX)
     np.testing.assert_array_equal(np.isnan(broken[:, 0]), [False, True, False, False])
     frames = movies.spikes_on_walk(path, np.ones(4), extent_m=BOX, dt_s=1.0, num_frames=4)
-    written = Image.open(movies.save(tmp_path / "a.gif", frames, frame_s=0.1))
-    assert written.n_frames == 4
-    assert written.info["duration"] == 100
-    assert written.info["loop"] == 0
+    with Image.open(movies.save(tmp_path / "a.gif", frames, frame_s=0.1)) as written:
+        assert written.n_frames == 4
+        assert written.info["duration"] == 100
+        assert written.info["loop"] == 0
 
 
 def test_what_cannot_be_drawn_is_one_sentence():

@@ -310,7 +310,9 @@ def draw(populations: Sequence[Population]) -> Figure:
     """Shares of significant cells, and distributions of score, spacing, field and information."""
     figure = Figure(figsize=(13.3, 8), layout="constrained")
     axes = figure.subplots(2, 3).ravel()
-    figure.suptitle("Models and cells through the same pipeline: spikes along a rat's path")
+    figure.suptitle(
+        "Models (hatched, dotted) and cells through the same pipeline: spikes along a rat's path"
+    )
     _draw_shares(populations, axes[0])
     for ax, panel in zip(axes[1:], PANELS, strict=True):
         _draw_distributions(populations, panel, ax)
@@ -329,7 +331,7 @@ def _draw_distributions(populations: Sequence[Population], panel: Panel, ax: Any
         if panel.of_grid_cells:
             values = values[_all(population, "grid_score_p") < SIGNIFICANT]
         values = np.clip(values[np.isfinite(values)], *panel.limits)
-        if len(values):
+        if len(values) > 2:  # of one cell or two there is no distribution
             x = np.concatenate([[panel.limits[0]], np.sort(values), [panel.limits[1]]])
             F = np.concatenate([np.arange(len(values) + 1) / len(values), [1.0]])
             style = ":" if population.driven else "-"
@@ -337,7 +339,6 @@ def _draw_distributions(populations: Sequence[Population], panel: Panel, ax: Any
     ax.set(
         xlim=panel.limits, ylim=(-0.03, 1.03), xlabel=panel.label, ylabel="share of cells up to x"
     )
-    ax.set_title("cells (lines) and models (dotted)", fontsize=10)
 
 
 def _sides_m(population: Population) -> np.ndarray:
@@ -370,11 +371,10 @@ def _draw_shares(populations: Sequence[Population], ax: Any) -> None:
             x, heights, width, color=colour, hatch=hatch, edgecolor="white", label=population.name
         )
     ax.axhline(100 * SIGNIFICANT, color=figures.GREY, linestyle=":", linewidth=1)
-    ax.set_xticks(np.arange(len(KINDS)), list(KINDS))
+    ax.set_xticks(np.arange(len(KINDS)), [kind.replace("-", "-\n") for kind in KINDS])
     ax.set(
         ylabel="cells at p < .01 (%)", xlabel="kind of cell (dotted line: chance)", ylim=(0, 105)
     )
-    ax.set_title("Shares by the same criterion; models hatched", fontsize=10)
 
 
 # --- The command ---

@@ -102,6 +102,13 @@ def goal(cfg: fdl.Config) -> None:
     cfg.data.maker.behaviour = transitions.goal
 
 
+def actor_critic(cfg: fdl.Config) -> None:
+    """An animal that learned by an actor-critic to seek ten random goals, with little success."""
+    cfg.data.maker.behaviour = fdl.Partial(
+        transitions.actor_critic, num_goals=10, training_steps=100_000
+    )
+
+
 def teleport(cfg: fdl.Config) -> None:
     """An animal that moves between random places."""
     cfg.data.maker.behaviour = transitions.teleport

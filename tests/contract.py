@@ -75,6 +75,9 @@ def tiny(config: fdl.Config) -> fdl.Config:
         data.path = small.rates_file()
     elif "path" in arguments:
         data.path, data.max_gap_s = str(trajectories._shipped("sargolini")), 0.1
+    for node, _ in daglish.iterate(config.data):
+        if isinstance(node, fdl.Partial) and hasattr(node, "training_steps"):
+            node.training_steps = 100  # of a policy
     for node, _ in daglish.iterate(config.task):
         if isinstance(node, fdl.Config):
             function = fdl.get_callable(node)

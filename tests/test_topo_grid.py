@@ -240,7 +240,7 @@ def test_unlike_weights_is_one_minus_the_mean_cosine(float64):
     params, *_ = leaky_setting()
     w = jax.random.normal(jax.random.key(3), (16, 16))
     loss, scalars = topo_grid.unlike_weights(
-        params._replace(recurrent=w), None, sheet=(side, side), weight=2.0
+        params._replace(recurrent=w), None, sheet=(side, side), step=0, weight=2.0
     )
     incoming = np.asarray(w).T  # of unit u, as a row
     blurred = np.asarray(topo_grid.restored(jnp.asarray(incoming), sheet=(side, side)))
@@ -252,7 +252,7 @@ def test_unlike_weights_is_one_minus_the_mean_cosine(float64):
     np.testing.assert_allclose(loss, 2 * (1 - np.mean(cosine)), rtol=1e-12)
     alike = params._replace(recurrent=jnp.ones((16, 1)) * jnp.ones((1, 16)))
     np.testing.assert_allclose(
-        topo_grid.unlike_weights(alike, None, sheet=(side, side))[0], 0, atol=1e-12
+        topo_grid.unlike_weights(alike, None, sheet=(side, side), step=0)[0], 0, atol=1e-12
     )
 
 
@@ -260,13 +260,13 @@ def test_unlike_tau_both_ways(float64):
     tau = jnp.array([1.0, 4.0, 2.0, 9.0])  # a sheet of 2 x 2 is restored to its mean, 4
     roughness = (9 + 0 + 4 + 25) / 4
     variance = (9 + 0 + 4 + 25) / 3
-    loss, scalars = topo_grid.unlike_tau(None, tau, sheet=(2, 2))
+    loss, scalars = topo_grid.unlike_tau(None, tau, sheet=(2, 2), step=0)
     np.testing.assert_allclose(loss, roughness - 0.1 * variance, rtol=1e-12)
     np.testing.assert_allclose(scalars["tau_roughness"], roughness, rtol=1e-12)
     # Sorted 1 2 4 9 against 1 11/3 19/3 9.
     ramp = ((5 / 3) ** 2 + (7 / 3) ** 2) / 4
     spread = {"smoothness": 0.5, "spread": 2.0, "spread_term": topo_grid.off_the_ramp}
-    loss, _ = topo_grid.unlike_tau(None, tau, sheet=(2, 2), **spread)
+    loss, _ = topo_grid.unlike_tau(None, tau, sheet=(2, 2), step=0, **spread)
     np.testing.assert_allclose(loss, 0.5 * roughness + 2 * ramp, rtol=1e-12)
     # No gradient through the ends: of 1 and 9 only what their own distance, 0, gives.
     gradient = jax.grad(topo_grid.off_the_ramp)(tau)
@@ -577,9 +577,11 @@ def test_input_weights_can_be_penalised_in_place_of_recurrent_ones():
         recurrent: jax.Array
 
     params = Params(jnp.ones((2, 4)), jax.random.normal(jax.random.key(0), (4, 4)))
-    alike, _ = topo_grid.unlike_weights(params, None, sheet=(2, 2), of=topo_grid.input_weights)
+    alike, _ = topo_grid.unlike_weights(
+        params, None, sheet=(2, 2), step=0, of=topo_grid.input_weights
+    )
     np.testing.assert_allclose(alike, 0, atol=1e-6)
-    assert topo_grid.unlike_weights(params, None, sheet=(2, 2))[0] > 0.1
+    assert topo_grid.unlike_weights(params, None, sheet=(2, 2), step=0)[0] > 0.1
 
 
 def test_the_penalty_is_that_of_an_oblong_sheet():
@@ -608,16 +610,26 @@ def test_biases_and_outgoing_weights_can_be_penalised():
     np.testing.assert_allclose(actual[:, 0], expected, atol=1e-6)
     alike = params._replace(inputs=params.inputs.at[2].set(0.5))
     unlike = params._replace(inputs=params.inputs.at[2].set(jnp.array([1.0, -1.0, 1.0, -1.0])))
-    penalise = functools.partial(topo_grid.unlike_weights, sheet=(2, 2), of=topo_grid.biases)
+    penalise = functools.partial(
+        topo_grid.unlike_weights, sheet=(2, 2), step=0, of=topo_grid.biases
+    )
     np.testing.assert_allclose(penalise(alike, None)[0], 0, atol=1e-6)
     np.testing.assert_allclose(penalise(unlike, None)[0], 1, atol=1e-6)  # restored to 0
     with pytest.raises(ValueError, match="no biases"):
         topo_grid.task(
             **SMALL, penalty=functools.partial(topo_grid.unlike_weights, of=topo_grid.biases)
         )
-    row = params._replace(recurrent=jnp.outer(jnp.ones(4), jnp.arange(1.0, 5.0)))
-    outgoing, _ = topo_grid.unlike_weights(row, None, sheet=(2, 2), of=topo_grid.outgoing_weights)
-    np.testing.assert_allclose(outgoing, 0, atol=1e-6)
+    turned = params._replace(recurrent=params.recurrent.T)
+    outgoing, incoming = (
+        topo_grid.unlike_weights(of_params, None, sheet=(2, 2), step=0, of=of)[0]
+        for of_params, of in (
+            (turned, topo_grid.outgoing_weights),
+            (params, topo_grid.recurrent_weights),
+        )
+    )
+    np.testing.assert_allclose(outgoing, incoming, rtol=1e-6)
+    as_they_are = topo_grid.unlike_weights(turned, None, sheet=(2, 2), step=0)[0]
+    assert abs(float(as_they_are - incoming)) > 1e-3
 
 
 def test_the_weight_of_the_penalty_follows_a_schedule_of_the_command_line():

@@ -159,6 +159,8 @@ def test_the_trained_animal_reaches_its_goal():
 @pytest.mark.parametrize("behaviour", transitions.BEHAVIOURS)
 def test_place_cells_along_every_behaviour(behaviour):
     behave = transitions.BEHAVIOURS[behaviour]
+    if behaviour == "actor_critic":
+        behave = functools.partial(behave, training_steps=1_000)
     track = behave(jax.random.split(jax.random.key(0))[0], 1_000)  # made once, for both gammas
     made = transitions.place_cells(behaviour=lambda key, num_steps: track, num_steps=1_000)
     assert made["states"].shape == (1_000, 50)

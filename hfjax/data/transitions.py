@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hfjax import arena, cells, check, envs, visibility
+from hfjax.data import actor_critic as seeking
 from hfjax.data import policies
 from hfjax.errors import DataFileError, one_line
 from hfjax.files import local_path, read_npz, write_atomically
@@ -421,8 +422,45 @@ def goal(key: jax.Array, num_steps: int) -> Track:
     return Track(arena.box(1.0), np.asarray(positions[0]), np.asarray(last[0]), goals)
 
 
+def actor_critic(
+    key: jax.Array, num_steps: int, *, num_goals: int = 10, training_steps: int = 100_000
+) -> Track:
+    """An animal that learned by an actor-critic to seek one of ten random goals, dt 100 ms.
+
+    num_goals       goals, uniform in the box; each episode has one of them, unknown to the animal.
+    training_steps  steps in which it learns before the track.
+
+    An episode ends at the goal (10 cm), or after 15 s. Of ten goals that it cannot tell apart the
+    animal learns little: it reaches one in 9 of 89 episodes (5 of 84 after 1,000 steps), and ends
+    at a wall; a single goal it reaches in 27 of 104 (key 0, 12,000 steps).
+    Source: dsm-hippocampus `make_dataset_rat_PC_random_AC`, with its 50 place cells, at most 3,000
+    episodes of learning at a tenth of this rate.
+    """
+    check.at_least(1, num_goals=num_goals, training_steps=training_steps)
+    goal_key, cell_key, start_key, walk_key = jax.random.split(key, 4)
+    room = arena.box(1.0)
+    task = seeking.Task(
+        room,
+        arena.motion(dt_s=0.1),
+        goals=arena.uniform_positions(goal_key, room, num_goals),
+        centres=arena.uniform_positions(cell_key, room, 50),
+    )
+
+    rates = np.where(np.arange(training_steps + num_steps) < training_steps, seeking.RATE, 0.0)
+
+    def walked(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        seeker = seeking.start(key, task=task)
+        _, (positions, ended, _) = seeking.run(seeker, walk_key, jnp.asarray(rates), task=task)
+        return positions[training_steps:], ended[training_steps:]
+
+    positions, ended = map(np.asarray, jax.jit(walked)(start_key))
+    last = ended | (np.arange(num_steps) == num_steps - 1)
+    return Track(room, positions, last, np.asarray(task.goals))
+
+
 BEHAVIOURS = {
-    f.__name__: f for f in (random_walk, low_thigmotaxis, high_thigmotaxis, goal, teleport, wall)
+    f.__name__: f
+    for f in (random_walk, low_thigmotaxis, high_thigmotaxis, goal, actor_critic, teleport, wall)
 }
 
 

@@ -474,6 +474,7 @@ def draw_outputs(readout: HostReadout) -> Figure:
     times_ms = 1e3 * readout["times_s"]
     num_out = readout["early_outputs"].shape[-1]
     top = 1e4 * max(float(np.abs(readout[f"{name}_targets"]).max()) for name in ("early", "late"))
+    top = top or 1.0  # before learning there are none
     figure.suptitle(
         f"All {num_out} outputs of the reservoir and the global signal that they learn (the truth)",
         fontsize=11,

@@ -445,7 +445,7 @@ class Penalty(Protocol):
     """A penalty on parameters of the network or on time constants [unit] (None without them)."""
 
     def __call__(
-        self, params: Any, tau: jax.Array | None, /, *, sheet: Sheet, step: Any = 0
+        self, params: Any, tau: jax.Array | None, /, *, sheet: Sheet, step: Any
     ) -> tuple[jax.Array, Scalars]:
         """The addition to the loss, and scalars by name; step: updates so far."""
 
@@ -458,7 +458,7 @@ class Spread(Protocol):
 
 
 def no_penalty(
-    params: Any, tau: jax.Array | None, *, sheet: Sheet, step: Any = 0
+    params: Any, tau: jax.Array | None, *, sheet: Sheet, step: Any
 ) -> tuple[jax.Array, Scalars]:
     """No penalty: units need not resemble their neighbours."""
     del params, tau, sheet, step
@@ -515,7 +515,7 @@ def unlike_weights(
     tau: jax.Array | None,
     *,
     sheet: Sheet,
-    step: Any = 0,
+    step: Any,
     weight: float | optax.Schedule = 1.0,
     factors: tuple[float, float] = (2.0, 2.0),
     interpolate: Interpolate = linear,
@@ -574,7 +574,7 @@ def unlike_tau(
     tau: jax.Array | None,
     *,
     sheet: Sheet,
-    step: Any = 0,
+    step: Any,
     smoothness: float = 1.0,
     spread: float = 0.1,
     spread_term: Spread = less_than_variance,

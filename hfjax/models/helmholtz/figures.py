@@ -131,7 +131,7 @@ def before_and_after(readout: HostReadout) -> Figure:
     activity over the latents. Right: their autocorrelations. Each column has one scale.
     """
     dt_s = float(readout["dt_s"])
-    figure = Figure(figsize=(13.5, 7.6), layout="constrained")
+    figure = Figure(figsize=(13.2, 7.6), layout="constrained")
     figure.suptitle(
         "Before learning (above: a new circuit) and after learning (below)", fontsize=12
     )

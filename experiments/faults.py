@@ -5,9 +5,9 @@
     python -m experiments.faults --size=.1        # a tenth of the cases
 
 Every case works on a copy in a folder of its own, and ends by giving the same command again. It has
-failed where an exception reaches the user, where more than the steps since the newest checkpoint
-are lost, or where the end differs from that of an undisturbed run: its metrics.jsonl byte by byte
-and its parameters bit by bit.
+failed where an exception reaches the user, where the run goes on from an earlier step than that of
+the newest checkpoint, or where the end differs from that of an undisturbed run: its metrics.jsonl
+byte by byte and its parameters bit by bit.
 """
 
 import argparse
@@ -35,7 +35,7 @@ import hfjax
 from experiments import harness
 from hfjax.__main__ import main as hfjax_main
 from hfjax.errors import STOPPED
-from hfjax.training import lock, log, redraw
+from hfjax.training import lock, log, provenance, redraw
 
 HERE = pathlib.Path(__file__).resolve().parent
 STEPS = ("num_steps=40", "chunk=5", "eval_every=20", "save_every=10")
@@ -101,11 +101,20 @@ def difference(run: pathlib.Path, reference: pathlib.Path) -> str:
     return "" if same else "other parameters"
 
 
-def finished(reference: Reference, run: pathlib.Path, lost: int = 0) -> Case:
-    """Give the command again, and compare."""
+def finished(reference: Reference, run: pathlib.Path, saved: int | None = None) -> Case:
+    """Give the command again, and compare.
+
+    saved  the step it has to go on from, by default that of the newest checkpoint.
+    """
+    saved, before = newest(run) if saved is None else saved, recorded(run)
+    starts = len(provenance.read(run))
     code, error = command(*reference.flags, f"--workdir={run}")
+    begun = [start["step"] for start in provenance.read(run)[starts:]]  # none where it was complete
+    lost = max(0, before - begun[0]) if begun else 0
     if code:
         return Case(f"exit code {code}: {error.strip().splitlines()[-1]}", lost)
+    if begun and begun[0] < saved:
+        return Case(f"went on from step {begun[0]}, though step {saved} was saved", lost)
     return Case(difference(run, reference.workdir), lost)
 
 
@@ -162,7 +171,7 @@ def kill(reference: Reference, scratch: pathlib.Path, chance: random.Random) -> 
     time.sleep(chance.uniform(0, 4))
     process.kill()
     process.wait()
-    return finished(reference, run, recorded(run) - newest(run))
+    return finished(reference, run)
 
 
 def start(*flags: str, within: tuple[str, ...] = ()) -> subprocess.Popen:
@@ -191,7 +200,7 @@ def full_disk(reference: Reference, scratch: pathlib.Path, chance: random.Random
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     if code not in (0, 1) or error.count("\n") > 1:
         return Case(f"exit code {code}: {error.strip().splitlines()[-1]}")
-    return finished(reference, run, max(0, recorded(run) - newest(run)))
+    return finished(reference, run)
 
 
 def damaged_checkpoint(reference: Reference, scratch: pathlib.Path, chance: random.Random) -> Case:
@@ -199,7 +208,7 @@ def damaged_checkpoint(reference: Reference, scratch: pathlib.Path, chance: rand
     run = copy(reference, scratch)
     files = sorted(p for p in (run / "checkpoints" / "40").rglob("*") if p.is_file())
     damage(chance.choice([p for p in files if p.stat().st_size]), chance)
-    return finished(reference, run)
+    return finished(reference, run, saved=30)  # the one before
 
 
 def damaged_readout(reference: Reference, scratch: pathlib.Path, chance: random.Random) -> Case:
@@ -249,7 +258,7 @@ def clock_jumps(reference: Reference, scratch: pathlib.Path, chance: random.Rand
             code, error = command(*reference.flags, f"--workdir={run}")
         if code not in (0, 1) or error.count("\n") > 1:
             return Case(f"exit code {code}: {error.strip().splitlines()[-1]}")
-        return finished(reference, run, max(0, recorded(run) - newest(run)))
+        return finished(reference, run)
 
 
 def read_only(reference: Reference, scratch: pathlib.Path, chance: random.Random) -> Case:
@@ -305,7 +314,7 @@ def bad_command_line(reference: Reference, scratch: pathlib.Path, chance: random
     for _ in range(chance.randint(1, 3)):
         i = chance.randrange(len(flags))
         flags[i] = garbled(flags[i], chance)
-    return said(run, *flags, f"--workdir={run}", "--print_config")
+    return said(run, *flags, f"--workdir={run}", *half_of_them_only_show(chance))
 
 
 def bad_config_file(reference: Reference, scratch: pathlib.Path, chance: random.Random) -> Case:
@@ -315,9 +324,13 @@ def bad_config_file(reference: Reference, scratch: pathlib.Path, chance: random.
     for _ in range(chance.randint(1, 3)):
         text = garbled(text, chance)
     (scratch / "garbled.json").write_text(text)
-    return said(
-        run, f"--fdl_config_file={scratch / 'garbled.json'}", f"--workdir={run}", "--print_config"
-    )
+    file = f"--fdl_config_file={scratch / 'garbled.json'}"
+    return said(run, file, f"--workdir={run}", *half_of_them_only_show(chance))
+
+
+def half_of_them_only_show(chance: random.Random) -> tuple[str, ...]:
+    """A flag with which a command runs nothing; the others meet the complete run that is there."""
+    return ("--print_config",) if chance.random() < 0.5 else ()
 
 
 def garbled(text: str, chance: random.Random) -> str:

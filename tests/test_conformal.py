@@ -399,5 +399,10 @@ def test_the_trapezoid_rises_stays_and_falls():
     rate = schedules.trapezoid(peak_value=2.0, num_steps=100, rising=0.1, flat=0.3)
     found = [float(rate(step)) for step in (0, 4, 9, 10, 39, 40, 70, 99)]
     np.testing.assert_allclose(found, [0.2, 1.0, 2.0, 2.0, 2.0, 2.0, 1.0, 2 / 60], rtol=1e-5)
+    # Corners between two steps, 1.5 and 3, are at steps 2 and 3.
+    rate = schedules.trapezoid(peak_value=1.0, num_steps=10)
+    found = [float(rate(step)) for step in range(10)]
+    falling = [1 - step / 7 for step in range(7)]
+    np.testing.assert_allclose(found, [0.5, 1.0, 1.0, *falling], rtol=1e-5)
     with pytest.raises(ValueError, match="rising_and_flat"):
         schedules.trapezoid(peak_value=1.0, num_steps=10, rising=0.5, flat=0.5)

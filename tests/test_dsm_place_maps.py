@@ -240,5 +240,17 @@ def test_a_model_of_positions_that_knows_what_follows_has_no_error():
     np.testing.assert_allclose(scalars["position_error_cm"], 0, atol=1e-3)
     assert scalars["place_error_cm"] > 1
     np.testing.assert_allclose(scalars["atom_spread_cm"], 0, atol=1e-3)
+
+    # Two of twelve atoms lie 1 m from the others: sqrt(1/6 * 5/6) m.
+    def apart(states, key, num_inner):
+        atoms = jnp.arange(12)[None, :, None, None] >= 10
+        return jnp.broadcast_to(jnp.where(atoms, 1.0, 0.0), (len(states), 12, num_inner, 2))
+
+    apart_model = model._replace(samples=apart)
+    scalars, spread = dsm.evaluate_positions(apart_model, made, jax.random.key(0), gamma=0.95)
+    np.testing.assert_allclose(scalars["atom_spread_cm"], 37.2678, rtol=1e-4)
     readout = {n: np.where(x == -np.inf, np.nan, x) for n, x in jax.device_get(readout).items()}
     check_figures(dsm.draw_positions(readout))
+    many = readout | {"state_maps": np.maximum(spread["state_maps"], 0)}
+    drawn = maps.draw_plane_maps(many, place_maps.BOX)["atom_maps"]
+    assert len([ax for ax in drawn.axes if ax.get_images()]) == 2 * (2 + maps.MOST_ATOMS)

@@ -10,7 +10,7 @@ import pytest
 import toy
 from matplotlib.figure import Figure
 
-from experiments import harness, paper_scale
+from experiments import faults, harness, paper_scale
 from hfjax.errors import STOPPED, InputError
 
 EXPERIMENTS = pathlib.Path(harness.__file__).parent
@@ -235,3 +235,24 @@ def test_a_scheduler_starts_again_only_what_can_go_on(monkeypatch, capsys, codes
     assert paper_scale.main() == expected
     assert ("Failed" in capsys.readouterr().out) == (expected == 1)
     assert (paper_scale.FOLDER / "results.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("begins", "outcome"), [(10, ""), (5, "went on from step 5, though step 10")]
+)
+def test_a_run_that_goes_on_from_too_early_a_step_is_a_fault(
+    tmp_path, monkeypatch, begins, outcome
+):
+    def go_on(*_):
+        (tmp_path / "provenance.json").write_text(f'[{{"step": 0}}, {{"step": {begins}}}]')
+        return 0, ""
+
+    (tmp_path / "provenance.json").write_text('[{"step": 0}]')
+    (tmp_path / "metrics.jsonl").write_text('{"step": 15}\n')
+    (tmp_path / "checkpoints" / "10").mkdir(parents=True)
+    monkeypatch.setattr(faults, "command", go_on)
+    monkeypatch.setattr(faults, "difference", lambda *_: "")
+    case = faults.finished(faults.Reference((), tmp_path), tmp_path)
+    assert case.outcome.startswith(outcome)
+    assert bool(case.outcome) == bool(outcome)
+    assert case.lost == 15 - begins

@@ -163,6 +163,12 @@ def test_every_process_has_as_many_devices_in_the_mesh(
         (3, {"batch_size": 100}, "3 processes cannot divide a batch of 100 evenly"),
         (3, {"batch_size": 100, "seeds": 2}, "a batch of 100 and 2 seeds evenly"),
         (1, {"batch_size": 8, "model_devices": 4}, r"at most the number of devices \(2\)"),
+        (
+            2,
+            {"batch_size": 200, "model_devices": 3},
+            "model_devices=3 cannot be shared evenly by 2",
+        ),
+        (2, {"model_devices": 3}, "model_devices=3 cannot be shared evenly by 2"),
     ],
 )
 def test_what_no_division_allows_is_refused(processes, settings, message):

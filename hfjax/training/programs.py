@@ -170,8 +170,8 @@ def make_mesh(
     divide), that of "model" is model_devices. Every process has the same number of devices in it.
     Among divisions of as many devices that with the largest "seed" needs the least communication.
 
-    Raises InputError where there are fewer devices than model_devices, and where the processes
-    cannot divide the work.
+    Raises InputError where there are fewer devices than model_devices, where the processes cannot
+    share these evenly, and where they cannot divide the work.
     """
     hosts: dict[int, list[jax.Device]] = {}
     for device in devices:
@@ -181,6 +181,11 @@ def make_mesh(
         raise InputError(
             f"model_devices must be at most the number of devices ({len(hosts) * most}), but is "
             f"{model_devices}."
+        )
+    if math.lcm(model_devices, len(hosts)) > len(hosts) * most:
+        raise InputError(
+            f"model_devices={model_devices} cannot be shared evenly by {len(hosts)} processes of "
+            f"{most} devices."
         )
     divisions = [
         (seed, batch)

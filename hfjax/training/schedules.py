@@ -32,7 +32,7 @@ def trapezoid(
 
     peak_value  highest learning rate.
     num_steps   training steps, by default those of the run.
-    rising      share of the steps in which it rises.
+    rising      share of the steps in which it rises; the corners are at the nearest whole steps.
     flat        share of the steps at peak_value.
 
     In a config give num_steps as in `cosine`.
@@ -43,13 +43,13 @@ def trapezoid(
     check.positive(peak_value=peak_value)
     check.not_negative(rising=rising, flat=flat)
     check.below_one(rising_and_flat=rising + flat)
-    corners = [rising * num_steps, (rising + flat) * num_steps]
+    first, second = round(rising * num_steps), round((rising + flat) * num_steps)
     return optax.join_schedules(
         [
             # From the first step on: a rate of 0 would waste it.
-            lambda step: peak_value * (step + 1) / max(corners[0], 1),
+            lambda step: peak_value * (step + 1) / max(first, 1),
             optax.constant_schedule(peak_value),
-            optax.linear_schedule(peak_value, 0.0, max(round(num_steps - corners[1]), 1)),
+            optax.linear_schedule(peak_value, 0.0, max(num_steps - second, 1)),
         ],
-        [round(corner) for corner in corners],
+        [first, second],
     )

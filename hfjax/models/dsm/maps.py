@@ -102,7 +102,7 @@ def maps_over_plane(
 
     A predicted map is the coordinates of an atom's mean sample, at each place of the lattice.
     states [time, dim] and last [time] are the data.
-    -> state_maps [coordinate, map, x, y]: the data, the mean of all atoms, and MOST_ATOMS atoms;
+    -> state_maps [coordinate, map, x, y]: the data, the mean of all atoms, and each atom;
     hidden_atoms_L [atom, unit, x, y] of layer L (`most_varying`); noise_maps [noise, coordinate, x,
     y] (`noise_maps`).
     """
@@ -113,7 +113,7 @@ def maps_over_plane(
         discounted_states(states, last, gamma=gamma), plane.coordinates(states), plane
     )
     shown = jnp.stack([known, jnp.mean(by_atom, axis=1)], axis=1)
-    shown = jnp.concatenate([shown, by_atom[:, :MOST_ATOMS]], axis=1)
+    shown = jnp.concatenate([shown, by_atom], axis=1)
     coordinates = jnp.where(jnp.isfinite(shown[..., :1]), plane.coordinates(shown), MISSING)
     hidden = model.hidden(lattice, hidden_key, num_inner)
     return {
@@ -155,13 +155,13 @@ def atom_columns(num_atoms: int) -> list[str]:
 
 
 def draw_plane_maps(readout: HostReadout, plane: Plane) -> dict[str, Figure]:
-    """Figures of `maps_over_plane`: state maps, effect of the noise, hidden units of all atoms.
+    """Figures of `maps_over_plane`: state maps, effect of the noise, hidden units, of MOST_ATOMS.
 
     None where the readout has no such maps, as that of rollouts.
     """
     if "state_maps" not in readout:
         return {}
-    maps, noises = readout["state_maps"], readout["noise_maps"]
+    maps, noises = readout["state_maps"][:, : 2 + MOST_ATOMS], readout["noise_maps"]
     first = plane.names[0].partition(" (")[0], plane.names[1].partition(" (")[0]
 
     def row(maps: np.ndarray, i: int) -> figures.MapRow:

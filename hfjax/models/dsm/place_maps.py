@@ -548,7 +548,7 @@ def evaluate_positions(
 
     Scalars: position_error_cm, mean distance between the mean future place of the model and of the
     data, over visited places; place_error_cm, the same for a model that repeats the state;
-    atom_spread_cm, standard deviation between atoms, mean over places.
+    atom_spread_cm, standard deviation between all atoms, mean over places and coordinates.
     Readout: that of `maps_over_plane`, and samples at nine places.
     """
     states, last = jnp.asarray(data["states"]), jnp.asarray(data["last"])

@@ -53,7 +53,7 @@ def run(tmp_path, monkeypatch):
                 "extent_m": EXTENT,
             }
         np.savez(folder / "000000010.npz", **readout)
-        loaded = SimpleNamespace(apply=apply), {}, SimpleNamespace(seeds=seeds)
+        loaded = SimpleNamespace(apply=apply), {}, SimpleNamespace(seeds=seeds), ()
         monkeypatch.setattr(train, "load", lambda workdir: loaded)
         return str(tmp_path / name)
 

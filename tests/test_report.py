@@ -112,7 +112,9 @@ CONFIGS = fdl_configs.configs()
 def test_the_ending_of_every_config_fits_ten_lines(name, tmp_path, monkeypatch):
     (tmp_path / "runs" / "x" / "wandb" / "offline-run-1").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    for fiddlers in ((), *((fiddler,) for fiddler in fdl_configs.fiddlers_of(CONFIGS[name]))):
+    # `trained` needs a file of weights, and ends as its config does.
+    others = [(f,) for f in fdl_configs.fiddlers_of(CONFIGS[name]) if f != "trained"]
+    for fiddlers in ((), *others):
         config = fdl_configs.make(name, *fiddlers)
         experiment = build_without_data(config)
         assert experiment.headline

@@ -2,7 +2,6 @@
 
 Nothing heavy is imported.
 """
-# ruff: noqa: TID251  (like the command line, above models and trainer)
 
 import inspect
 import pathlib

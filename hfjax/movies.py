@@ -3,7 +3,6 @@
 frames = movies.spikes_on_walk(positions_m, rates_hz, extent_m=box, dt_s=0.02)
 movies.save("walk.gif", frames)
 """
-# ruff: noqa: TID251  (writes a file, as the trainer does)
 
 import io
 import os

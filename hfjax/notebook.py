@@ -6,8 +6,6 @@ run.metrics.eval["error_cm"]                # a pandas Series over training step
 run.apply(positions_m).decoded_m            # your own path through the trained network
 """
 
-# ruff: noqa: TID251  (like the command line, above models and trainer)
-
 import dataclasses
 import os
 import pathlib
@@ -85,7 +83,7 @@ class Readout(dict[str, np.ndarray]):
         try:
             import xarray as xr
         except ImportError as error:
-            raise InputError("to_xarray needs xarray: pip install xarray.") from error
+            raise InputError("to_xarray needs xarray: pip install 'hfjax[xarray]'.") from error
         seeds = ("seed",) if "drawn_seed" in self else ()
         sizes: dict[str, int] = {}
         arrays, coordinates = {}, {}
@@ -270,10 +268,8 @@ class Run:
 
 def _table(records: Sequence[Mapping[str, Any]], part: str) -> "pd.DataFrame":
     """The records of one part of the log, in a population one row a step and seed."""
-    try:
-        import pandas as pd
-    except ImportError as error:
-        raise InputError("run.metrics needs pandas: pip install pandas.") from error
+    import pandas as pd  # slow to import
+
     rows = []
     for record in records:
         values = {

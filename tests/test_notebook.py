@@ -404,7 +404,7 @@ def test_every_python_snippet_of_the_readme_runs(tmp_path, monkeypatch):
     draw = trainer.draw
     monkeypatch.setattr(trainer, "draw", lambda task, readout: draw(drawing_little(task), readout))
     monkeypatch.chdir(tmp_path)
-    times, places, headings = small_recordings.walk(minutes=0.5)
+    times, places, headings = small_recordings.walk(minutes=0.8)
     spikes = small_recordings.poisson(times, small_recordings.grid_rate(places))
     np.savez("rat.npz", t=times, pos=places, head_direction=headings, spike_times=spikes)
     text = (ROOT / "README.md").read_text()

@@ -190,5 +190,5 @@ def test_an_oblong_box_is_evaluated_and_drawn_to_its_shape():
     (ax,) = drawn["training_walks"].axes
     assert ax.get_xlim()[1] == pytest.approx(2 * ax.get_ylim()[1], rel=0.1)
     assert sum(len(line.get_xdata()) == 6 for line in ax.lines) == 20
-    assert "33.3 % of 3 units" in drawn["border_maps"].get_suptitle()
+    assert "33.3 % of 3 units" in drawn["border_maps"].axes[0].get_title()
     assert "2 m wide and 1 m high" in drawn["all_maps"].axes[0].get_title()

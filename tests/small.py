@@ -51,9 +51,8 @@ def rates_file():
     return str(path)
 
 
-@functools.cache
-def weights_file(num_place, num_grid):
-    """The path of an npz file with weights by the names of grid-pattern-formation."""
+def torch_weights(num_place, num_grid):
+    """A state_dict of grid-pattern-formation: [to, from]."""
     rng = np.random.default_rng(0)
     shapes = {
         "encoder.weight": (num_grid, num_place),
@@ -61,8 +60,14 @@ def weights_file(num_place, num_grid):
         "RNN.weight_hh_l0": (num_grid, num_grid),
         "decoder.weight": (num_place, num_grid),
     }
+    return {name: 0.1 * rng.normal(size=shape).astype("f4") for name, shape in shapes.items()}
+
+
+@functools.cache
+def weights_file(num_place, num_grid):
+    """The path of an npz file of `torch_weights`."""
     path = pathlib.Path(tempfile.mkdtemp()) / "weights.npz"
-    np.savez(path, **{n: 0.1 * rng.normal(size=s).astype("f4") for n, s in shapes.items()})
+    np.savez(path, **torch_weights(num_place, num_grid))
     return str(path)
 
 

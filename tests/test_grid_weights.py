@@ -10,20 +10,9 @@ import fdl_configs
 from hfjax.data.grid_weights import grid_weights
 from hfjax.errors import DataFileError
 from hfjax.models import grid_rnn, path_integration
+from tests.small import torch_weights
 
 PLACE, UNITS = 7, 5
-
-
-def torch_weights():
-    """A state_dict of the original: [to, from]."""
-    rng = np.random.default_rng(0)
-    shapes = {
-        "encoder.weight": (UNITS, PLACE),
-        "RNN.weight_ih_l0": (UNITS, 2),
-        "RNN.weight_hh_l0": (UNITS, UNITS),
-        "decoder.weight": (PLACE, UNITS),
-    }
-    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
 def keras_file(path, weights):
@@ -37,17 +26,17 @@ def keras_file(path, weights):
 
 @pytest.fixture
 def npz(tmp_path):
-    np.savez(tmp_path / "weights.npz", **torch_weights())
+    np.savez(tmp_path / "weights.npz", **torch_weights(PLACE, UNITS))
     return str(tmp_path / "weights.npz")
 
 
 def test_both_kinds_of_file_give_the_same_weights(tmp_path, npz):
     ours = grid_weights(path=npz)
-    listed = grid_weights(path=keras_file(tmp_path / "weights.npy", torch_weights()))
+    listed = grid_weights(path=keras_file(tmp_path / "weights.npy", torch_weights(PLACE, UNITS)))
     assert set(ours) == set(listed)
     for name in ours:
         np.testing.assert_array_equal(ours[name], listed[name])
-    np.testing.assert_array_equal(ours["inputs"], torch_weights()["RNN.weight_ih_l0"].T)
+    np.testing.assert_array_equal(ours["inputs"], torch_weights(PLACE, UNITS)["RNN.weight_ih_l0"].T)
 
 
 def test_default_centres_are_those_of_the_original(npz, tmp_path):
@@ -72,7 +61,7 @@ def test_a_run_starts_from_them_and_computes_as_the_original_does(npz):
         jnp.array([[[0.1, 0.2], [0.3, 0.1], [0.2, -0.1]]], jnp.float32)
     )
     activity = task.apply(state, jnp.concatenate([walk.start[:, None], walk.positions], 1)[0])
-    w = torch_weights()
+    w = torch_weights(PLACE, UNITS)
     code = path_integration.code(
         path_integration.World(
             path_integration.walled_box(), None, 0.02, None, config.place_code, 0.12
@@ -111,7 +100,7 @@ def test_files_that_are_no_weights(tmp_path):
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     with pytest.raises(DataFileError, match=r"no array 'encoder\.weight'"):
         grid_weights(path=str(tmp_path / "other.npz"))
-    weights = torch_weights()
+    weights = torch_weights(PLACE, UNITS)
     three = dict(list(weights.items())[:3])
     with pytest.raises(DataFileError, match="has 3 arrays"):
         grid_weights(path=keras_file(tmp_path / "three.npy", three))

@@ -25,7 +25,7 @@ from hfjax import check, decoders, figures, ratemaps
 from hfjax.data import recordings
 from hfjax.data.recordings.scoring import KINDS, SIGNIFICANT, kinds
 from hfjax.errors import DataFileError, InputError, OneSentence, one_line
-from hfjax.files import local_path, read_npz, write_atomically
+from hfjax.files import local_path, write_atomically
 
 WINDOW_S, TRAINED = 1.4, 0.8  # of spikes that are decoded together; share of time to fit decoders
 
@@ -86,10 +86,9 @@ def _maps_of(workdir: str | pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
 
     Raises InputError where there are none.
     """
-    readouts = sorted((pathlib.Path(workdir) / "readout").glob("*.npz"))
-    if not readouts:
-        raise InputError(f"{workdir} has no readout yet.")
-    arrays = read_npz(readouts[-1])
+    from hfjax.training.workdir import load_readout
+
+    _, arrays = load_readout(workdir)
     for maps, extent in (("rate_maps", "extent_m"), ("maps", "shown_extent")):
         if maps in arrays and extent in arrays and arrays[maps].ndim >= 3:
             found = arrays[maps]

@@ -209,4 +209,4 @@ def test_a_run_that_is_not_there_is_told_before_any_cell_is_scored(
     monkeypatch.setattr(compare, "_recordings", lambda folder: {"cells": [path]})
     code = compare.main([str(tmp_path / "none"), f"--recordings={tmp_path}", f"--out={tmp_path}"])
     assert code == 2
-    assert "none has no readout yet" in capsys.readouterr().err
+    assert "none holds no run" in capsys.readouterr().err

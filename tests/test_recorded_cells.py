@@ -2,11 +2,14 @@
 
 import csv
 import json
+import shutil
+import types
 
 import jax
 import numpy as np
 import pytest
 import small_recordings as small
+from rich.console import Console
 
 from hfjax import ratemaps
 from hfjax.data import recordings
@@ -204,11 +207,25 @@ def test_the_command_writes_a_table_and_a_sheet_for_each_cell(files, tmp_path, c
     }
     settings = json.loads((out / "settings.json").read_text())
     assert settings["choices"]["bin_width_m"] == 0.04
+    assert settings["given"] == {"bin_width_m": 0.04, "num_shuffles": 199}
     assert settings["choices"]["min_speed_mps"] == 0.025
     assert settings["recordings"]["rat"]["minutes"] == 8
     assert "5 cells in 1 recordings of 8 minutes" in printed.out
     assert "1 of 5 are grid cells at p < .01" in printed.out
     assert "1 of 5 are head-direction cells at p < .01" in printed.out
+
+
+def test_recordings_of_the_same_name_are_told_apart(files, tmp_path, monkeypatch):
+    paths = [tmp_path / rat / "day1.npz" for rat in ("a", "b")]
+    for path in paths:
+        path.parent.mkdir()
+        shutil.copy(files / "rat.npz", path)
+    monkeypatch.setattr(
+        command, "score", lambda cleaned: types.SimpleNamespace(maps=[0], of=cleaned)
+    )
+    scored, refused = command._scored(paths, {}, command._progress(Console()))
+    assert [one.of.name for one in scored] == ["a_day1", "b_day1"]
+    assert not refused
 
 
 @pytest.mark.parametrize(
@@ -227,7 +244,8 @@ def test_the_command_refuses_in_one_sentence(arguments, match, files, tmp_path, 
     err = capsys.readouterr().err
     assert match in err
     assert err.count("\n") == 1
-    assert not list((tmp_path / "out").iterdir())
+    assert not list((tmp_path / "out").rglob("*"))
+    assert (tmp_path / "out").exists() == (arguments != [] and arguments != ["nowhere.npz"])
 
 
 @pytest.mark.parametrize(

@@ -565,6 +565,9 @@ def test_stability_of_a_cell_that_stays_and_of_one_that_moves():
     assert first[0]
     odd = np.asarray(ratemaps.odd_minutes(times))
     np.testing.assert_array_equal(odd[[0, 2999, 3000, 5999, 6000]], [1, 1, 0, 0, 1])
+    since_1970 = 1.7e9 + times  # float32 knows these to two minutes
+    np.testing.assert_array_equal(ratemaps.first_half(since_1970)[:-2], first[:-2])
+    np.testing.assert_array_equal(ratemaps.odd_minutes(since_1970 + 0.001), odd)
     stays = grid_rates(positions, spacing=0.5, orientation=0.2)
     moved = grid_rates(positions, spacing=0.5, orientation=0.2, phase=(0.25, 0.0))
     samples = poisson_samples(np.stack([stays, np.where(first, stays, moved)]), 0.02, seed=6)

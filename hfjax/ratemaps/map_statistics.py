@@ -6,6 +6,7 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from hfjax import check
 from hfjax.ratemaps.arrays import finite_or_zero, floating, floating_maps, over_blocks
@@ -77,14 +78,18 @@ def map_correlations(a: jax.Array, b: jax.Array, *, min_bins: int = 2) -> jax.Ar
 
 def first_half(times_s: Samples) -> jax.Array:
     """Whether a sample lies in the first half of the recording: times_s [sample] -> [sample]."""
-    times_s = jnp.asarray(times_s)
-    return times_s < (times_s[0] + times_s[-1]) / 2
+    since_s = _since_start(times_s)
+    return since_s < since_s[-1] / 2
 
 
 def odd_minutes(times_s: Samples) -> jax.Array:
     """Whether a sample lies in the first, third ... minute: times_s [sample] (s) -> [sample]."""
-    times_s = jnp.asarray(times_s)
-    return jnp.floor((times_s - times_s[0]) / 60) % 2 == 0
+    return jnp.floor(_since_start(times_s) / 60) % 2 == 0
+
+
+def _since_start(times_s: Samples) -> jax.Array:
+    """Times since the first one. Seconds since 1970 are not precise in float32."""
+    return jnp.asarray(np.asarray(times_s) - np.asarray(times_s)[0])
 
 
 def stability(

@@ -39,8 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(soft_wrap=True, highlight=False)
     try:
         folder = local_path(out)
-        folder.mkdir(parents=True, exist_ok=True)
         files = _files(paths)
+        if any(file.exists() for file in files):  # a folder that cannot be written is told at once
+            folder.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
         return _refused(error)
     with _progress(console) as progress:
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if scored:
             bar = progress.add_task("drawing", total=report.num_files(scored))
             try:
-                report.write(folder, scored, done=lambda name: progress.advance(bar))
+                report.write(folder, scored, given=given, done=lambda name: progress.advance(bar))
             except OSError as error:
                 return _refused(error)
     for line in report.summary(scored) if scored else ():
@@ -99,10 +100,13 @@ def _scored(
     scored: list[Scored] = []
     refused: list[Exception] = []
     bar = progress.add_task("scoring", total=len(files))
+    stems = [file.stem for file in files]
     for file in files:
         progress.update(bar, description=f"scoring {file.stem[:30]}")
         try:
             session = load(file, **_of(load, given))
+            if stems.count(file.stem) > 1:  # day1 of several rats
+                session = session._replace(name=f"{file.absolute().parent.name}_{session.name}")
             one = score(clean(session, **_of(clean, given)), **_of(score, given))
             if len(one.maps):
                 scored.append(one)

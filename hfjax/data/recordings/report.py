@@ -20,16 +20,18 @@ def write(
     folder: pathlib.Path,
     scored: Sequence[Scored],
     *,
+    given: Mapping[str, Any] | None = None,
     done: Callable[[str], None] = lambda name: None,
 ) -> None:
     """Write cells.csv, settings.json, overview.png and sheets/*.png of recordings.
 
     folder  is made where it does not exist; files of an earlier analysis are replaced.
+    given   what was asked for, as units and epochs: it goes into settings.json too.
     done    is told the name of each file.
     """
     write_atomically(folder / "cells.csv", table(scored).encode())
     done("cells.csv")
-    text = json.dumps(settings(scored), indent=2)
+    text = json.dumps({"given": dict(given or {}), **settings(scored)}, indent=2)
     write_atomically(folder / "settings.json", text.encode())
     done("settings.json")
     cells = [(one, unit) for one in scored for unit in range(len(one.maps))]

@@ -180,9 +180,8 @@ def _path(cleaned: Cleaned, bins: ratemaps.Bins, layout: Layout) -> Path:
         )
     )
     heading = cleaned.head_direction
-    turn = np.full(count, np.nan) if heading is None else heading / (2 * np.pi) % 1
-    which = np.where(np.isfinite(turn), np.floor(np.nan_to_num(turn) * DIRECTIONS), DIRECTIONS)
-    which = np.minimum(which, DIRECTIONS).astype(np.int32)
+    headings = np.full(count, np.nan) if heading is None else heading
+    which = np.asarray(ratemaps.direction_bins(jnp.asarray(headings), num_bins=DIRECTIONS))
     length = _multiple_of(16384, count)
     (num_x, num_y), (all_x, all_y) = bins.num_bins, layout.num_bins
     inside = where < num_x * num_y

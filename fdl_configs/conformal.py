@@ -47,12 +47,12 @@ def conformal() -> fdl.Config:
 
         python -m hfjax --fdl_config=conformal --workdir=runs/conformal
 
-    Its training takes one minute of a CPU core. Expect all units above grid score 0.8 (99 to 100 %
-    over seven seeds; smooth noise: 3 %), 1.35 cm over 20 steps and 2.2 cm over 10 s (2.2 to 2.7) in
-    a walled box of 2.2 m, where chance is 115, and 4.1 cm over 10 s of a real rat's path (3.8 to
-    18), read out without tracking. Over 60 s: 5.7 and 36 cm. Seed 0, the default, is the median of
-    the seven on both walks of 10 s. The paper trains one module at a time, with a table of
-    directions and without normalisation: see `published`.
+    Its training takes one minute of a CPU core. Expect all units above grid score 0.8 (ten seeds:
+    100 %, the lowest 86 %; smooth noise 3 %), 1.35 cm over 20 steps and 2.3 cm over 10 s (2.1 to
+    3.6) in a walled box of 2.2 m, where chance is 115, and 5.1 cm over 10 s of a real rat's path
+    (3.6 to 28), read out without tracking. Over 60 s: 7.8 and 48 cm. Of the ten seed 0, the
+    default, is the sixth on walks of 10 s (2.3) and the second on the rat's (3.8). The paper trains
+    one module at a time, with a table of directions and without normalisation: see `published`.
     """
     return fdl.Config(
         Experiment,

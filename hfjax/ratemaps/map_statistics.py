@@ -89,7 +89,8 @@ def odd_minutes(times_s: Samples) -> jax.Array:
 
 def _since_start(times_s: Samples) -> jax.Array:
     """Times since the first one. Seconds since 1970 are not precise in float32."""
-    return jnp.asarray(np.asarray(times_s) - np.asarray(times_s)[0])
+    exact_s = np.asarray(times_s)
+    return jnp.asarray(exact_s - exact_s[0])
 
 
 def stability(

@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 
 from hfjax.errors import InputError, SaveError, one_line
 from hfjax.files import local_path, read_npz, write_atomically
-from hfjax.training import config_text, mirror, pretrained, provenance
+from hfjax.training import config_text, mirror, pretrained, processes, provenance
 from hfjax.training.config import absolute_paths, difference
 from hfjax.training.lock import locked
 from hfjax.training.programs import put
@@ -332,7 +332,7 @@ class Checkpoints:
         try:
             if self._gathers:
                 train_state = multihost_utils.process_allgather(train_state, tiled=True)
-            if not self._gathers or jax.process_index() == 0:
+            if not self._gathers or processes.is_first():
                 self._manager.save(step, args=ocp.args.StandardSave(train_state))
         except Exception as error:  # Orbax and TensorStore raise many types
             raise SaveError(one_line(error)) from error

@@ -52,14 +52,16 @@ class Population(NamedTuple):
 
 
 def rates_along(
-    workdir: str, positions_m: np.ndarray, *, num_units: int, seed: int
+    workdir: str, positions_m: np.ndarray, *, dt_s: float, num_units: int, seed: int
 ) -> tuple[np.ndarray, str]:
     """Activity of some units of a run along a path, and how they were driven.
 
-    The path is moved to the middle of the model's box, and scaled so that its longer side fits.
+    The path is moved to the middle of the model's box, and scaled so that its longer side fits. It
+    is sampled with the model's own time step, and the activity with that of the path again, both
+    linearly.
 
     workdir      of a run.
-    positions_m  [time, 2] (m).
+    positions_m  [time, 2] (m), every dt_s.
     num_units    units at most; a random choice of them.
     seed         of the choice.
 
@@ -77,7 +79,11 @@ def rates_along(
     one_seed = config is None or config.seeds == 1
     if (drive := task.apply) is not None and one_seed:
         apply = jax.jit(lambda path: drive(state, path)[:, units])
-        return _not_negative(np.asarray(apply(jnp.asarray(inside, jnp.float32)))), "path"
+        times_s = dt_s * np.arange(len(inside))
+        own_dt_s = task.dt_s or dt_s
+        own_s = own_dt_s * np.arange(1 + round(times_s[-1] / own_dt_s))
+        activity = apply(jnp.asarray(_at(own_s, times_s, inside), jnp.float32))
+        return _not_negative(_at(times_s, own_s, np.asarray(activity))), "path"
     return _not_negative(_looked_up(maps[units], extent, inside)), "map"
 
 
@@ -101,6 +107,11 @@ def _into(positions_m: np.ndarray, extent: np.ndarray) -> np.ndarray:
     low, high = positions_m.min(axis=0), positions_m.max(axis=0)
     scale = np.ptp(extent, axis=1).min() / (high - low).max()
     return (positions_m - (low + high) / 2) * scale + np.mean(extent, axis=1)
+
+
+def _at(times_s: np.ndarray, known_s: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Values [known, n] at other times, linear in between -> [time, n]."""
+    return np.stack([np.interp(times_s, known_s, column) for column in values.T], axis=1)
 
 
 def _looked_up(maps: np.ndarray, extent: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -148,8 +159,10 @@ def modelled(
     whole = recordings.clean(path, min_speed_mps=0, max_speed_mps=np.inf, max_gap_s=np.inf)
     known = np.isfinite(whole.positions_m[:, 0])
     index = np.arange(len(known))
-    complete = np.stack([np.interp(index, index[known], x[known]) for x in whole.positions_m.T], 1)
-    activity, driven = rates_along(workdir, complete, num_units=num_units, seed=seed)
+    complete = _at(index, index[known], whole.positions_m[known])
+    activity, driven = rates_along(
+        workdir, complete, dt_s=whole.dt_s, num_units=num_units, seed=seed
+    )
     counts = poisson_counts(activity, mean_rates_hz, dt_s=whole.dt_s, seed=seed)
     name = name or pathlib.Path(workdir).name
     units = tuple(f"{name}_{number:03}" for number in range(counts.shape[1]))
@@ -188,7 +201,7 @@ def decoding_errors_cm(scored: recordings.Scored, *, num_cells: int, seed: int) 
     length = len(cleaned.counts) // step * step
     cells = np.random.default_rng(seed).permutation(cleaned.counts.shape[1])[:num_cells]
     counts = cleaned.counts[:length, cells].reshape(-1, step, len(cells)).sum(axis=1)
-    sums = np.stack([np.convolve(n, np.ones(window), mode="same") for n in counts.T], axis=1)
+    sums = decoders.windowed(counts, window)
     places = cleaned.positions_m[:length].reshape(-1, step, 2)[:, step // 2]
     known = np.isfinite(places[:, 0])
     windows = jnp.asarray(sums[known], jnp.float32)

@@ -48,6 +48,17 @@ def decode_position(outputs: jax.Array, centres: jax.Array, *, top: int = 3) -> 
     return jnp.mean(centres[best], axis=-2)
 
 
+def windowed(counts: np.ndarray, width: int) -> np.ndarray:
+    """Sums of counts [time, cell] over `width` samples around each; beyond the ends there are none.
+
+    Raises ValueError where width is below 1.
+    """
+    check.at_least(1, width=width)
+    return np.stack(
+        [np.convolve(n, np.ones(width))[(width - 1) // 2 :][: len(n)] for n in counts.T], 1
+    )
+
+
 def decode_angles(code: jax.Array, *, width_m: float) -> jax.Array:
     """The inverse of `cells.angles_code`: a position on a ring or torus.
 

@@ -211,6 +211,7 @@ class Task(NamedTuple):
               axis "model", as {"*.recurrent": PartitionSpec("model")}; a * stands for any text, so
               that a pattern finds a parameter and what the optimizer keeps of it
     apply     (state, positions) -> activity along a user's path; None where a model has none
+    dt_s      time (s) between the positions of `apply` and `decode`
     decode    (state, positions) -> decoded positions along it; None where it does not say
     """
 
@@ -223,6 +224,7 @@ class Task(NamedTuple):
     axis: Axis = Axis()
     sharding: Mapping[str, PartitionSpec] = MappingProxyType({})
     apply: Apply | None = None
+    dt_s: float | None = None
     decode: Decode | None = None
 
     def __deepcopy__(self, memo: dict) -> "Task":

@@ -42,7 +42,7 @@ def activity(positions):
 def run(tmp_path, monkeypatch):
     """Makes a trained run: its readout is a file, its task a stand-in."""
 
-    def make(name, *, apply=None, seeds=1, **readout):
+    def make(name, *, apply=None, dt_s=None, seeds=1, **readout):
         folder = tmp_path / name / "readout"
         folder.mkdir(parents=True)
         if not readout:
@@ -53,7 +53,7 @@ def run(tmp_path, monkeypatch):
                 "extent_m": EXTENT,
             }
         np.savez(folder / "000000010.npz", **readout)
-        loaded = SimpleNamespace(apply=apply), {}, SimpleNamespace(seeds=seeds), ()
+        loaded = SimpleNamespace(apply=apply, dt_s=dt_s), {}, SimpleNamespace(seeds=seeds), ()
         monkeypatch.setattr(train, "load", lambda workdir: loaded)
         return str(tmp_path / name)
 
@@ -70,21 +70,36 @@ def test_a_unit_is_driven_along_the_path_in_the_models_box(run):
         )
 
     line = np.stack([np.linspace(1.0, 3.4, 50), np.linspace(0.0, 1.2, 50)], axis=1)
-    rates, driven = compare.rates_along(run("a", apply=apply), line, num_units=9, seed=0)
+    rates, driven = compare.rates_along(run("a", apply=apply), line, dt_s=0.02, num_units=9, seed=0)
     assert driven == "path"
     assert rates.shape == (50, 4)
     # 2.4 m x 1.2 m become 1.2 m x .6 m around 0; what is below 0 is lifted.
     assert rates.min() == 0
     assert sorted(np.round(rates.max(axis=0), 5)) == [0, 0.6, 1.2, 1.2]
-    rates, driven = compare.rates_along(run("b"), line, num_units=2, seed=0)
+    rates, driven = compare.rates_along(run("b"), line, dt_s=0.02, num_units=2, seed=0)
     assert driven == "map"
     assert rates.shape == (50, 2)
     inside = np.stack([np.linspace(-0.6, 0.6, 50), np.linspace(-0.3, 0.3, 50)], axis=1)
     expected = activity(inside) - np.minimum(activity(inside).min(axis=0), 0)
     distance = np.abs(rates[:, :, None] - expected[:, None]).mean(axis=0).min(axis=1)
     assert distance.max() < 1.0  # of 20 Hz: the nearest bin is up to 2 cm away
-    _, driven = compare.rates_along(run("c", apply=apply, seeds=3), line, num_units=2, seed=0)
+    _, driven = compare.rates_along(
+        run("c", apply=apply, seeds=3), line, dt_s=0.02, num_units=2, seed=0
+    )
     assert driven == "map"  # the state of a population has one more axis
+
+
+def test_a_path_has_the_models_time_step(run):
+    def speed(state, positions):  # m a step
+        steps = jnp.linalg.norm(jnp.diff(positions, axis=0, prepend=positions[:1]), axis=1)
+        return jnp.stack([steps, positions[:, 0]], axis=1)
+
+    line = np.stack([np.linspace(0, 1.2, 51), np.zeros(51)], axis=1)  # 1.2 m in one second
+    workdir = run("a", apply=speed, dt_s=0.025)
+    rates, _ = compare.rates_along(workdir, line, dt_s=0.02, num_units=2, seed=0)
+    steps, places = rates[:, rates[-1].argsort()].T
+    np.testing.assert_allclose(steps[2:], 1.2 * 0.025, rtol=1e-4)
+    np.testing.assert_allclose(places, np.linspace(0, 1.2, 51), atol=1e-5)
 
 
 def test_spikes_have_the_recorded_mean_rates():
@@ -185,7 +200,7 @@ def test_the_figure_can_be_read(run, path):
 )
 def test_a_run_without_spatial_units_is_refused(readout, match, run):
     with pytest.raises(ValueError, match=match):
-        compare.rates_along(run("a", **readout), np.zeros((5, 2)), num_units=3, seed=0)
+        compare.rates_along(run("a", **readout), np.zeros((5, 2)), dt_s=1.0, num_units=3, seed=0)
 
 
 def test_a_mistyped_flag_is_told_in_one_sentence(capsys):

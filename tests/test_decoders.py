@@ -196,3 +196,14 @@ def test_the_bayesian_decoder_never_answers_with_a_bin_that_was_not_visited():
     np.testing.assert_allclose(got, [[0.125, 0.125], [0.875, 0.875]], atol=1e-6)
     with pytest.raises(ValueError, match="num_bins must be at least 1"):
         decoders.bayesian_decoder(counts, places, counts, num_bins=0)
+
+
+@pytest.mark.parametrize(
+    ("width", "expected"), [(1, [1, 0, 2, 4]), (2, [1, 1, 2, 6]), (9, [7] * 4)]
+)
+def test_counts_in_windows(width, expected):
+    counts = np.array([[1, 10], [0, 0], [2, 20], [4, 40]])
+    sums = decoders.windowed(counts, width)  # an even window has one sample more before than after
+    np.testing.assert_array_equal(sums, np.array(expected)[:, None] * [1, 10])
+    with pytest.raises(ValueError, match="width must be at least 1"):
+        decoders.windowed(counts, 0)

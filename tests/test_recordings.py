@@ -1,4 +1,5 @@
 import pathlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import scipy.io
 
 from hfjax import arena
 from hfjax.data import recordings
+from hfjax.data.recordings import report
 from hfjax.errors import DataFileError
 
 
@@ -363,3 +365,12 @@ REAL = pathlib.Path(__file__).parents[2] / "shared" / "data" / "recordings"
 def test_real_recordings_are_not_suspected():
     for path in REAL.glob("*/*.npz"):
         assert len(recordings.trajectory(path=str(path), max_gap_s=1.0)["rat_positions"]) > 100
+
+
+def test_sheets_of_different_cells_have_different_names():
+    cells = [
+        (SimpleNamespace(cleaned=SimpleNamespace(name=session, units=(unit,))), 0)
+        for session, unit in (("rat", "a/b"), ("rat", "a_b"), ("rat", "A B"), ("rat", "rat_a_b_2"))
+    ]
+    names = report.sheet_names(cells)
+    assert names == ["rat_a_b.png", "rat_a_b_2.png", "rat_A_B_3.png", "rat_a_b_2_2.png"]

@@ -93,8 +93,8 @@ def fold_errors_cm(
     """
     counts = np.stack(list(session.counts.values()), axis=1)
     width = round(window_s / float(np.median(np.diff(session.times_s))))
-    sums = np.stack([np.convolve(n, np.ones(width), mode="same") for n in counts.T], axis=1)
-    X, Y = jnp.asarray(sums, jnp.float32), jnp.asarray(session.positions_m, jnp.float32)
+    X = jnp.asarray(decoders.windowed(counts, width), jnp.float32)
+    Y = jnp.asarray(session.positions_m, jnp.float32)
     errors = []
     for fold in np.array_split(np.arange(len(X)), FOLDS):
         rest = np.setdiff1d(np.arange(len(X)), fold)

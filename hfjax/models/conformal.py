@@ -468,6 +468,7 @@ def task(
         apply=partial(
             path_integration.apply, integrator=integrator, num_steps=evaluation.num_steps
         ),
+        dt_s=dt_s,
         decode=partial(
             path_integration.decode, integrator=integrator, num_steps=evaluation.num_steps
         ),

@@ -269,6 +269,7 @@ def assemble(
             evaluation=path_integration.metrics(world, evaluation) | square_metrics(),
         ),
         apply=partial(path_integration.apply, integrator=integrator, num_steps=num_steps),
+        dt_s=world.dt_s,
         decode=partial(path_integration.decode, integrator=integrator, num_steps=num_steps),
     )
 

@@ -928,6 +928,6 @@ def draw_paths(readout: HostReadout) -> dict[str, Figure]:
                 for label, name in names.items()
             },
             dt_s=dt_s,
-            levels={"chance: a random position in the box": float(readout["chance_cm"])},
+            levels={"chance: median distance of random positions": float(readout["chance_cm"])},
         ),
     }

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import pathlib
 import re
@@ -38,10 +39,9 @@ def write(
     for name, figure in _overviews(cells, _first_line(scored)):
         write_atomically(folder / name, _png(figure))
         done(name)
-    for one, unit in cells:
-        name = f"sheets/{sheet_name(one, unit)}"
-        write_atomically(folder / name, _png(sheets.cell_sheet(one, unit)))
-        done(name)
+    for (one, unit), name in zip(cells, sheet_names(cells), strict=True):
+        write_atomically(folder / "sheets" / name, _png(sheets.cell_sheet(one, unit)))
+        done(f"sheets/{name}")
 
 
 def num_files(scored: Sequence[Scored]) -> int:
@@ -50,11 +50,21 @@ def num_files(scored: Sequence[Scored]) -> int:
     return 2 + -(-cells // sheets.PER_PAGE) + cells
 
 
-def sheet_name(scored: Scored, unit: int) -> str:
-    """Name of the sheet of a cell: session and unit, with characters that any system takes."""
-    session, name = scored.cleaned.name, scored.cleaned.units[unit]
-    whole = name if name.startswith(session) else f"{session}_{name}"
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", whole) + ".png"
+def sheet_names(cells: Sequence[tuple[Scored, int]]) -> list[str]:
+    """Names of the sheets of cells: session and unit, with characters that any system takes.
+
+    Of cells whose names then are the same, also on systems that do not tell a from A, the later
+    ones end with _2, _3, ....
+    """
+    names: dict[str, str] = {}
+    for scored, unit in cells:
+        session, name = scored.cleaned.name, scored.cleaned.units[unit]
+        whole = name if name.startswith(session) else f"{session}_{name}"
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "_", whole)
+        choices = itertools.chain([plain], (f"{plain}_{n}" for n in itertools.count(2)))
+        free = next(choice for choice in choices if choice.lower() not in names)
+        names[free.lower()] = f"{free}.png"
+    return list(names.values())
 
 
 def _png(figure: Figure) -> bytes:

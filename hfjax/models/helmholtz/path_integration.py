@@ -543,6 +543,7 @@ def task(
         ),
         axis=simulated_minutes(block_s),
         apply=partial(apply, machine=machine, track=track) if track.num_dims == 2 else None,
+        dt_s=machine.dt_s,
     )
 
 

@@ -4,8 +4,9 @@
     python -m experiments.scaling --prediction       # the prediction alone
 
 Measured: the time of a training step against units, batch and seeds, and over the devices that JAX
-sees; and the bytes that a step moves between devices, read from the compiled program. On real
-accelerators the prediction for their number stands beside the measured time.
+sees; and the bytes that a step moves between devices and the memory that it takes on each, read
+from the compiled program. On real accelerators the prediction for their number stands beside the
+measured time.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from hfjax.training.experiment import build
 from hfjax.training.programs import Programs, make_programs
 
 WORD_BYTES = 4
+WIDE = 16_384  # units of the table of memory
 COLLECTIVE = re.compile(
     r"= (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("
 )
@@ -138,15 +140,19 @@ def programs_of(units: int, batch: int, devices: Sequence[jax.Device], shards: i
     return make_programs(build(config), devices, model_devices=shards)
 
 
+def compiled_step(programs: Programs) -> jax.stages.Compiled:
+    """One step as it runs; nothing is allotted yet."""
+    return jax.jit(lambda state: programs.chunk(state, 1)).lower(programs.abstract).compile()
+
+
 def moved_bytes(programs: Programs) -> dict[str, int]:
     """Bytes of the results of each kind of collective in one compiled step.
 
     What stands in the loop over time is counted once for each time step.
     """
-    step = jax.jit(lambda state: programs.chunk(state, 1)).lower(programs.abstract).compile()
     sizes: dict[str, int] = {}
     computation = ""
-    for line in (step.as_text() or "").splitlines():
+    for line in (compiled_step(programs).as_text() or "").splitlines():
         if line and not line.startswith(" "):
             computation = line.split(" ")[0]
         if found := COLLECTIVE.search(line):
@@ -158,6 +164,19 @@ def moved_bytes(programs: Programs) -> dict[str, int]:
             times = NUM_STEPS if "body" in computation and size < 1e6 else 1
             sizes[found[2]] = sizes.get(found[2], 0) + size * times
     return sizes
+
+
+def memory(units: int) -> str:
+    """GB on each device for a step with the recurrent matrix in parts, as XLA allots them."""
+    devices = jax.devices()
+    rows = []
+    for shards in (n for n in (1, 2, 4, 8) if n <= len(devices)):
+        programs = programs_of(units, BATCH_SIZE, devices[:shards], shards)
+        allotted = compiled_step(programs).memory_analysis()
+        sizes = allotted.argument_size_in_bytes, allotted.temp_size_in_bytes
+        rows.append([f"{units:,}", str(shards), *(f"{size / 1e9:.3g}" for size in sizes)])
+    head = ["units", "devices, each with a part of the matrix", "weights and Adam", "while it runs"]
+    return harness.table(head, rows)
 
 
 def measured(repeats: int) -> str:
@@ -222,7 +241,8 @@ def main() -> int:
     parts = {"prediction": prediction()}
     if not options.prediction:
         if os.environ.get("JAX_PLATFORMS") == "cpu":
-            jax.config.update("jax_num_cpu_devices", 4)
+            jax.config.update("jax_num_cpu_devices", 8)
+        parts["memory"] = memory(WIDE)
         parts["devices"] = over_devices(options.units, BATCH_SIZE, options.repeats)
         parts["measured"] = measured(options.repeats)
     results = pathlib.Path(__file__).with_name("SCALING.md")

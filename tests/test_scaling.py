@@ -43,3 +43,11 @@ def test_the_bytes_of_a_compiled_step_are_those_of_its_gradients():
     moved = scaling.moved_bytes(scaling.programs_of(8, 4, devices[:2], 1))
     gradients = 4 * scaling.parameters(8)
     assert gradients <= moved["all-reduce"] < 1.1 * gradients
+
+
+def test_the_weights_are_divided_between_devices():
+    lines = scaling.memory(256).splitlines()[2:]
+    sizes = {int(cells[2]): float(cells[3]) for cells in (line.split("|") for line in lines)}
+    assert len(sizes) == sum(n <= len(jax.devices()) for n in (1, 2, 4, 8))
+    for devices, size in sizes.items():  # parameters and two moments of Adam, in GB
+        assert size == pytest.approx(3 * 4e-9 * scaling.parameters(256) / devices, rel=0.1)

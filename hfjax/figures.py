@@ -18,6 +18,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
 
 if TYPE_CHECKING:
     from hfjax.arena import Environment
@@ -665,13 +666,14 @@ def curves_with_spread(
     title: str,
     ax: Axes | None = None,
 ) -> Figure:
-    """Median over seeds of curves {label: [x, seed]}, x from 0, in a band from 25 to 75 %."""
+    """Median over seeds of curves {label: [x, seed]}, x = 0, 1, ..., in a band from 25 to 75 %."""
     ax = axes_or_new(ax, (7.5, 4.6))
     for number, (label, values) in enumerate(curves.items()):
         colour, dashed = COLOURS[number % len(COLOURS)], number >= len(COLOURS)
         x, (low, median, high) = np.arange(len(values)), np.quantile(values, (0.25, 0.5, 0.75), 1)
         ax.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
         ax.plot(x, median, "--" if dashed else "-", color=colour, label=label)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel(x_label)
     ax.set_ylabel(y_label)
     ax.set_title(title, fontsize=11)

@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
 from hfjax import figures
 from hfjax.task import HostReadout
@@ -56,7 +57,9 @@ def draw_plane(readout: HostReadout, *, ax: Axes | None = None) -> Figure:
 
 
 def draw_objective(readout: HostReadout, *, ax: Axes | None = None) -> Figure:
-    """HSIC(x, z) - gamma HSIC(y, z) of each layer, which it lowers, over epochs."""
+    """HSIC(x, z) - gamma HSIC(y, z) of each layer over epochs; hidden layers lower it by the rule
+    and by the HSIC gradient, the outputs learn by cross-entropy.
+    """
     ax = figures.axes_or_new(ax, (6.8, 4.4))
     num_epochs = min(int(readout["epochs_done"]), len(readout["plane"]))
     gamma = float(readout["gamma"])
@@ -72,9 +75,12 @@ def draw_objective(readout: HostReadout, *, ax: Axes | None = None) -> Figure:
     ax.plot([], [], "s", color="black", mfc="none", label="test samples, at the end")
     ax.axhline(0, color=figures.GREY, lw=0.8, ls="--", label="independent of input and class")
     ax.set_xlabel("epoch")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylabel(f"HSIC(x, z) - {gamma:g} HSIC(y, z)")
     ax.set_title(
-        "Objective of each layer, training samples after each epoch (lower is better)", fontsize=9
+        "Bottleneck objective (lower is better) of each layer, training samples after each epoch;\n"
+        "not that of the outputs, which learn by cross-entropy",
+        fontsize=9,
     )
     ax.legend(fontsize=8)
     return figures.figure_of(ax)

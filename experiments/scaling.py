@@ -173,6 +173,7 @@ def memory(units: int) -> str:
     for shards in (n for n in (1, 2, 4, 8) if n <= len(devices)):
         programs = programs_of(units, BATCH_SIZE, devices[:shards], shards)
         allotted = compiled_step(programs).memory_analysis()
+        assert allotted is not None
         sizes = allotted.argument_size_in_bytes, allotted.temp_size_in_bytes
         rows.append([f"{units:,}", str(shards), *(f"{size / 1e9:.3g}" for size in sizes)])
     head = ["units", "devices, each with a part of the matrix", "weights and Adam", "while it runs"]

@@ -53,7 +53,7 @@ html_theme_options = {
 def own_pages(app, path, docname, content):
     """Links of the README lead to pages of the site where there are any."""
     text = re.sub(r"\(experiments/(\w+)/RESULTS\.md\)", r"(/results/\1.md)", content[0])
-    text = re.sub(r"\(docs/(\S+\.md)\)", r"(/\1)", text)
+    text = re.sub(r"\(docs/(\S+\.(?:md|gif))\)", r"(/\1)", text)
     content[0] = re.sub(r"\[([^]]+)\]\(experiments/\w+\)", r"`\1`", text)
 
 

@@ -40,6 +40,7 @@ def dsm_place_cells() -> fdl.Config:
     task.hidden, task.adversary.num_units = (32, 32, 32), 32
     task.evaluation = fdl.Partial(model.evaluate_place_maps)
     task.draw = model.draw_place_maps
+    task.animations = model.animate_place_maps
     task.updates_per_step = 100
     cfg.data.maker = fdl.Partial(
         transitions.place_cells, behaviour=transitions.random_walk, num_steps=24_000, gamma=0.95
@@ -133,6 +134,7 @@ def xy(cfg: fdl.Config) -> None:
     )
     cfg.task.evaluation = fdl.Partial(model.evaluate_positions, num_inner=64)
     cfg.task.draw = model.draw_positions
+    cfg.task.animations = None
     cfg.show = ("objective", "position_error_cm")
     cfg.headline = (fdl.Config(Headline, name="eval/position_error_cm"),)
 

@@ -111,9 +111,16 @@ HOW_TO_RUN: Flags = {
     "animate": (
         flags.DEFINE_bool,
         False,
-        "at the end, draw a unit's spikes along a walk as WORKDIR/figures/walk.gif",
+        "at the end, draw the model's moving pictures into WORKDIR/figures: a unit's spikes along "
+        "a walk, rate maps over training, the bump on a ring ...",
+    ),
+    "animate_as": (
+        flags.DEFINE_string,
+        "gif",
+        "gif, or mp4 where ffmpeg is installed",
     ),
 }
+ANIMATED = ("gif", "mp4")
 WANDB_MODES = ("auto", "online", "offline", "disabled")
 
 
@@ -221,18 +228,21 @@ def train(config: "fdl.Config", workdir: str, values: flags.FlagValues) -> int:
             return _end(1, f"{type(error).__name__}: {one_line(error)}")
         raise
     if is_complete and values.animate and processes.is_first():
-        return _animate(workdir)
+        return _animate(workdir, values.animate_as)
     return 0 if is_complete else STOPPED
 
 
-def _animate(workdir: str) -> int:
-    """Draw a unit's spikes along a walk; returns the exit code."""
+def _animate(workdir: str, ending: str) -> int:
+    """Draw all moving pictures of a run; returns the exit code."""
     from hfjax.notebook import load
 
     try:
-        sys.stdout.write(f"  animation    {load(workdir).animate()}\n")
+        run = load(workdir)
+        for name in run.animations or [None]:
+            path = run.workdir / "figures" / f"{name}.{ending}"
+            sys.stdout.write(f"  animation    {run.animate(name, path=path)}\n")
     except InputError as error:
-        return _end(2, f"there is no animation: {error}")
+        return _end(2, str(error))
     return 0
 
 
@@ -409,6 +419,10 @@ def _change(chosen: Chosen, values: flags.FlagValues) -> None:
     if values.wandb_mode not in WANDB_MODES:
         mode = values.wandb_mode
         raise InputError(f"--wandb_mode has no {mode!r}; {nearest(mode, WANDB_MODES)}")
+    if values.animate_as not in ANIMATED:
+        raise InputError(f"--animate_as must be one of {', '.join(ANIMATED)}.")
+    if values.animate_as == "mp4" and not shutil.which("ffmpeg"):
+        raise InputError("--animate_as=mp4 needs ffmpeg, which is not installed here.")
     from hfjax.training.log import WRITERS
 
     for name in values.writers:

@@ -374,24 +374,33 @@ def map_sheet(
     bin is a whole number of pixels at 120 dpi, so that thousands of units can be seen.
     extent_m [2, 2]: ends of x and y; the title says how wide a map is.
     """
-    num_units, num_x, num_y = maps.shape
     width, height = _sizes(extent_m)
     size = f"{width:.3g} m wide" + ("" if width == height else f" and {height:.3g} m high")
     title += f"\neach {size}, from its lowest (dark) to its highest activity (yellow)"
-    rows = -(-num_units // columns)
-    picture = np.ones((rows * (num_y + 1), columns * (num_x + 1), 4))  # white between the maps
-    colours = _with_grey("viridis")
-    tiles = colours(np.ma.masked_invalid(whole_scale(maps).transpose(0, 2, 1)[:, ::-1]))
-    for number, tile in enumerate(tiles):
-        row, column = divmod(number, columns)
-        y, x = row * (num_y + 1), column * (num_x + 1)
-        picture[y : y + num_y, x : x + num_x] = tile
+    picture = map_picture(maps, columns=columns)
     if ax is None:
         ax = _sheet_axes(picture.shape, title)
     ax.imshow(picture, interpolation="nearest")
     ax.set_axis_off()
     ax.set_title(title, fontsize=11)
     return figure_of(ax)
+
+
+def map_picture(maps: np.ndarray, *, columns: int) -> np.ndarray:
+    """Maps [unit, x, y] side by side in rows of `columns`: colours [row, column, channel].
+
+    Each is drawn from its lowest to its highest activity, with white between the maps.
+    """
+    num_units, num_x, num_y = maps.shape
+    rows = -(-num_units // columns)
+    picture = np.ones((rows * (num_y + 1), columns * (num_x + 1), 4))
+    colours = _with_grey("viridis")
+    tiles = colours(np.ma.masked_invalid(whole_scale(maps).transpose(0, 2, 1)[:, ::-1]))
+    for number, tile in enumerate(tiles):
+        row, column = divmod(number, columns)
+        y, x = row * (num_y + 1), column * (num_x + 1)
+        picture[y : y + num_y, x : x + num_x] = tile
+    return picture
 
 
 def _sheet_axes(shape: tuple[int, ...], title: str) -> Axes:

@@ -11,7 +11,7 @@ import os
 import pathlib
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import fiddle as fdl
@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 from hfjax import arena, movies
 from hfjax.configs import names_beside, our_configs
@@ -59,6 +60,7 @@ class Applied(NamedTuple):
     positions_m: jax.Array
 
 
+FRAME_S = {"walk": 0.08, "training": 0.5}  # how long a frame is shown; others 0.1 s
 # Names of axes of arrays that mean the same in every model.
 AXES = {
     "rate_maps": ("unit", "x", "y"),
@@ -196,28 +198,81 @@ class Run:
             self.workdir, self.step, experiment, self.config, before=before, latest=latest
         )
 
+    @property
+    def animations(self) -> tuple[str, ...]:
+        """Names of the moving pictures that `animate` can make of this run."""
+        own, readout = self.task.animations, self.readout
+        names = [] if own is None else [*own(trainer.of_member(readout))]
+        has_box = {"extent_m", "times_s"} <= readout.keys()
+        if self.task.apply is not None and has_box and "drawn_seed" not in readout:
+            names.append("walk")
+        has_maps = {"rate_maps", "extent_m"} <= readout.keys()
+        if has_maps and len(wd.readout_steps(self.workdir)) > 1:
+            names.append("training")
+        return tuple(names)
+
     def animate(
         self,
-        path: str | os.PathLike | None = None,
+        name: str | None = None,
         *,
+        path: str | os.PathLike | None = None,
         unit: int | None = None,
         minutes: float = 10.0,
         peak_hz: float = 20.0,
         seed: int = 0,
     ) -> pathlib.Path:
-        """A GIF of a unit's Poisson spikes along a walk in the model's box; returns its path.
+        """A moving picture as GIF or, where ffmpeg is installed, as MP4; returns its path.
 
-        path     of the GIF; by default WORKDIR/figures/walk.gif.
+        name  one of `animations`, by default the first: "walk", a unit's Poisson spikes along a
+              walk in the model's box; "training", rate maps of all evaluations that `keep` and
+              `keep_every` of the config have kept; or one of the model's own.
+        path  of the file, which ends in .gif or .mp4; by default WORKDIR/figures/NAME.gif.
+
+        Of a walk:
         unit     by default the one with the highest grid score.
         minutes  how long the animal walks, as RatInABox's does.
         peak_hz  rate where the unit is most active; 0 where it is least active.
         seed     of the walk and the spikes.
 
-        Raises InputError where `apply` does, or the readout has no box.
+        Raises InputError where the run has no such animation, or the file cannot be made.
         """
+        names = self.animations
+        if not names:
+            raise InputError(
+                f"{self.workdir.name} has no animation: neither walks in a box, nor rate maps of "
+                "several evaluations, nor one of the model's own."
+            )
+        name = names[0] if name is None else name
+        if name not in names:
+            raise InputError(f"there is no animation {name!r}; there are {', '.join(names)}.")
+        if name == "walk":
+            frames = self._spikes(unit=unit, minutes=minutes, peak_hz=peak_hz, seed=seed)
+        elif name == "training":
+            frames = self._maps_over_training()
+        else:
+            assert self.task.animations is not None
+            frames = self.task.animations(trainer.of_member(self.readout))[name]
+        return movies.save(
+            path or self.workdir / "figures" / f"{name}.gif", frames, frame_s=FRAME_S.get(name, 0.1)
+        )
+
+    def _maps_over_training(self) -> Iterator[Image.Image]:
+        """Frames of the rate maps of all evaluations that are kept."""
+        steps = wd.readout_steps(self.workdir)
+        kept = {
+            s: trainer.of_member(wd.load_readout(self.workdir, i)[1]) for i, s in enumerate(steps)
+        }
+        return movies.maps_over_training(
+            {step: readout["rate_maps"] for step, readout in kept.items()},
+            extent_m=trainer.of_member(self.readout)["extent_m"],
+            axis=self.task.axis,
+        )
+
+    def _spikes(
+        self, *, unit: int | None, minutes: float, peak_hz: float, seed: int
+    ) -> Iterator[Image.Image]:
+        """Frames of a unit's spikes along a walk. Raises InputError for a unit that isn't there."""
         readout = self.readout
-        if "extent_m" not in readout or "times_s" not in readout:
-            raise InputError(f"{self.workdir.name} has no walks in a box.")
         extent, dt_s = readout["extent_m"], float(np.diff(readout["times_s"][:2])[0])
         if unit is None:
             unit = int(np.nanargmax(readout["grid_score_60"])) if "grid_score_60" in readout else 0
@@ -226,7 +281,7 @@ class Run:
             raise InputError(f"unit must be below {walked.activity.shape[1]}, but is {unit}.")
         activity = np.asarray(walked.activity[:, unit], float)
         rate = (activity - activity.min()) / max(float(np.ptp(activity)), 1e-12)
-        frames = movies.spikes_on_walk(
+        return movies.spikes_on_walk(
             np.asarray(walked.positions_m),
             peak_hz * rate,
             extent_m=extent,
@@ -234,7 +289,6 @@ class Run:
             title=f"unit {unit}",
             seed=seed,
         )
-        return movies.save(path or self.workdir / "figures" / "walk.gif", frames)
 
     def apply(self, positions_m: Any, *, fit: bool = False) -> Applied:
         """Drive the trained model along a path.

@@ -10,14 +10,17 @@ run need not guess it from a name.
 
 import fnmatch
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
 import jax
 import numpy as np
 from jax.sharding import PartitionSpec
 from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Scalars = dict[str, jax.Array]  # rank-0 float arrays by name
 Readout = dict[str, jax.Array]  # arrays by name
@@ -69,6 +72,13 @@ class Figures(Protocol):
 
     def __call__(self, readout: HostReadout, /) -> dict[str, Figure]:
         """Every figure of a readout, each a Matplotlib figure of its own."""
+
+
+class Animations(Protocol):
+    """(readout) -> {name: frames}, on the host."""
+
+    def __call__(self, readout: HostReadout, /) -> "dict[str, Iterator[Image.Image]]":
+        """The moving pictures of a readout; a frame is drawn when it is asked for."""
 
 
 class Apply(Protocol):
@@ -210,6 +220,7 @@ class Task(NamedTuple):
     sharding  {path in the train state: PartitionSpec} of arrays that devices can share over their
               axis "model", as {"*.recurrent": PartitionSpec("model")}; a * stands for any text, so
               that a pattern finds a parameter and what the optimizer keeps of it
+    animations  (readout) -> {name: frames}, the model's own moving pictures; None without any
     apply     (state, positions) -> activity along a user's path; None where a model has none
     dt_s      time (s) between the positions of `apply` and `decode`
     decode    (state, positions) -> decoded positions along it; None where it does not say
@@ -223,6 +234,7 @@ class Task(NamedTuple):
     metrics: Metrics = MappingProxyType({})
     axis: Axis = Axis()
     sharding: Mapping[str, PartitionSpec] = MappingProxyType({})
+    animations: Animations | None = None
     apply: Apply | None = None
     dt_s: float | None = None
     decode: Decode | None = None

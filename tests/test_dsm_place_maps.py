@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hfjax import cells
+from hfjax import cells, missing
 from hfjax.data import transitions
 from hfjax.models import dsm
 from hfjax.models.dsm import maps, place_maps
@@ -73,6 +73,17 @@ def test_a_model_that_repeats_the_state_decodes_the_place_itself():
     np.testing.assert_allclose(
         readout["shown"][:, 0, 0], readout["shown_sources"], atol=0.05
     )  # a lattice of nine places, decoded
+    # Along the walk too, with what followed in the data beside it.
+    steps = np.asarray(readout["walk_steps"])
+    np.testing.assert_array_equal(steps, 10 * np.arange(80))
+    np.testing.assert_array_equal(readout["walk_m"], data()["positions"][steps])
+    assert readout["walk_atoms_m"].shape == (80, 2, 8, 2)
+    apart = readout["walk_atoms_m"] - readout["walk_m"][:, None, None]
+    assert np.quantile(np.linalg.norm(apart, axis=-1), 0.95) < 0.05
+    ahead = readout["walk_futures_m"] - readout["walk_m"][:, None]
+    assert 0.1 < np.median(np.linalg.norm(ahead, axis=-1)) < 0.4  # 20 steps ahead in the mean
+    assert next(place_maps.animate_place_maps(missing.on_host(readout))["atoms"]).width > 200
+    assert place_maps.animate_place_maps({}) == {}  # of an older version
     # Maps of the model are the cells' own, whatever moves.
     np.testing.assert_allclose(readout["similarity"], readout["place_similarity"], rtol=1e-4)
     np.testing.assert_allclose(readout["similarity"][0], 1, rtol=1e-5)

@@ -60,6 +60,7 @@ def test_half_an_hour_makes_an_attractor_that_integrates_paths():
     figures = model.draw(missing.on_host(readout))
     assert {"error", "path_integration", "rate_maps", "weights"} < set(figures)
     check_figures(figures)
+    assert next(model.animate(missing.on_host(readout))["bump"]).width > 300
 
 
 @pytest.mark.slow
@@ -80,6 +81,7 @@ def test_two_dimensions_run_and_are_drawn():
     figures = model.draw(missing.on_host(readout))
     assert {"error", "rate_maps", "weights", "all_maps"} < set(figures)
     check_figures(figures)
+    assert model.animate(missing.on_host(readout)) == {}  # the bump is drawn on a ring alone
 
 
 def test_a_torus_follows_a_users_path_as_it_follows_its_own():

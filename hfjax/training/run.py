@@ -407,14 +407,19 @@ def _drawing(what: str, warn: Say) -> Iterator[None]:
 
 def draw(task: Task, readout: HostReadout) -> dict[str, Figure]:
     """{name: figure} of a readout; of a population those of one member, named below them."""
+    figures = dict(task.figures(of_member(readout)))
+    if "drawn_seed" in readout:
+        for figure in figures.values():
+            _name_member(figure, f"population, member {int(readout['drawn_seed'])}")
+    return figures
+
+
+def of_member(readout: HostReadout) -> HostReadout:
+    """The readout of one model; of a population that of the member that is drawn."""
     member = readout.get("drawn_seed")
     if member is None:
-        return dict(task.figures(readout))
-    own = {n: v[int(member)] for n, v in readout.items() if n != "drawn_seed"}
-    figures = dict(task.figures(own))
-    for figure in figures.values():
-        _name_member(figure, f"population, member {int(member)}")
-    return figures
+        return readout
+    return {n: v[int(member)] for n, v in readout.items() if n != "drawn_seed"}
 
 
 def _name_member(figure: Figure, text: str, *, strip_in: float = 0.2) -> None:

@@ -203,9 +203,14 @@ def has_readout(workdir: pathlib.Path, step: int) -> bool:
     return (workdir / "readout" / f"{step:09d}.npz").exists()
 
 
+def readout_steps(workdir: pathlib.Path) -> list[int]:
+    """The steps of the readouts on disk, oldest first."""
+    return sorted(int(path.stem) for path in (workdir / "readout").glob("*.npz"))
+
+
 def newest_readout(workdir: pathlib.Path) -> int | None:
     """The step of the newest readout, None where there is none."""
-    return max((int(path.stem) for path in (workdir / "readout").glob("*.npz")), default=None)
+    return max(readout_steps(workdir), default=None)
 
 
 def mark_undrawn(workdir: pathlib.Path) -> None:

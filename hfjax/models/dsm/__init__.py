@@ -26,6 +26,7 @@ from hfjax.models.dsm.objectives import (
 )
 from hfjax.models.dsm.place_maps import (
     MOVED,
+    animate_place_maps,
     draw_place_maps,
     draw_positions,
     draw_similarity,
@@ -74,6 +75,7 @@ __all__ = [
     "State",
     "Stretch",
     "TargetUpdate",
+    "animate_place_maps",
     "atom",
     "atom_activity",
     "atoms_init",

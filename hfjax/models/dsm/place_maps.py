@@ -5,7 +5,7 @@ Source: the thesis on hippocampal maps built on the measure (dsm-hippocampus).
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
-from hfjax import arena, cells, decoders, figures, missing, ratemaps
+from hfjax import arena, cells, decoders, figures, missing, movies, ratemaps
 from hfjax.missing import MISSING
 from hfjax.models.dsm.maps import (
     MOST_ATOMS,
@@ -339,8 +340,42 @@ def evaluate_place_maps(
         **decoded,
         **headings,
         **surroundings(data, lattice[shown], jax.random.fold_in(key, 1), gamma=gamma),
+        **along_the_walk(model, data, jax.random.fold_in(key, 4), gamma=gamma),
     }
     return scalars, readout
+
+
+WALK_EVERY = 10  # steps of the data from one frame of the animation to the next
+
+
+def along_the_walk(
+    model: Predictor,
+    data: Any,
+    key: jax.Array,
+    *,
+    gamma: float,
+    num_frames: int = 80,
+    num_inner: int = 8,
+) -> Readout:
+    """Samples of every atom along the beginning of the data's walk, for an animation.
+
+    -> walk_steps [time], steps of the data; walk_m [time, 2]: where the animal is; walk_atoms_m
+    [time, outer, inner, 2]: samples of future rates, decoded by a Gaussian process; walk_futures_m
+    [time, future, 2]: where the data went from near there (`futures`).
+    """
+    sample_key, future_key = jax.random.split(key)
+    states, positions, last = (jnp.asarray(data[n]) for n in ("states", "positions", "last"))
+    every = max(1, min(WALK_EVERY, len(states) // num_frames))
+    steps = every * np.arange(min(num_frames, len(states)))
+    samples = model.samples(states[steps], sample_key, num_inner)
+    decoded = place_process(data)(samples.reshape(-1, samples.shape[-1])).mean
+    ahead = futures(positions, last, positions[steps], future_key, gamma=gamma)
+    return {
+        "walk_steps": jnp.asarray(steps, jnp.int32),
+        "walk_m": positions[steps],
+        "walk_atoms_m": decoded.reshape(*samples.shape[:3], 2),
+        "walk_futures_m": ahead["shown_futures"],
+    }
 
 
 def readout_of_maps(
@@ -443,6 +478,13 @@ def means_when_moved(name: str, similarity: jax.Array) -> Scalars:
     return {f"{name}_{count}": jnp.mean(similarity[MOVED.index(count)]) for count in (0, 20, 50)}
 
 
+def place_process(data: Any) -> Callable[[jax.Array], decoders.Decoded]:
+    """The Gaussian process from rates to places, fitted to 500 evenly spaced steps of the data."""
+    states, positions = jnp.asarray(data["states"]), jnp.asarray(data["positions"])
+    some = np.linspace(0, len(states) - 1, min(500, len(states))).astype(int)
+    return functools.partial(decoders.gaussian_process, states[some], positions[some])
+
+
 def decode_places(
     data: Any, rates: Rates, by_atom: jax.Array, samples: jax.Array, key: jax.Array
 ) -> tuple[Scalars, Readout]:
@@ -456,8 +498,7 @@ def decode_places(
     process, for figures.
     """
     states, positions = jnp.asarray(data["states"]), jnp.asarray(data["positions"])
-    some = np.linspace(0, len(states) - 1, min(500, len(states))).astype(int)
-    process = functools.partial(decoders.gaussian_process, states[some], positions[some])
+    process = place_process(data)
     ensemble = decoders.network_ensemble(states, positions, key)
     decode: dict[str, Callable[[jax.Array], jax.Array]] = {
         "ridge": functools.partial(decoders.ridge_decoder, states, positions),
@@ -626,6 +667,22 @@ def draw_place_maps(readout: HostReadout) -> dict[str, Figure]:
             title="Predicted map of one cell as more and more place cells move (number above)",
             **space,
         ),
+    }
+
+
+def animate_place_maps(readout: HostReadout) -> dict[str, Iterator[Image.Image]]:
+    """The atoms' predictions along the walk; {} for the readout of an older version."""
+    if "walk_atoms_m" not in readout:
+        return {}
+    return {
+        "atoms": movies.atoms_on_walk(
+            readout["walk_m"],
+            readout["walk_atoms_m"],
+            readout["walk_futures_m"],
+            extent_m=BOX_M,
+            steps=readout["walk_steps"],
+            walls=readout["walls"],
+        )
     }
 
 

@@ -22,6 +22,7 @@ from hfjax.models.dsm.atoms import MakeAtom, atom_activity, atoms_init, sample_a
 from hfjax.models.dsm.atoms import atom as default_atom
 from hfjax.models.dsm.objectives import Objective, between_atoms
 from hfjax.task import (
+    Animations,
     Axis,
     Figures,
     HostReadout,
@@ -237,6 +238,7 @@ def task(
     updates_per_step: int = 1,
     evaluation: Evaluation | None = None,
     draw: Figures | None = None,
+    animations: Animations | None = None,
 ) -> Task:
     """The distributional successor measure of the policy behind a data set, as a Task.
 
@@ -267,6 +269,7 @@ def task(
     updates_per_step  updates of both networks in a training step.
     evaluation        `pendulum_returns`, `windy_returns` or `evaluate_place_maps`.
     draw              figures of the evaluation's readout.
+    animations        moving pictures of the evaluation's readout.
 
     data: {"states" [time, dim], "last" [time] of bool, ...}, one or several trajectories, joined.
 
@@ -312,6 +315,7 @@ def task(
         step=partial(take_step, update=partial(update_both, settings=settings, training=training)),
         evaluate=partial(evaluate, settings=settings, evaluation=evaluation),
         figures=draw or no_figures,
+        animations=animations,
         metrics=logged(
             step=step_metrics(training.adversary),
             evaluation=metrics_of(evaluation) if evaluation else {"updates": UPDATES},

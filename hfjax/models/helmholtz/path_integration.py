@@ -11,6 +11,7 @@ RatInABox 1.6.3. Positions lie in [-width / 2, width / 2).
 """
 
 import math
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,8 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
-from hfjax import cells, check, figures, plasticity, theta
+from hfjax import cells, check, figures, movies, plasticity, theta
 from hfjax.decoders import Decoder, decode_angles, gaussian_process_decoder, ridge_decoder
 from hfjax.models.helmholtz import figures as panels
 from hfjax.models.helmholtz.attractor import (
@@ -533,6 +535,7 @@ def task(
         step=partial(learn_block, machine=machine, num_steps=machine.steps(block_s)),
         evaluate=partial(evaluate, machine=machine, track=track, modes=modes, protocol=protocol),
         figures=draw,
+        animations=animate,
         metrics=logged(
             step=loss_metrics(layers),
             evaluation={
@@ -742,20 +745,37 @@ def _draw_ring(readout: HostReadout) -> dict[str, Figure]:
 
 
 def _draw_test(readout: HostReadout, maps: dict[str, np.ndarray]) -> Figure:
-    cut_s = float(readout["example/cut_s"])
     return panels.ring_test(
-        {
+        **_test(readout, maps),
+        title="One test of path integration: the animal runs, then its senses are cut",
+    )
+
+
+def animate(readout: HostReadout) -> dict[str, Iterator[Image.Image]]:
+    """On a ring, the bump before and after the senses are cut; {} where EC is silent."""
+    if readout["positions_m"].shape[-1] > 1:
+        return {}
+    maps = {"HPC": readout["HPC_rate_maps"][:, :, 0], "EC": readout["rate_maps"][:, :, 0]}
+    if not len(field_order(maps["EC"])):
+        return {}
+    return {"bump": movies.bump_on_ring(**_test(readout, maps))}
+
+
+def _test(readout: HostReadout, maps: dict[str, np.ndarray]) -> dict[str, Any]:
+    """One test: activity by place, positions (m) and times (s)."""
+    cut_s = float(readout["example/cut_s"])
+    return {
+        "activity": {
             layer: readout[f"example/{layer}"][:, unit_at_each_position(maps[layer])]
             for layer in ("HPC", "EC")
         },
-        true=readout["example/positions_m"][:, 0],
-        decoded=readout["decoded_m"][0, :, 0],
-        decoded_times_s=readout["times_s"] + cut_s,
-        cut_s=cut_s,
-        dt_s=float(readout["dt_s"]),
-        width_m=_width_m(readout),
-        title="One test of path integration: the animal runs, then its senses are cut",
-    )
+        "true": readout["example/positions_m"][:, 0],
+        "decoded": readout["decoded_m"][0, :, 0],
+        "decoded_times_s": readout["times_s"] + cut_s,
+        "cut_s": cut_s,
+        "dt_s": float(readout["dt_s"]),
+        "width_m": _width_m(readout),
+    }
 
 
 def _draw_weights(readout: HostReadout, order: np.ndarray) -> Figure:

@@ -21,6 +21,13 @@ class DistanceSq(Protocol):
         """positions [..., dim], centres [place, dim] (m) -> [..., place] (m^2)."""
 
 
+class PlaceCentres(Protocol):
+    """Draws the centres of place fields, as `place_centres` does."""
+
+    def __call__(self, key: jax.Array, /, *, num_place: int, width_m: check.Width) -> jax.Array:
+        """Centres [place, 2] (m) in a box centred on 0; width_m: (width, height) of the box."""
+
+
 def place_centres(key: jax.Array, *, num_place: int, width_m: check.Width) -> jax.Array:
     """Centres of place fields, uniform in a rectangular box centred on 0 -> [place, 2] (m).
 
@@ -30,6 +37,29 @@ def place_centres(key: jax.Array, *, num_place: int, width_m: check.Width) -> ja
     check.at_least(1, num_place=num_place)
     half = as_row(check.widths(width_m, 2), 2) / 2
     return jax.random.uniform(key, (num_place, 2), minval=-half, maxval=half)
+
+
+def beyond_walls(
+    key: jax.Array,
+    *,
+    num_place: int,
+    width_m: check.Width,
+    margin_m: float,
+    draw: PlaceCentres = place_centres,
+) -> jax.Array:
+    """Centres of place fields in a box and in a rim around it -> [place, 2] (m).
+
+    Positions near a wall then have as many fields around them as those in the middle.
+
+    width_m   of the box: the side of a square, or (width, height).
+    margin_m  width of the rim (m).
+    draw      draws centres in the wider box, as `place_centres` does.
+
+    Raises ValueError where margin_m is negative, or `draw` does.
+    """
+    check.not_negative(margin_m=margin_m)
+    wider = tuple(width + 2 * margin_m for width in check.widths(width_m, 2))
+    return draw(key, num_place=num_place, width_m=wider)
 
 
 def lattice_centres(key: jax.Array, *, num_place: int, width_m: check.Width) -> jax.Array:

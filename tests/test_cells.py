@@ -536,3 +536,15 @@ def test_centres_in_an_oblong_box_fill_it():
     np.testing.assert_array_less(np.abs(jittered - lattice), 0.45 * 0.5 + 1e-6)
     with pytest.raises(ValueError, match="does not fit positions of 2 dimensions"):
         cells.place_centres(key, num_place=3, width_m=(1.0, 2.0, 3.0))
+
+
+def test_centres_beyond_walls_fill_a_rim():
+    key, box = jax.random.key(0), (2.0, 1.0)
+    uniform = cells.beyond_walls(key, num_place=2000, width_m=box, margin_m=0.25)
+    np.testing.assert_allclose(np.ptp(uniform, axis=0), (2.5, 1.5), rtol=0.01)
+    lattice = cells.beyond_walls(
+        key, num_place=15, width_m=box, margin_m=0.25, draw=cells.lattice_centres
+    )
+    np.testing.assert_allclose(lattice[[0, -1]], [(-1.0, -0.5), (1.0, 0.5)], atol=1e-6)
+    with pytest.raises(ValueError, match="margin_m must not be negative, but is -1"):
+        cells.beyond_walls(key, num_place=3, width_m=1.0, margin_m=-1.0)

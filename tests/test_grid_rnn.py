@@ -1,5 +1,6 @@
 from functools import partial
 
+import chex
 import fiddle as fdl
 import jax
 import jax.numpy as jnp
@@ -233,3 +234,28 @@ def test_the_config_is_the_published_task():
             assert value == defaults[name], name
     assert fdl.build(config.evaluation) == path_integration.EvaluationSettings()
     assert config.optimizer == fdl.Config(optax.adam, learning_rate=1e-4)
+
+
+def test_first_updates_see_the_beginnings_of_walks():
+    settings = TINY | {"optimizer": optax.adam(0.01)}
+    whole = grid_rnn.task(**settings)
+    begun = grid_rnn.task(**settings | {"num_steps": 2})
+    warm = grid_rnn.task(**settings, warm_up=grid_rnn.WarmUp(num_steps=2, num_updates=1))
+    start = whole.init(jax.random.key(0), ())
+    batch = whole.sample((), jax.random.key(1))
+    short = batch._replace(
+        positions=batch.positions[:, :2],
+        displacements=batch.displacements[:, :2],
+        headings=batch.headings[:, :2],
+    )
+    first, scalars = jax.jit(warm.step)(start, batch, jax.random.key(2))
+    expected, expected_scalars = begun.step(start, short, jax.random.key(2))
+    chex.assert_trees_all_close(first, expected, atol=1e-4)
+    chex.assert_trees_all_close(scalars, expected_scalars, atol=1e-4)
+    second, _ = jax.jit(warm.step)(first, batch, jax.random.key(2))
+    chex.assert_trees_all_close(second, whole.step(first, batch, jax.random.key(2))[0], atol=1e-4)
+    with pytest.raises(ValueError, match=r"warm_up\.num_steps must be at most num_steps, 5"):
+        grid_rnn.task(**settings, warm_up=grid_rnn.WarmUp(num_steps=6, num_updates=1))
+    plain = {"optimizer": optax.sgd(0.01), "warm_up": grid_rnn.WarmUp(num_steps=2, num_updates=1)}
+    with pytest.raises(ValueError, match="needs an optimizer that counts its updates"):
+        grid_rnn.task(**settings | plain)

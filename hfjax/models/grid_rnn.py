@@ -200,6 +200,13 @@ class Loss(NamedTuple):
     penalty: Penalty | None
 
 
+class WarmUp(NamedTuple):
+    """Short walks at first: num_updates updates see the first num_steps time steps of each walk."""
+
+    num_steps: int
+    num_updates: int
+
+
 @declares({"loss": Metric("squared error", measure="squared error, sum over cells")})
 def squared_error(outputs: jax.Array, code: jax.Array) -> jax.Array:
     """sum_i (outputs_i - p_i)^2: [..., place] twice -> [...].
@@ -227,10 +234,11 @@ def task(
     motion: path_integration.Motion = arena.sorscher_walk,
     encoder_init: WeightInit = networks.linear_init,
     decoder_init: WeightInit = networks.linear_init,
-    place_centres: path_integration.PlaceCentres = cells.place_centres,
+    place_centres: cells.PlaceCentres = cells.place_centres,
     place_code: path_integration.PlaceCode = cells.softmax_surround,
     objective: Objective = path_integration.cross_entropy,
     weights: Weights | None = None,
+    warm_up: WarmUp | None = None,
     evaluation: EvaluationSettings | None = None,
 ) -> Task:
     """Path integration from displacements to place cells, as a Task.
@@ -262,6 +270,7 @@ def task(
     objective       loss of outputs where the place code is the target.
     weights         trained weights of the original, and its place cells, from which to start, as
                     `data.grid_weights` returns them; None to draw them.
+    warm_up         short walks at first; None for whole walks from the start.
     evaluation      how much is evaluated; None for the defaults of `EvaluationSettings`.
 
     `data` is () or what `recordings.sargolini` returns. Evaluation: `path_integration.evaluate`.
@@ -269,12 +278,13 @@ def task(
     step's scalars: loss; code_loss, the loss without decays; error_cm, the mean distance between
     true and decoded positions (at five steps evenly spread, of walks of ten or more).
     Raises ValueError where a size is below 1, or a width, a time or a gain is not positive, a
-    decay is negative, or weights have other sizes or another network than the task.
+    decay is negative, weights have other sizes or another network than the task, or the walks of
+    warm_up are longer than the others.
 
     Source: grid-pattern-formation `main`, `model`, `trainer`; the defaults are its published
-    values. It has no readout_decay and no activity_decay, which are 0. Deviations: place centres
-    are uniform with another generator, and differ between seeds; evaluation walks are held out by
-    their keys.
+    values. It has no readout_decay and no activity_decay (0 here), and no warm_up. Deviations:
+    place centres are uniform with another generator, and differ between seeds; evaluation walks are
+    held out by their keys.
     """
     check.at_least(1, num_grid=num_grid)
     network, box = network or vanilla(), box or path_integration.walled_box()
@@ -286,6 +296,7 @@ def task(
         batch_size=batch_size,
         num_steps=num_steps,
         evaluation=evaluation or EvaluationSettings(),
+        warm_up=warm_up,
     )
     if weights is None:
         return drawn
@@ -302,6 +313,7 @@ def assemble(
     batch_size: int,
     num_steps: int,
     evaluation: EvaluationSettings,
+    warm_up: WarmUp | None = None,
 ) -> Task:
     """The Task of a network in a world: what `grid_rnn.task` and `topo_grid.task` share.
 
@@ -317,6 +329,8 @@ def assemble(
         readout_decay=loss.readout_decay,
         activity_decay=loss.activity_decay,
     )
+    if warm_up is not None:
+        check_warm_up(warm_up, num_steps=num_steps, optimizer=optimizer)
     network = layers.network
     integrator = Integrator(
         forward=lambda state, walk: forward(
@@ -331,7 +345,9 @@ def assemble(
         sample=partial(
             path_integration.sample, world=world, batch_size=batch_size, num_steps=num_steps
         ),
-        step=partial(step, network=network, world=world, loss=loss, optimizer=optimizer),
+        step=partial(
+            step, network=network, world=world, loss=loss, optimizer=optimizer, warm_up=warm_up
+        ),
         evaluate=partial(path_integration.evaluate, integrator=integrator, settings=evaluation),
         figures=path_integration.draw,
         metrics=logged(
@@ -352,6 +368,19 @@ def step_metrics(num_steps: int, objective: Objective) -> dict[str, Metric]:
         **path_integration.loss_metrics(losses, objective),
         "error_cm": path_integration.training_error(num_steps),
     }
+
+
+def check_warm_up(
+    warm_up: WarmUp, *, num_steps: int, optimizer: optax.GradientTransformation
+) -> None:
+    """Raise ValueError where walks are not shorter, or updates are not counted."""
+    check.at_least(1, num_steps=warm_up.num_steps, num_updates=warm_up.num_updates)
+    if warm_up.num_steps > num_steps:
+        raise ValueError(
+            f"warm_up.num_steps must be at most num_steps, {num_steps}, but is {warm_up.num_steps}"
+        )
+    if count_updates(optimizer.init(())) is None:
+        raise ValueError("warm_up needs an optimizer that counts its updates, as Adam does")
 
 
 def init(
@@ -460,9 +489,40 @@ def step(
     world: World,
     loss: Loss,
     optimizer: optax.GradientTransformation,
+    warm_up: WarmUp | None,
 ) -> tuple[State, Scalars]:
-    """One update on a batch of walks."""
+    """One update on a batch of walks, or at first on their beginnings."""
     del key
+    learn = partial(update, network=network, world=world, loss=loss, optimizer=optimizer)
+    if warm_up is None:
+        return learn(state, batch)
+    done = count_updates(state.opt_state)
+    assert done is not None  # see `check_warm_up`
+    begun = beginnings(batch, warm_up.num_steps)
+    is_early = done < warm_up.num_updates
+    return jax.lax.cond(is_early, lambda: learn(state, begun), lambda: learn(state, batch))
+
+
+def beginnings(walk: arena.Walk, num_steps: int) -> arena.Walk:
+    """The first time steps of each walk."""
+    return walk._replace(
+        positions=walk.positions[:, :num_steps],
+        displacements=walk.displacements[:, :num_steps],
+        headings=walk.headings[:, :num_steps],
+    )
+
+
+def update(
+    state: State,
+    batch: arena.Walk,
+    /,
+    *,
+    network: RecurrentNetwork,
+    world: World,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+) -> tuple[State, Scalars]:
+    """Descend the gradient of the loss on a batch of walks."""
     params, opt_state, centres = state
     differentiate = jax.grad(
         partial(total_loss, network=network, world=world, loss=loss), has_aux=True

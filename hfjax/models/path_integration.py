@@ -72,13 +72,6 @@ class Motion(Protocol):
         """Walks of num_steps steps; width_m: (width, height) of the box."""
 
 
-class PlaceCentres(Protocol):
-    """Draws the centres of place fields, as `cells.place_centres` does."""
-
-    def __call__(self, key: jax.Array, /, *, num_place: int, width_m: check.Width) -> jax.Array:
-        """Centres [place, 2] (m) in a box centred on 0; width_m: (width, height) of the box."""
-
-
 class PlaceCode(Protocol):
     """A place code, as `cells.softmax_gaussian`."""
 
@@ -122,7 +115,7 @@ class World(NamedTuple):
     box: Box
     motion: Motion
     dt_s: float
-    place_centres: PlaceCentres
+    place_centres: cells.PlaceCentres
     place_code: PlaceCode
     sigma_m: float
 

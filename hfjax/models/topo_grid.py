@@ -685,7 +685,7 @@ def task(
     motion: path_integration.Motion = rat_walk,
     encoder_init: grid_rnn.WeightInit = networks.linear_init,
     decoder_init: grid_rnn.WeightInit = networks.glorot_init,
-    place_centres: path_integration.PlaceCentres = jittered_lattice,
+    place_centres: cells.PlaceCentres = jittered_lattice,
     place_code: path_integration.PlaceCode = difference_of_gaussians,
     objective: grid_rnn.Objective = floored_cross_entropy,
     evaluation: EvaluationSettings | None = None,

@@ -12,15 +12,16 @@ from experiments import harness
 
 LAPTOP = harness.Row("grid_rnn", ("laptop",), {"eval_every": 12_000})
 CPU_GRIDS = harness.Row("grid_rnn", ("cpu_grids",))
+WALLED_GRIDS = harness.Row("grid_rnn", ("walled_grids",))
 LSTM = harness.Row("grid_lstm", ("laptop",))
 
 ERRORS = {"error (cm)": "error_cm", "floor (cm)": "floor_cm"}
 
 
 def errors(run: harness.Run, steps: str) -> str:
-    """Error and floor on the four kinds of walk. steps: the length of the training walks."""
+    """Error and floor on the four kinds of walk. steps: the length of the short ones."""
     kinds = {
-        f"{steps}, as trained": "",
+        steps: "",
         "500 steps (10 s)": "rollout_",
         f"real rat (Sargolini), {steps}": "rat_",
         "real rat, 500 steps": "rat_rollout_",
@@ -47,6 +48,17 @@ def cpu_grids(study: harness.Study) -> dict[str, str]:
     return {"cpu_grids": harness.share_table(run), "errors of cpu_grids": errors(run, "20 steps")}
 
 
+def walled_grids(study: harness.Study) -> dict[str, str]:
+    """Hexagons and integration over 10 s in a box with walls."""
+    run = study.train("walled_grids", WALLED_GRIDS)
+    for figure in ("rate_maps", "grid_scores", "error_over_time", "trajectories"):
+        study.keep(run, figure, f"walled_{figure}")
+    return {
+        "walled_grids": harness.share_table(run),
+        "errors of walled_grids": errors(run, "20 steps"),
+    }
+
+
 def grid_lstm(study: harness.Study) -> dict[str, str]:
     """The LSTM with head-direction cells."""
     run = study.train("grid_lstm", LSTM)
@@ -64,6 +76,7 @@ def grid_lstm(study: harness.Study) -> dict[str, str]:
 SECTIONS = {
     "laptop": harness.Section(laptop, seeds=3),
     "cpu_grids": harness.Section(cpu_grids, seeds=10),
+    "walled_grids": harness.Section(walled_grids, seeds=10),
     "grid_lstm": harness.Section(grid_lstm),
 }
 

@@ -1,5 +1,6 @@
 """The documentation site: python -m sphinx -W --keep-going docs docs/_build"""
 
+import os
 import pathlib
 import re
 import sys
@@ -9,6 +10,7 @@ sys.path[:0] = [str(DOCS.parent), str(DOCS)]
 
 import docstrings  # noqa: E402
 import gallery  # noqa: E402
+import tutorials  # noqa: E402
 
 import hfjax  # noqa: E402
 
@@ -29,7 +31,7 @@ default_role = "py:obj"  # a name in backticks links to its entry, if it has one
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
-nb_execution_mode = "off"  # the notebooks keep their outputs; tests/test_notebooks.py runs them
+nb_execution_mode = "off"  # notebooks/make.py runs them, and stores their outputs
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
@@ -47,6 +49,7 @@ html_theme_options = {
     "show_navbar_depth": 1,
     "use_download_button": False,
     "use_fullscreen_button": False,
+    **tutorials.launch_buttons(os.environ.get("GITHUB_REPOSITORY")),
 }
 
 
@@ -54,12 +57,14 @@ def own_pages(app, path, docname, content):
     """Links of the README lead to pages of the site where there are any."""
     text = re.sub(r"\(experiments/(\w+)/RESULTS\.md\)", r"(/results/\1.md)", content[0])
     text = re.sub(r"\(docs/(\S+\.(?:md|gif))\)", r"(/\1)", text)
+    text = re.sub(r"\((notebooks/\w+\.ipynb)\)", r"(/\1)", text)
     content[0] = re.sub(r"\[([^]]+)\]\(experiments/\w+\)", r"`\1`", text)
 
 
 def setup(app):
-    """Lets autodoc read our docstrings, which are plain text, and writes the gallery."""
+    """Lets autodoc read our docstrings, which are plain text, and writes pages."""
     gallery.write(DOCS)
+    tutorials.write(DOCS)
     app.connect("autodoc-process-docstring", docstrings.process)
     app.connect("include-read", own_pages)
     app.connect("autodoc-skip-member", docstrings.skip_field)

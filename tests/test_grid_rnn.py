@@ -254,6 +254,11 @@ def test_first_updates_see_the_beginnings_of_walks():
     chex.assert_trees_all_close(scalars, expected_scalars, atol=1e-4)
     second, _ = jax.jit(warm.step)(first, batch, jax.random.key(2))
     chex.assert_trees_all_close(second, whole.step(first, batch, jax.random.key(2))[0], atol=1e-4)
+    two = jax.tree.map(lambda x: jnp.stack([x, x]), (start, batch))
+    of_two = jax.vmap(warm.step, in_axes=(0, 0, None))
+    assert "cond[" in str(jax.make_jaxpr(of_two)(*two, jax.random.key(2)))  # one branch a step
+    moved, _ = jax.jit(of_two)(*two, jax.random.key(2))
+    chex.assert_trees_all_close(jax.tree.map(lambda x: x[1], moved), expected, atol=1e-4)
     with pytest.raises(ValueError, match=r"warm_up\.num_steps must be at most num_steps, 5"):
         grid_rnn.task(**settings, warm_up=grid_rnn.WarmUp(num_steps=6, num_updates=1))
     plain = {"optimizer": optax.sgd(0.01), "warm_up": grid_rnn.WarmUp(num_steps=2, num_updates=1)}

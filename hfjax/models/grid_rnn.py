@@ -499,8 +499,20 @@ def step(
     done = count_updates(state.opt_state)
     assert done is not None  # see `check_warm_up`
     begun = beginnings(batch, warm_up.num_steps)
-    is_early = done < warm_up.num_updates
+    is_early = _of_all_seeds(done) < warm_up.num_updates
     return jax.lax.cond(is_early, lambda: learn(state, begun), lambda: learn(state, batch))
+
+
+@jax.custom_batching.custom_vmap
+def _of_all_seeds(done: jax.Array) -> jax.Array:
+    """Updates so far, one number for a population: `cond` then computes one branch, not both."""
+    return done
+
+
+@_of_all_seeds.def_vmap
+def _of_one_seed(axis_size: int, in_batched: list[bool], done: jax.Array) -> tuple[jax.Array, bool]:
+    del axis_size
+    return (done[0] if in_batched[0] else done), False
 
 
 def beginnings(walk: arena.Walk, num_steps: int) -> arena.Walk:

@@ -134,6 +134,27 @@ def test_damaged_newest_checkpoint_is_set_aside(copy, complete_run):
     )
 
 
+def test_a_bit_that_flips_in_any_file_of_a_checkpoint_is_noticed(tmp_path):
+    """Also among the bytes of an array, which TensorStore takes as they come."""
+    state = {"w": np.arange(300.0, dtype=np.float32), "steps": np.int32(7)}
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state)
+    with wd.Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(7, state)
+        checkpoints.wait()
+        np.testing.assert_array_equal(checkpoints.restore(7, abstract)["w"], state["w"])
+        folder = tmp_path / "checkpoints" / "7"
+        arrays = [path for path in (folder / "default").rglob("*") if path.is_file()]
+        assert len(arrays) > 3
+        for file in (folder / wd.DIGESTS, *arrays):
+            content = file.read_bytes()
+            file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+            with pytest.raises(InputError, match=r"step 7 .* cannot be read"):
+                checkpoints.restore(7, abstract)
+            file.write_bytes(content)
+        (folder / wd.DIGESTS).unlink()  # as before there were any
+        assert checkpoints.restore(7, abstract)["steps"] == 7
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

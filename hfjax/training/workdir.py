@@ -9,7 +9,9 @@ provenance.json    software, commit, command and devices of every start
 """
 
 import contextlib
+import hashlib
 import io
+import json
 import os
 import pathlib
 import shutil
@@ -98,6 +100,7 @@ class OtherRun(InputError):
 
 
 UNDRAWN = ".undrawn"
+DIGESTS = "digests.json"  # in the folder of a checkpoint
 # What a run writes into its folder.
 WRITTEN = (
     UNDRAWN,
@@ -265,6 +268,17 @@ def has_checkpoints(workdir: pathlib.Path) -> bool:
     return any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*"))
 
 
+def _digests(checkpoint: pathlib.Path) -> dict[str, str]:
+    """SHA-256 of the files with arrays in a checkpoint."""
+    digests = {}
+    for path in sorted((checkpoint / "default").rglob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                name = path.relative_to(checkpoint).as_posix()
+                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
 class Checkpoints:
     """A run's Orbax checkpoints: saved asynchronously, the `keep` newest of them kept.
 
@@ -299,6 +313,7 @@ class Checkpoints:
                 cleanup_tmp_directories=not read_only,
                 read_only=read_only,
                 create=not reads_alone,
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
                 multiprocessing_options=ocp.options.MultiprocessingOptions(
                     primary_host=this,
                     active_processes={this},
@@ -391,7 +406,29 @@ class Checkpoints:
             )
         return None, {}
 
+    def _seal(self) -> None:
+        """Write the digests of a checkpoint's files before Orbax gives it its final name.
+
+        TensorStore checks its own records, and not the bytes of arrays.
+        """
+        if not processes.is_first():
+            return
+        with contextlib.suppress(OSError):  # without digests a checkpoint is not checked
+            for path in self.directory.iterdir():
+                if not (path / DIGESTS).exists():
+                    write_atomically(path / DIGESTS, json.dumps(_digests(path)).encode())
+
+    def _check(self, step: int) -> None:
+        """Raise ValueError, in every process, where a file is not as it was saved."""
+        path = self.directory / str(step)
+        is_same = True
+        if (self._reads_alone or processes.is_first()) and (path / DIGESTS).exists():
+            is_same = json.loads((path / DIGESTS).read_text()) == _digests(path)
+        if not (is_same if self._reads_alone else processes.agreed(is_same)):
+            raise ValueError("a file is not as it was saved")
+
     def _restore(self, step: int, abstract_state: Any) -> Any:
+        self._check(step)
         if not self._reads_alone:
             return self._manager.restore(step, args=ocp.args.StandardRestore(abstract_state))
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

@@ -19,9 +19,9 @@ author = copyright = "The hfjax developers"
 release = hfjax.__version__
 
 extensions = [
+    "mathml",
     "myst_nb",
     "sphinx.ext.autodoc",
-    "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sphinx_design",
@@ -39,6 +39,7 @@ autodoc_typehints_format = "short"
 add_module_names = False
 python_maximum_signature_line_length = 88
 
+html_math_renderer = "mathml"
 html_theme = "sphinx_book_theme"
 html_title = "hfjax"
 html_static_path = ["_static"]

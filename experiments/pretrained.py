@@ -32,6 +32,7 @@ class Model(NamedTuple):
     config: str
     fiddlers: tuple[str, ...]
     shows: str
+    seed: int = 0
 
 
 MODELS = {
@@ -48,7 +49,9 @@ MODELS = {
     "helmholtz": Model(
         "helmholtz",
         ("laptop",),
-        "A theta-gated Helmholtz machine that has learned to infer its latents.",
+        "A theta-gated Helmholtz machine, an autoencoder; the one of eight seeds with the median "
+        "distance.",
+        seed=4,
     ),
     "dsm_place_cells": Model(
         "dsm_place_cells",
@@ -105,7 +108,7 @@ def make(name: str) -> pathlib.Path:
     model = MODELS[name]
     workdir = ROOT / "runs" / "pretrained" / name
     config = fdl_configs.make(model.config, *model.fiddlers)
-    config.seeds = 1
+    config.seed, config.seeds = model.seed, 1
     if not trainer.run(config, workdir, writers=("jsonl", "terminal"), devices=jax.devices()[:1]):
         sys.exit(75)
     run = hfjax.load(workdir)

@@ -8,7 +8,7 @@ panels always make a figure.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib
 import matplotlib.path
@@ -249,10 +249,12 @@ def _tile(
     frame: tuple[float, float, float, float],
     extent_m: Extent,
     outer: tuple[bool, bool],
+    walls: np.ndarray | None = None,
 ) -> AxesImage:
     """A tile [x, y] in a frame (left, right, bottom, top) of inches, with its label and ticks.
 
     outer  whether its y axis and its x axis have numbers.
+    walls  [wall, end, 2] (m), inside.
     """
     image = ax.imshow(np.asarray(tile).T, origin="lower", extent=frame, interpolation="nearest")
     left, right, bottom, top = frame
@@ -270,6 +272,11 @@ def _tile(
         if outer[0]:
             ax.text(left - 0.05, y, f"{tick:.3g}", fontsize=6, ha="right", va="center")
     ax.add_collection(LineCollection(lines, colors="black", linewidths=0.8, clip_on=False))
+    if walls is not None and len(walls):
+        corner, size = np.array([left, bottom]), np.array([right - left, top - bottom])
+        low, high = np.asarray(extent_m, float).T
+        inside = corner + size * (np.asarray(walls, float) - low) / (high - low)
+        ax.add_collection(LineCollection(list(inside), colors="black", linewidths=2))
     ax.text((left + right) / 2, top + 0.03, label, fontsize=8, ha="center", va="bottom")
     return image
 
@@ -312,7 +319,10 @@ def map_rows(
     walls: np.ndarray | None = None,
     axis_labels: tuple[str, str] = SPACE,
 ) -> Figure:
-    """Rows of `spatial_map`s, such as several maps of the same cells; a colour bar for each row."""
+    """Rows of maps, such as several maps of the same cells; a colour bar for each row.
+
+    A row is one panel, whose unit is an inch: a panel for each map would take seconds.
+    """
     gap_x, gap_y, left, bottom, right = 0.1, 0.12, 1.0, 0.55, 1.0
     top = 0.5 + 0.19 * len(title.splitlines())
     longest = 13.0  # inches; many columns or rows are smaller
@@ -326,27 +336,19 @@ def map_rows(
     width = max(width, 0.085 * _longest(title))
     figure = Figure(figsize=(width, height))
     figure.suptitle(title, fontsize=11, y=1 - 0.1 / height)
-    ticks = _inner_ticks(extent_m)
     for number, row in enumerate(rows):
         y = height - top - side - number * (side + gap_y)
+        ax = figure.add_axes((left / width, y / height, (end - left) / width, side / height))
         for column, (values, heading) in enumerate(zip(row.maps, columns, strict=True)):
-            x = left + column * (side + gap_x)
-            ax = figure.add_axes((x / width, y / height, side / width, side / height))
-            spatial_map(
-                values,
-                extent_m=extent_m,
-                title="",
-                limits=row.limits,
-                colour_map=row.colour_map,
-                walls=walls,
-                ax=ax,
-            )
-            ax.set_aspect("equal" if np.ptp(extent_m[0]) == np.ptp(extent_m[1]) else "auto")
-            ax.set_title("" if number else heading, fontsize=9, pad=3)
-            ax.set(xlabel="", ylabel="" if column else row.label, xticks=ticks[0], yticks=ticks[1])
-            ax.yaxis.label.set_fontsize(8)
-            lowest = number == len(rows) - 1
-            ax.tick_params(length=2, pad=1, labelsize=6, labelbottom=lowest, labelleft=column == 0)
+            x = column * (side + gap_x)
+            outer = column == 0, number == len(rows) - 1  # whose axes have numbers
+            label = "" if number else heading
+            image = _tile(ax, values, label, (x, x + side, 0.0, side), extent_m, outer, walls)
+            image.set(clim=row.limits, cmap=_with_grey(row.colour_map))
+        ax.set(xlim=(0, end - left), ylim=(0, side))
+        ax.set_axis_off()
+        words: dict[str, Any] = {"fontsize": 8, "rotation": 90, "multialignment": "center"}
+        ax.text(-0.33, side / 2, row.label, ha="right", va="center", **words)
         bar_ax = figure.add_axes(
             ((end + 0.12) / width, (y + 0.05) / height, 0.12 / width, (side - 0.1) / height)
         )

@@ -180,7 +180,7 @@ def check_panel(ax: Axes, figure: Figure, name: str) -> None:
     where = f"{name}, {ax.get_title() or ax}"
     titles = [ax.get_title(loc=loc) for loc in ("left", "center", "right")]
     if not ax.axison:
-        assert any(titles) or not ax.has_data(), where
+        assert any(titles) or figure.get_suptitle() or not ax.has_data(), where
         return
     assert any(titles) or figure.get_suptitle(), where
     x_label = figure.get_supxlabel() or shared_label(ax, figure, "x")

@@ -24,6 +24,10 @@ def test_the_site_builds_without_a_warning(tmp_path):
     ratemaps = (tmp_path / "site/api/ratemaps.html").read_text()
     assert 'id="hfjax.ratemaps.grid_scores"' in ratemaps
     assert "Alias for field number" not in ratemaps
+    # Equations need no network; nor does anything else but links.
+    helmholtz = (tmp_path / "site/systems/helmholtz.html").read_text()
+    assert re.search(r"<mfrac>\s*<mrow>\s*<mi>d</mi>\s*<mi>t</mi>", helmholtz)
+    assert not re.findall(r"(?:<script|<img|<link)[^>]+(?:src|href)=.https?:", helmholtz)
     # Every figure of the results is in the gallery, each with a command.
     figures = [p.name for p in (ROOT / "experiments").glob("*/*.png")]
     gallery = (ROOT / "docs/gallery.md").read_text()

@@ -78,6 +78,33 @@ def test_a_sheet_of_maps_shows_every_unit_at_its_place_with_x_to_the_right_and_y
     assert np.all(picture[5:, 8:] == 1)  # there is no sixth unit
 
 
+def test_a_row_of_maps_has_its_scale_and_every_map_the_wall_at_its_place():
+    """The wall runs from the middle to the top of a box 2 m wide and 4 m high."""
+    values = np.arange(12.0).reshape(3, 2, 2)
+    rows = [
+        figures.MapRow(values, "above", "rate", (0.0, 11.0)),
+        figures.MapRow(-values, "below", "rate", (-11.0, 0.0), "RdBu_r"),
+    ]
+    wall = np.array([[[0.0, 0.0], [0.0, 2.0]]])
+    extent = ((-1.0, 1.0), (-2.0, 2.0))
+    figure = figures.map_rows(
+        rows, columns=["a", "b", "c"], extent_m=extent, title="maps", walls=wall
+    )
+    drawn = [ax for ax in figure.axes if ax.get_images()]
+    for ax, row in zip(drawn, rows, strict=True):
+        assert {"a", "b", "c"} <= {t.get_text() for t in ax.texts} or row.label == "below"
+        assert row.label in [t.get_text() for t in ax.texts]
+        walls = [c.get_segments()[0] for c in ax.collections if c.get_linewidths()[0] == 2]
+        for image, values, line in zip(ax.get_images(), row.maps, walls, strict=True):
+            np.testing.assert_array_equal(image.get_array(), values.T)
+            assert image.get_clim() == row.limits
+            left, right, bottom, top = image.get_extent()
+            middle = [(left + right) / 2, (bottom + top) / 2]
+            np.testing.assert_allclose(line, [middle, [middle[0], top]])
+    bars = [c.colorbar for ax in drawn for c in ax.get_images() if c.colorbar]
+    assert [bar.cmap.name for bar in bars] == ["viridis", "RdBu_r"]
+
+
 def test_an_ecdf_steps_after_its_samples():
     figure = drawn(
         figures.ecdf(

@@ -52,7 +52,7 @@ def run_small(model, *fiddlers, workdir=None, **settings):
     config = notebook._configured(model, fiddlers, settings)  # which raises where a name is wrong
     if config.seeds == 1 and model in TRAINED:
         return hfjax.load(f"pretrained:{TRAINED[model]}")
-    small = tiny(fdl_configs.make(TRAIN.get(model, model)))
+    small = tiny(fdl_configs.make(TRAIN.get(model, model), *fiddlers))
     small.seeds = min(config.seeds, 2)
     return RUN(small, workdir=f"{TRAIN.get(model, model)}-{small.seeds}", writers=("jsonl",))
 

@@ -80,6 +80,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # RatInABox's modules warn when Python compiles them
 @pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_runs(name, folder, monkeypatch):
     device = jax.devices()[:1]

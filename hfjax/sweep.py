@@ -17,6 +17,7 @@ import os
 import pathlib
 import re
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -52,9 +53,9 @@ SWEEP: command.Flags = {
 LAUNCHERS = {"local": "", "processes": "local", "slurm": "slurm"}  # submitit's name of a cluster
 OWN_FLAGS = ("seed", "seeds", "init_from")  # settings that a flag would override
 POLL_S = 2.0
+QUEUE_POLL_S = 10.0  # of SLURM, which others ask too
 LONGEST_NAME = 255  # of a folder, on most file systems (bytes)
 YEAR_MIN = 365 * 24 * 60
-ACTIVE = ("READY", "PENDING", "RUNNING", "REQUEUED", "SUSPENDED", "COMPLETING", "PREEMPTED")
 
 
 class Point(NamedTuple):
@@ -301,24 +302,46 @@ def _on_cluster(points: Sequence[Point], cluster: str, parameters: Sequence[str]
     sys.stdout.write(f"Waiting; Ctrl-C {leaves}. Their output: {jobs[0].paths.folder}\n")
     sys.stdout.flush()
     try:
-        while not all(job.done() for job in jobs):
-            time.sleep(POLL_S)
+        while _open(jobs, cluster):
+            time.sleep(QUEUE_POLL_S if cluster == "slurm" else POLL_S)
     except KeyboardInterrupt:
         if cluster == "slurm":
             sys.stdout.write(
                 "The jobs go on. Give the same command again to wait for them; scancel ends them.\n"
             )
             return STOPPED
-        while running := [job for job in jobs if not job.done()]:
+        while running := _open(jobs, cluster):
             for job in running:  # whose process hands the signal on to the run
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(job.job_id), signal.SIGTERM)
             time.sleep(POLL_S)
         return _stopped()
+    if cluster == "slurm" and not all(job.paths.result_pickle.exists() for job in jobs):
+        return 1  # as after a time limit
     if any(job.exception() is not None for job in jobs):
         return 1
     codes = [job.result() for job in jobs]
     return _stopped() if STOPPED in codes else max(codes)
+
+
+def _open(jobs: Sequence[Any], cluster: str) -> list[Any]:
+    """The jobs that wait or run."""
+    if cluster != "slurm":
+        return [job for job in jobs if not job.done()]
+    without_result = [job for job in jobs if not job.paths.result_pickle.exists()]
+    queue = _in_queue() if without_result else set()
+    return [job for job in without_result if job.job_id in queue]
+
+
+def _in_queue() -> set[str]:
+    """The user's jobs that wait or run. submitit asks sacct, which not every cluster keeps."""
+    command = ["squeue", "--noheader", "--array", "--me", "--format=%i"]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = (getattr(error, "stderr", "") or one_line(error)).strip()
+        raise InputError(f"the queue of SLURM cannot be read ({said}).") from error
+    return set(listed.stdout.split())
 
 
 def _executor(folder: pathlib.Path, cluster: str, parameters: Sequence[str]) -> Any:
@@ -351,7 +374,8 @@ def _jobs(points: Sequence[Point], executor: Any) -> list[Any]:
     record = pathlib.Path(executor.folder, "jobs.json")
     known = json.loads(record.read_text()) if record.exists() else {}
     jobs: dict[str, Any] = {n: submitit.SlurmJob(executor.folder, i) for n, i in known.items()}
-    jobs = {name: job for name, job in jobs.items() if job.state in ACTIVE}
+    queue = _in_queue() if jobs else set()
+    jobs = {name: job for name, job in jobs.items() if job.job_id in queue}
     new = {p.workdir.name: Job(p.arguments, executor.cluster) for p in points}
     new = {name: job for name, job in new.items() if name not in jobs}
     try:

@@ -15,7 +15,7 @@ import submitit
 
 import hfjax
 from hfjax import sweep
-from hfjax.errors import STOPPED
+from hfjax.errors import STOPPED, InputError
 from hfjax.training import comparison, log, population, processes
 from hfjax.training.experiment import Headline, build_task
 from hfjax.training.programs import seed_keys
@@ -302,12 +302,16 @@ class Queue:
         return types.SimpleNamespace(job_id=name)
 
     def job(self, folder, name):
-        return types.SimpleNamespace(job_id=name, state=self.states[name])
+        return types.SimpleNamespace(job_id=name)
+
+    def listed(self):
+        return {name for name, state in self.states.items() if state in ("PENDING", "RUNNING")}
 
 
 def test_jobs_in_the_queue_are_not_submitted_again(tmp_path, monkeypatch):
     queue, three = Queue(tmp_path), points(tmp_path, 1, 2, 3)
     monkeypatch.setattr(submitit, "SlurmJob", queue.job)
+    monkeypatch.setattr(sweep, "_in_queue", queue.listed)
     assert [job.job_id for job in sweep._jobs(three, queue)] == ["7_0", "7_1", "7_2"]
     queue.states |= {"7_0": "FAILED", "7_1": "RUNNING"}
     assert [job.job_id for job in sweep._jobs(three, queue)] == ["7_3", "7_1", "7_2"]
@@ -316,6 +320,23 @@ def test_jobs_in_the_queue_are_not_submitted_again(tmp_path, monkeypatch):
         assert [job.job_id for job in sweep._jobs(three[:1], queue)] == ["7_3"]
     queue.states["7_3"] = "TIMEOUT"
     assert [job.job_id for job in sweep._jobs(three[:2], queue)] == ["7_4", "7_1"]
+
+
+def test_a_job_is_open_until_its_result_is_there_or_squeue_lists_it_no_more(tmp_path, monkeypatch):
+    (tmp_path / "squeue").write_text('#!/bin/sh\necho "7_0\n7_1"; echo "$@" >&2\n')
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    (tmp_path / "7_0").touch()
+    jobs = [
+        types.SimpleNamespace(
+            job_id=name, paths=types.SimpleNamespace(result_pickle=tmp_path / name)
+        )
+        for name in ("7_0", "7_1", "7_2")
+    ]
+    assert [job.job_id for job in sweep._open(jobs, "slurm")] == ["7_1"]
+    (tmp_path / "squeue").write_text("#!/bin/sh\necho no controller >&2; exit 1\n")
+    with pytest.raises(InputError, match=r"queue of SLURM cannot be read \(no controller\)"):
+        sweep._open(jobs, "slurm")
 
 
 class Interrupted:
@@ -353,6 +374,7 @@ def test_ctrl_c_says_what_becomes_of_the_jobs(
     monkeypatch.setattr(sweep.os, "kill", kill)
     monkeypatch.setattr(sweep, "_executor", lambda *_: None)
     monkeypatch.setattr(sweep, "_jobs", lambda *_: [job])
+    monkeypatch.setattr(sweep, "_open", lambda jobs, cluster: [j for j in jobs if not j.done()])
     assert sweep._on_cluster(points(tmp_path, 1), cluster, ()) == STOPPED
     assert said in capsys.readouterr().out
     assert sent == signalled

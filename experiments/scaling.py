@@ -176,7 +176,12 @@ def memory(units: int) -> str:
         assert allotted is not None
         sizes = allotted.argument_size_in_bytes, allotted.temp_size_in_bytes
         rows.append([f"{units:,}", str(shards), *(f"{size / 1e9:.3g}" for size in sizes)])
-    head = ["units", "devices, each with a part of the matrix", "weights and Adam", "while it runs"]
+    head = [
+        "units",
+        "devices, each with a part of the matrix",
+        "weights and Adam (GB)",
+        "while it runs (GB)",
+    ]
     return harness.table(head, rows)
 
 

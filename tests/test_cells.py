@@ -545,6 +545,6 @@ def test_centres_beyond_walls_fill_a_rim():
     lattice = cells.beyond_walls(
         key, num_place=15, width_m=box, margin_m=0.25, draw=cells.lattice_centres
     )
-    np.testing.assert_allclose(lattice[[0, -1]], [(-1.0, -0.5), (1.0, 0.5)], atol=1e-6)
+    np.testing.assert_allclose(np.asarray(lattice)[[0, -1]], [(-1.0, -0.5), (1.0, 0.5)], atol=1e-6)
     with pytest.raises(ValueError, match="margin_m must not be negative, but is -1"):
         cells.beyond_walls(key, num_place=3, width_m=1.0, margin_m=-1.0)

@@ -201,7 +201,11 @@ class Loss(NamedTuple):
 
 
 class WarmUp(NamedTuple):
-    """Short walks at first: num_updates updates see the first num_steps time steps of each walk."""
+    """Short walks at first.
+
+    num_steps    the first time steps of each walk that are seen.
+    num_updates  updates for which that holds.
+    """
 
     num_steps: int
     num_updates: int

@@ -415,7 +415,7 @@ class Checkpoints:
             return
         with contextlib.suppress(OSError):  # without digests a checkpoint is not checked
             for path in self.directory.iterdir():
-                if not (path / DIGESTS).exists():
+                if not path.name.isdigit():  # those of earlier saves have theirs, or none
                     write_atomically(path / DIGESTS, json.dumps(_digests(path)).encode())
 
     def _check(self, step: int) -> None:

@@ -96,6 +96,45 @@ def test_gradients_under_vmap_over_seeds():
                 np.testing.assert_allclose(ours[seed], theirs, rtol=1e-10, atol=1e-10)
 
 
+def rounded(x):
+    """float32 numbers with the eight leading binary digits that bfloat16 keeps, in float64."""
+    bits = np.asarray(x, np.float32).view(np.uint32).astype(np.uint64)
+    bits += 0x7FFF + (bits >> 16 & 1)  # to nearest, ties to even
+    return (bits & 0xFFFF0000).astype(np.uint32).view(np.float32).astype(float)
+
+
+def test_bfloat16_rounds_the_factors_of_a_product_and_of_its_gradient():
+    x, y, g = (
+        np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+        for seed, shape in enumerate([(7, 5), (5, 3), (7, 3)])
+    )
+    with jax.default_matmul_precision("bfloat16"):
+        ours, back = jax.vjp(jax.jit(networks.product), jnp.asarray(x), jnp.asarray(y))
+        dx, dy = back(jnp.asarray(g))
+    assert ours.dtype == dx.dtype == dy.dtype == jnp.float32
+    x, y, g = rounded(x), rounded(y), rounded(g)
+    for array, expected in ((ours, x @ y), (dx, g @ y.T), (dy, x.T @ g)):
+        np.testing.assert_allclose(array, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("leaky", [False, True])
+def test_gradients_of_a_network_in_bfloat16_are_near_those_in_float32(leaky):
+    params, h0, inputs, from_outside = problem(batch=16, time=6, num_units=64)
+    params = params._replace(recurrent=params.recurrent / 4)
+    apply = networks.rnn
+    if leaky:
+        params = networks.LeakyRNNParams(*params, jnp.ones(64))
+        apply = partial(networks.leaky_rnn, tau_min=1.0, tau_max=10.0)
+    one = partial(gradients, apply, networks.tanh)
+    exact = jax.jit(one)(params, h0, inputs, from_outside)
+    with jax.default_matmul_precision("bfloat16"):
+        near = jax.jit(one)(params, h0, inputs, from_outside)
+    recurrent = [found[0].recurrent for found in (near, exact)]
+    assert not np.allclose(*recurrent, rtol=1e-5)
+    for ours, theirs in zip(jax.tree.leaves(near), jax.tree.leaves(exact), strict=True):
+        assert jnp.linalg.norm(ours - theirs) < 0.02 * jnp.linalg.norm(theirs)
+
+
 def test_a_sharded_batch_stays_where_it_is():
     params, h0, inputs, from_outside = problem(batch=16, num_units=8)
     devices = jax.sharding.Mesh(np.array(jax.devices()), ("batch",))

@@ -48,6 +48,31 @@ def test_chunks_equal_a_plain_loop_over_steps():
     np.testing.assert_allclose(jnp.concatenate([first["loss"], second["loss"]]), losses, rtol=1e-5)
 
 
+def test_matmul_precision_is_that_of_the_training_steps_alone():
+    seen = []
+
+    def note(place):
+        seen.append((place, jax.config.jax_default_matmul_precision))
+
+    def step(state, batch, key):
+        note("step")
+        return task.step(state, batch, key)
+
+    def evaluate(state, data, key):
+        note("evaluate")
+        return task.evaluate(state, data, key)
+
+    plain = experiment()
+    task = plain.task
+    noted = task._replace(step=step, evaluate=evaluate)
+    make_programs(
+        dataclasses.replace(plain, task=noted, matmul_precision="bfloat16"), jax.devices()[:1]
+    ).trace(2)
+    assert set(seen) == {("step", "bfloat16"), ("evaluate", None)}
+    with pytest.raises(ValueError, match=r"one of bfloat16, .* but is 'half'"):
+        experiment(matmul_precision="half")
+
+
 def test_member_of_a_population_is_the_single_run_of_its_seed():
     many, scalars = after_20_steps(1, 8)
     alone, alone_scalars = after_20_steps(1, 1, seed=12)

@@ -3,9 +3,9 @@
     python experiments/grid_rnn/run.py                           # everything
     python experiments/grid_rnn/run.py --only=cpu_grids --seeds=3
 
-See `experiments/harness.py`. The published setting needs a GPU: `python -m hfjax
---fdl_config=grid_rnn`. The table of the search in RESULTS.md is not made here: it came from
-a separate script of the same equations.
+See `experiments/harness.py`. The published size needs a GPU: `python -m hfjax
+--fdl_config=grid_rnn`; published_1024 takes an hour or two of a laptop. The table of the search in
+RESULTS.md is not made here: it came from a separate script of the same equations.
 """
 
 from experiments import harness
@@ -13,6 +13,15 @@ from experiments import harness
 LAPTOP = harness.Row("grid_rnn", ("laptop",), {"eval_every": 12_000})
 CPU_GRIDS = harness.Row("grid_rnn", ("cpu_grids",))
 WALLED_GRIDS = harness.Row("grid_rnn", ("walled_grids",))
+PUBLISHED_1024 = harness.Row(
+    "grid_rnn",
+    settings={
+        "task.num_grid": 1024,
+        "num_steps": 30_000,
+        "eval_every": 3_000,
+        "matmul_precision": "bfloat16",
+    },
+)
 LSTM = harness.Row("grid_lstm", ("laptop",))
 
 ERRORS = {"error (cm)": "error_cm", "floor (cm)": "floor_cm"}
@@ -59,6 +68,26 @@ def walled_grids(study: harness.Study) -> dict[str, str]:
     }
 
 
+def published_1024(study: harness.Study) -> str:
+    """Errors and shares of grid cells over the training of 1024 units, else as published."""
+    run = study.train("published_1024", PUBLISHED_1024)
+    for figure in ("training", "rate_maps"):
+        study.keep(run, figure, f"published_1024_{figure}")
+    evaluated = [record["step"] for record in run.records if "eval/error_cm" in record]
+    rows = {f"{step:,} steps": run.evaluation(i) for i, step in enumerate(evaluated)}
+    return harness.scalar_table(
+        rows,
+        {
+            "20 steps (cm)": "error_cm",
+            "10 s (cm)": "rollout_error_cm",
+            "score > 0.3 (%)": "grid_share_above_0.3",
+            "noise > 0.3 (%)": "noise_share_above_0.3",
+            "> 0.8 (%)": "grid_share_above_0.8",
+            "noise > 0.8 (%)": "noise_share_above_0.8",
+        },
+    )
+
+
 def grid_lstm(study: harness.Study) -> dict[str, str]:
     """The LSTM with head-direction cells."""
     run = study.train("grid_lstm", LSTM)
@@ -77,6 +106,7 @@ SECTIONS = {
     "laptop": harness.Section(laptop, seeds=3),
     "cpu_grids": harness.Section(cpu_grids, seeds=10),
     "walled_grids": harness.Section(walled_grids, seeds=10),
+    "published_1024": harness.Section(published_1024),
     "grid_lstm": harness.Section(grid_lstm),
 }
 

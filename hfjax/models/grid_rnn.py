@@ -446,7 +446,7 @@ def forward(
     world: World,
 ) -> tuple[jax.Array, jax.Array]:
     """Hidden activity [batch, time, unit] and outputs [batch, time, place] along walks."""
-    starts = path_integration.code(world, walk.start, centres) @ params.encoder
+    starts = networks.linear(params.encoder, path_integration.code(world, walk.start, centres))
     hidden = network.apply(params.network, starts, walk.displacements)
     return hidden, networks.linear(params.decoder, hidden)
 

@@ -11,6 +11,7 @@ from hfjax.task import Task
 from hfjax.training.config import absolute_paths, check_settings, fill_in_num_steps
 
 COUNTS = ("num_steps", "chunk", "eval_every", "save_every", "keep", "seeds")
+PRECISIONS = ("bfloat16", "tensorfloat32", "float32")  # names that JAX knows
 
 
 class Headline(NamedTuple):
@@ -51,6 +52,10 @@ class Experiment:
     seed        seed of the (first) model.
     seeds       number of models; more than one is a population under vmap, whose member i is the
                 run of seed + i.
+    matmul_precision  of the training steps: "bfloat16" or "tensorfloat32" round the factors of
+                matrix products, for speed, "float32" does not. None for JAX's own choice, which
+                differs by device; evaluations have it in any case. On a CPU only bfloat16 has a
+                meaning, and only for recurrent networks and their read-outs.
     init_from   workdir of another run, whose newest checkpoint gives every part of the initial
                 state, except those named `opt_state` (the optimizer's) or `fresh`.
     """
@@ -67,6 +72,7 @@ class Experiment:
     headline: tuple[Headline, ...] = ()
     seed: int = 0
     seeds: int = 1
+    matmul_precision: str | None = None
     init_from: str | None = None
 
     def __post_init__(self) -> None:
@@ -76,6 +82,11 @@ class Experiment:
                 raise ValueError(f"{name} must be at least 1, but is {getattr(self, name)}.")
         if not -(2**31) <= self.seed < 2**32:
             raise ValueError(f"seed must be a number of 32 bits, but is {self.seed}.")
+        if self.matmul_precision not in (None, *PRECISIONS):
+            raise ValueError(
+                f"matmul_precision must be one of {', '.join(PRECISIONS)} or None, but is "
+                f"{self.matmul_precision!r}."
+            )
         if self.chunk > self.num_steps:
             raise ValueError(
                 f"chunk must be at most num_steps, but chunk is {self.chunk} and num_steps is "

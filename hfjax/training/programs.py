@@ -114,7 +114,9 @@ def make_programs(
     abstract = placed(begun, mesh, task, population=population)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     init = jax.jit(init_state, out_shardings=shardings)
-    one_step = over_seeds(functools.partial(_step, task, divided), 0, 0, None, None)
+    one_step = over_seeds(
+        functools.partial(_step, task, divided, experiment.matmul_precision), 0, 0, None, None
+    )
     chunk = jax.jit(
         functools.partial(_chunk, one_step),
         static_argnums=3,
@@ -315,6 +317,7 @@ def _init(task_init: Callable, keys: jax.Array, data: Any) -> TrainState:
 def _step(
     task: Task,
     batch_sharding: NamedSharding | None,
+    matmul_precision: str | None,
     state: Any,
     key: jax.Array,
     data: Any,
@@ -325,7 +328,8 @@ def _step(
     batch = task.sample(data, sample_key)
     if batch_sharding is not None:
         batch = jax.lax.with_sharding_constraint(batch, batch_sharding)
-    return task.step(state, batch, step_key)
+    with jax.default_matmul_precision(matmul_precision or jax.config.jax_default_matmul_precision):
+        return task.step(state, batch, step_key)
 
 
 def _chunk(

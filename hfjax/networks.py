@@ -139,7 +139,7 @@ def product(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _rounds() -> bool:
-    return jax.config.jax_default_matmul_precision == "bfloat16"
+    return jax.config.jax_default_matmul_precision == "bfloat16"  # type: ignore[attr-defined]
 
 
 def _contract(x: jax.Array, y: jax.Array, axes: tuple[int, int]) -> jax.Array:

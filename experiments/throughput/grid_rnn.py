@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 
@@ -17,6 +18,7 @@ from experiments.throughput.core import (
 )
 from hfjax import networks
 from hfjax.models import grid_rnn
+from hfjax.task import Task
 
 BATCH_SIZE, NUM_STEPS, NUM_PLACE = 200, 20, 512
 
@@ -35,7 +37,7 @@ def products(num_units: int) -> dict[str, Product]:
 
 
 def train(repeats: int, quick: bool, *, num_units: int) -> list[Row]:
-    """The published training step, against its products and against a plain scan."""
+    """The published training step, against its products, a plain scan, and products in bfloat16."""
     num_units = 64 if quick else num_units
     plain = grid_rnn.vanilla()._replace(
         apply=partial(networks.rnn_plain, nonlinearity=networks.relu)
@@ -52,6 +54,7 @@ def train(repeats: int, quick: bool, *, num_units: int) -> list[Row]:
         {
             "step": training_step(task()),
             "plain": training_step(task(network=plain)),
+            "bfloat16": training_step(_rounded(task())),
             **{name: each.run for name, each in floor.items()},
         },
         repeats,
@@ -63,7 +66,22 @@ def train(repeats: int, quick: bool, *, num_units: int) -> list[Row]:
             times["plain"],
             f"{times['plain'] / times['step']:.2f} x the training step",
         ),
+        Row(
+            "the same step with matmul_precision=bfloat16",
+            times["bfloat16"],
+            f"{times['bfloat16'] / times['step']:.2f} x the training step",
+        ),
     ]
+
+
+def _rounded(task: Task) -> Task:
+    """The task with the factors of the products of its steps in bfloat16."""
+
+    def step(*arguments: Any) -> Any:
+        with jax.default_matmul_precision("bfloat16"):
+            return task.step(*arguments)
+
+    return task._replace(step=step)
 
 
 def recurrence(repeats: int, quick: bool) -> list[Row]:

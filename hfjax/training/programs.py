@@ -328,7 +328,9 @@ def _step(
     batch = task.sample(data, sample_key)
     if batch_sharding is not None:
         batch = jax.lax.with_sharding_constraint(batch, batch_sharding)
-    with jax.default_matmul_precision(matmul_precision or jax.config.jax_default_matmul_precision):
+    if matmul_precision is None:
+        return task.step(state, batch, step_key)
+    with jax.default_matmul_precision(matmul_precision):
         return task.step(state, batch, step_key)
 
 

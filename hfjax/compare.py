@@ -26,6 +26,7 @@ from hfjax.data import recordings
 from hfjax.data.recordings.scoring import KINDS, SIGNIFICANT, kinds
 from hfjax.errors import DataFileError, InputError, OneSentence, one_line
 from hfjax.files import local_path, write_atomically
+from hfjax.task import PATH
 
 WINDOW_S, TRAINED = 1.4, 0.8  # of spikes that are decoded together; share of time to fit decoders
 
@@ -77,7 +78,7 @@ def rates_along(
     units = units[np.ptp(np.nan_to_num(maps[units]), axis=(1, 2)) > 0]
     inside = _into(positions_m, extent)
     one_seed = config is None or config.seeds == 1
-    if (drive := task.apply) is not None and one_seed:
+    if (drive := task.apply) is not None and task.inputs == PATH and one_seed:
         apply = jax.jit(lambda path: drive(state, path)[:, units])
         times_s = dt_s * np.arange(len(inside))
         own_dt_s = task.dt_s or dt_s

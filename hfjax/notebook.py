@@ -25,11 +25,12 @@ from hfjax import arena, movies
 from hfjax.configs import names_beside, our_configs
 from hfjax.errors import InputError, one_line
 from hfjax.output import in_notebook
-from hfjax.task import Task
+from hfjax.task import PATH, Task
 from hfjax.training import log, mirror, overrides, pretrained, report, unstored
 from hfjax.training import run as trainer
 from hfjax.training import workdir as wd
 from hfjax.training.experiment import Experiment, as_config, build
+from hfjax.training.programs import in_a_sentence
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,15 +50,21 @@ class Metrics(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """What a trained model makes of a path.
+    """What a trained model makes of a path, or of other inputs.
 
     activity [time, unit]; decoded_m [time, 2], where it believes to be, None where it does not say;
-    positions_m [time, 2], the path that it was given.
+    inputs [time, 2], the path that it was given, as positions_m too. For models without a path:
+    activity [n, ...] and inputs [n, ...] as their `Task.apply` says.
     """
 
     activity: jax.Array
     decoded_m: jax.Array | None
-    positions_m: jax.Array
+    inputs: jax.Array
+
+    @property
+    def positions_m(self) -> jax.Array:
+        """The path that the model was given."""
+        return self.inputs
 
 
 FRAME_S = {"walk": 0.08, "training": 0.5}  # how long a frame is shown; others 0.1 s
@@ -204,7 +211,7 @@ class Run:
         own, readout = self.task.animations, self.readout
         names = [] if own is None else [*own(trainer.of_member(readout))]
         has_box = {"extent_m", "times_s"} <= readout.keys()
-        if self.task.apply is not None and has_box and "drawn_seed" not in readout:
+        if self._has_path and has_box and "drawn_seed" not in readout:
             names.append("walk")
         has_maps = {"rate_maps", "extent_m"} <= readout.keys()
         if has_maps and len(wd.readout_steps(self.workdir)) > 1:
@@ -290,33 +297,47 @@ class Run:
             seed=seed,
         )
 
-    def apply(self, positions_m: Any, *, fit: bool = False) -> Applied:
-        """Drive the trained model along a path.
+    @property
+    def _has_path(self) -> bool:
+        return self.task.apply is not None and self.task.inputs == PATH
 
-        positions_m  [time, 2] (m), every dt_s of the model, in its box, which is centred on 0.
-        fit          move the path to the middle of the box and scale it so that it fits.
+    def apply(self, inputs: Any, *, fit: bool = False) -> Applied:
+        """Drive the trained model along a path, or by whatever it takes.
+
+        inputs  positions [time, 2] (m), every dt_s of the model, in its box, which is centred on 0;
+                of a ring [time, 1]; of biohsic images [n, ...] as in its data; of the
+                distributional successor measure states [n, dim]. `task.inputs` says which.
+        fit     move the path to the middle of the box and scale it so that it fits.
 
         A path-integrating network gets its place code anew after as many steps as it was trained
-        on. Raises InputError where the model has no path, the run is a population, or a position is
-        outside of the box.
+        on. Raises InputError where the model takes no inputs, the run is a population, the inputs
+        have a wrong shape, or a position is outside of the box.
         """
-        name = self.workdir.name
+        name, wanted = self.workdir.name, self.task.inputs
         if self.task.apply is None:
-            raise InputError(f"the model of {name} is not driven along a path.")
+            raise InputError(f"the model of {name} has nothing that it could be applied to.")
         if self.config is not None and self.config.seeds > 1:
             raise InputError(f"{name} is a population; take a run with one seed.")
-        path = np.asarray(positions_m, np.float32)
-        if path.ndim != 2 or path.shape[1] != 2 or len(path) < 2 or not np.isfinite(path).all():
+        if fit and not self._has_path:
+            raise InputError(f"fit=True is for paths in a box; {name} takes {wanted.name}.")
+        given = np.asarray(inputs, np.float32)
+        shaped = given.ndim > 1 if wanted.shape is None else given.shape[1:] == wanted.shape
+        enough = len(given) > self._has_path if given.ndim else False
+        if not shaped or not enough or not np.isfinite(given).all():
+            axes = ["time", *map(str, wanted.shape)] if wanted.shape else ["n", "..."]
             raise InputError(
-                f"positions_m must be finite numbers [time, 2], but has the shape {path.shape}."
+                f"{wanted.name} must be finite numbers [{', '.join(axes)}], but these have the "
+                f"shape {given.shape}."
             )
-        if (extent := self.readout.get("extent_m")) is not None:
-            path = _into(path, extent) if fit else _inside(path, extent)
-        walked, decode = jnp.asarray(path), self.task.decode
+        if self._has_path and (extent := self.readout.get("extent_m")) is not None:
+            given = _into(given, extent) if fit else _inside(given, extent)
+        array, decode = jnp.asarray(given), self.task.decode
+        with in_a_sentence("apply"):
+            jax.eval_shape(self.task.apply, self.state, array)
         return Applied(
-            jax.jit(self.task.apply)(self.state, walked),
-            None if decode is None else jax.jit(decode)(self.state, walked),
-            walked,
+            jax.jit(self.task.apply)(self.state, array),
+            None if decode is None else jax.jit(decode)(self.state, array),
+            array,
         )
 
 

@@ -81,18 +81,32 @@ class Animations(Protocol):
         """The moving pictures of a readout; a frame is drawn when it is asked for."""
 
 
-class Apply(Protocol):
-    """(state, positions) -> activity, on the animal's path that a user gives."""
+class Inputs(NamedTuple):
+    """What a model is applied to: an array [n, *shape].
 
-    def __call__(self, state: Any, positions: jax.Array, /) -> jax.Array:
-        """positions [time, 2] (m), in the model's box centred on 0 -> activity [time, unit]."""
+    name   in the plural, with the unit.
+    shape  of one of them; None where only the state knows it.
+    """
+
+    name: str
+    shape: tuple[int, ...] | None = None
+
+
+PATH = Inputs("positions (m)", (2,))  # of an animal, one after the other, in the box centred on 0
+
+
+class Apply(Protocol):
+    """(state, inputs) -> activity, for inputs that a user gives, as `Task.inputs` says."""
+
+    def __call__(self, state: Any, inputs: jax.Array, /) -> jax.Array:
+        """inputs [n, ...] -> activity [n, ...]; along a path [time, 2] (m) -> [time, unit]."""
 
 
 class Decode(Protocol):
     """(state, positions) -> decoded positions, along the animal's path that a user gives."""
 
     def __call__(self, state: Any, positions: jax.Array, /) -> jax.Array:
-        """positions [time, 2] (m), as of `Apply` -> where the model believes to be, [time, 2]."""
+        """positions [time, 2] (m), as in `PATH` -> where the model believes to be, [time, 2]."""
 
 
 def no_batch(data: Any, key: jax.Array, /) -> tuple[()]:
@@ -221,7 +235,8 @@ class Task(NamedTuple):
               axis "model", as {"*.recurrent": PartitionSpec("model")}; a * stands for any text, so
               that a pattern finds a parameter and what the optimizer keeps of it
     animations  (readout) -> {name: frames}, the model's own moving pictures; None without any
-    apply     (state, positions) -> activity along a user's path; None where a model has none
+    apply     (state, inputs) -> activity for a user's inputs; None where a model takes none
+    inputs    what `apply` takes: by default a path
     dt_s      time (s) between the positions of `apply` and `decode`
     decode    (state, positions) -> decoded positions along it; None where it does not say
     """
@@ -236,6 +251,7 @@ class Task(NamedTuple):
     sharding: Mapping[str, PartitionSpec] = MappingProxyType({})
     animations: Animations | None = None
     apply: Apply | None = None
+    inputs: Inputs = PATH
     dt_s: float | None = None
     decode: Decode | None = None
 

@@ -253,6 +253,20 @@ def test_the_rule_learns_digits_and_gathers_information_on_the_class():
     assert after["hsic_yz_2"] > 1.1 * before["hsic_yz_2"]
 
 
+def test_apply_gives_the_outputs_that_are_evaluated():
+    samples, state, scalars, _ = evaluated()
+    task = biohsic.task(**SMALL, num_eval=8)
+    inputs = np.asarray(samples["test_inputs"][:8])
+    outputs = jit(task.apply)(state, jnp.asarray(inputs))
+    y = samples["test_targets"][:8]
+    assert outputs.shape == y.shape
+    right = np.argmax(outputs, axis=1) == np.argmax(y, axis=1)
+    assert np.mean(right) == pytest.approx(float(scalars["test_accuracy"]))
+    loss = -np.mean(np.sum(jax.nn.log_softmax(outputs) * y, axis=1))
+    assert float(loss) == pytest.approx(float(scalars["test_loss"]), rel=1e-4)
+    np.testing.assert_allclose(task.apply(state, jnp.asarray(inputs[3:4])), outputs[3:4], atol=1e-5)
+
+
 @functools.cache
 def evaluated():
     """Blobs in the plane after two steps: samples, state, scalars and readout."""

@@ -10,6 +10,7 @@ import small_recordings as small
 
 from hfjax import compare
 from hfjax.data import recordings
+from hfjax.task import PATH
 from hfjax.training import run as train
 from tests.contract import check_figures
 
@@ -53,7 +54,12 @@ def run(tmp_path, monkeypatch):
                 "extent_m": EXTENT,
             }
         np.savez(folder / "000000010.npz", **readout)
-        loaded = SimpleNamespace(apply=apply, dt_s=dt_s), {}, SimpleNamespace(seeds=seeds), ()
+        loaded = (
+            SimpleNamespace(apply=apply, inputs=PATH, dt_s=dt_s),
+            {},
+            SimpleNamespace(seeds=seeds),
+            (),
+        )
         monkeypatch.setattr(train, "load", lambda workdir: loaded)
         return str(tmp_path / name)
 

@@ -595,6 +595,26 @@ def test_data_that_are_no_trajectory_are_refused(data, message):
         jax.eval_shape(task.init, jax.random.key(0), data)
 
 
+def test_apply_samples_the_atoms_at_given_states():
+    task = dsm.task(**SMALL)
+    data = {"states": jnp.zeros((50, 2)), "last": jnp.zeros(50, bool).at[-1].set(True)}
+    state = task.init(jax.random.key(0), data)
+    states = jax.random.normal(jax.random.key(1), (4, 2))
+    samples = jax.jit(task.apply)(state, states)
+    expected = dsm.sample_atoms(
+        state.atoms,
+        states,
+        jax.random.key(0),
+        SMALL["num_inner"],
+        latent_dims=SMALL["latent_dims"],
+        hidden=SMALL["hidden"],
+        make=dsm.atom(),
+    )
+    assert samples.shape == (4, SMALL["num_outer"], SMALL["num_inner"], 2)
+    np.testing.assert_allclose(samples, expected, rtol=1e-5, atol=1e-6)
+    assert jnp.std(samples, axis=2).min() > 0
+
+
 def test_a_recurrent_atom_equals_its_equation_written_out():
     sizes = {"num_outer": 1, "dim": 2, "latent_dims": 3, "hidden": (4, 5)}
     make = dsm.atom(activation=jnp.tanh, output=jnp.exp, feedback=2)

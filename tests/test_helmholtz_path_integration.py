@@ -84,11 +84,12 @@ def test_two_dimensions_run_and_are_drawn():
     assert model.animate(missing.on_host(readout)) == {}  # the bump is drawn on a ring alone
 
 
-def test_a_torus_follows_a_users_path_as_it_follows_its_own():
-    track = Track(num_dims=2, num_place=36, sigma_m=0.15)
+@pytest.mark.parametrize(("num_dims", "shape"), [(1, (1,)), (2, (2,))])
+def test_it_follows_a_users_path_as_it_follows_its_own(num_dims, shape):
+    track = Track(num_dims=num_dims, num_place=36, sigma_m=0.15)
     task = model.task(track=track)
     machine = helmholtz.make_machine(
-        model.path_integrator(num_dims=2, num_place=36),
+        model.path_integrator(num_dims=num_dims, num_place=36),
         helmholtz.place_world(track, dt_s=0.025),
         gate=theta.square,
         dt_s=0.025,
@@ -106,7 +107,7 @@ def test_a_torus_follows_a_users_path_as_it_follows_its_own():
     # The last velocity leads to a place that is not part of the path.
     np.testing.assert_allclose(activity[:-1], own[:-1], atol=1e-4)
     assert jnp.std(own, axis=0).max() > 0.01
-    assert model.task().apply is None
+    assert task.inputs.shape == shape == positions.shape[1:]
     with pytest.raises(ValueError, match="num_positions must be at least 2"):
         task.apply(state, positions[:1])
 

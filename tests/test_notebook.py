@@ -248,7 +248,7 @@ def test_metrics_have_a_row_for_each_step_and_of_a_population_for_each_seed(tmp_
         table.xs(0, level="seed")["loss"], run.metrics.eval["loss"], rtol=1e-5
     )
     assert several.draw()["weights"].texts[-1].get_text().startswith("population, member")
-    with pytest.raises(InputError, match="is not driven along a path"):
+    with pytest.raises(InputError, match="has nothing that it could be applied to"):
         run.apply(np.zeros((3, 2)))
 
 
@@ -325,6 +325,24 @@ def test_a_path_that_does_not_fit_is_refused_or_made_to_fit(tmp_path):
     np.testing.assert_allclose(fitted, [[-1.1, -0.55], [1.1, -0.05], [-0.1, 0.55]], atol=1e-6)
     small = run.apply(path / 10, fit=True).positions_m  # is moved, and not made larger
     np.testing.assert_allclose(small, path / 10 - [0.22, 0.11], atol=1e-6)
+
+
+def test_a_model_is_applied_to_images(tmp_path):
+    config = tiny(fdl_configs.make("biohsic", "digits"))
+    made = trainer.build(config)
+    state = made.task.init(jax.random.key(0), made.data)
+    run = notebook.Run(tmp_path, made.task, state, config, 0)
+    images = np.asarray(made.data["test_inputs"][:5])
+    applied = run.apply(images)
+    assert applied.activity.shape == (5, 10)
+    assert applied.decoded_m is None
+    np.testing.assert_array_equal(applied.inputs, images)
+    with pytest.raises(InputError, match=r"fit=True is for paths in a box; .* takes samples as"):
+        run.apply(images, fit=True)
+    with pytest.raises(InputError, match=r"must be finite numbers \[n, \.\.\.\], but .* \(5,\)"):
+        run.apply(np.zeros(5))
+    with pytest.raises(InputError, match=r"`apply` of the task fails with these"):
+        run.apply(np.zeros((5, 3)))
 
 
 def test_a_readout_becomes_a_dataset_with_axes():

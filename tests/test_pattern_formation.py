@@ -79,6 +79,21 @@ def place_setting(float64):
     return maps, spectrum, reference_covariance(place_cells)
 
 
+def test_a_path_meets_the_maps_where_it_goes():
+    task = pf.task(num_maps=3, num_bins=BINS, width_m=WIDTH)
+    state = task.init(jax.random.key(0), ())
+    maps = np.asarray(pf.unit_peak(state.maps))
+    x = pf.bin_centres(num_bins=BINS, width_m=WIDTH)
+    path = jnp.stack([x[2, 5], x[0, 14], (x[3, 4] + x[4, 4]) / 2, (x[7, 7] + 3 * x[7, 8]) / 4])
+    expected = [
+        maps[:, 2, 5],
+        maps[:, 0, 14],
+        (maps[:, 3, 4] + maps[:, 4, 4]) / 2,
+        (maps[:, 7, 7] + 3 * maps[:, 7, 8]) / 4,
+    ]
+    np.testing.assert_allclose(jax.jit(task.apply)(state, path), expected, atol=1e-5)
+
+
 def test_spectrum_is_the_transform_of_the_covariance_averaged_over_shifts(place_setting):
     _, spectrum, covariance = place_setting
     np.testing.assert_allclose(spectrum, np.fft.fft2(covariance).real, atol=1e-10)

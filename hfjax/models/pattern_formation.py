@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.scipy.ndimage import map_coordinates
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -371,7 +372,20 @@ def task(
         figures=draw,
         metrics=METRICS,
         axis=Axis("iterations", iterations_per_step),
+        apply=partial(apply, width_m=width_m),
     )
+
+
+def apply(state: PatternState, positions: jax.Array, /, *, width_m: float) -> jax.Array:
+    """A Task's `apply`: the maps, scaled to a peak of 1, at the positions of a path.
+
+    Between the centres of bins they are bilinear. positions [time, 2] (m) -> [time, map].
+    """
+    chex.assert_shape(positions, (None, 2))
+    num_bins = state.maps.shape[1]
+    bins = (positions / width_m + 0.5).T * (num_bins - 1)  # the outer bins lie on the walls
+    look_up = partial(map_coordinates, coordinates=list(bins), order=1, mode="nearest")
+    return jax.vmap(look_up, out_axes=1)(unit_peak(state.maps))
 
 
 class Iterate(Protocol):

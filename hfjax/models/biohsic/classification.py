@@ -29,7 +29,7 @@ from hfjax.models.biohsic.networks import (
     init_params,
     mlp,
 )
-from hfjax.task import Axis, Metric, Readout, Scalars, Task, Whole, logged, metrics_of
+from hfjax.task import Axis, Inputs, Metric, Readout, Scalars, Task, Whole, logged, metrics_of
 
 EVALUATED_AT_ONCE = 256  # samples; bounds the memory of a convolutional network
 MAP_POINTS = 101  # points of a decision map in each direction
@@ -147,6 +147,8 @@ def task(
         figures=draw,
         metrics=metrics(learner),
         axis=Axis("epochs", 1 / steps_per_epoch),
+        apply=partial(apply, settings),
+        inputs=Inputs("samples as those of the data"),
     )
 
 
@@ -354,6 +356,12 @@ def outputs_of(settings: Settings, params: tuple, inputs: jax.Array, num_classes
         return respond(settings, params, sample[None], num_classes)[-1][0]
 
     return jax.lax.map(of_sample, inputs, batch_size=EVALUATED_AT_ONCE)
+
+
+def apply(settings: Settings, state: State, inputs: jax.Array, /) -> jax.Array:
+    """A Task's `apply`: outputs [sample, class] before the softmax, for inputs [sample, ...]."""
+    num_classes = jax.tree.leaves(state.params[-1])[0].shape[-1]
+    return outputs_of(settings, state.params, inputs, num_classes)
 
 
 def information(settings: Settings, params: tuple, samples: Samples) -> jax.Array:

@@ -26,6 +26,7 @@ from hfjax.task import (
     Axis,
     Figures,
     HostReadout,
+    Inputs,
     Metric,
     Readout,
     Scalars,
@@ -321,7 +322,18 @@ def task(
             evaluation=metrics_of(evaluation) if evaluation else {"updates": UPDATES},
         ),
         axis=Axis("updates", updates_per_step),
+        apply=partial(apply, settings=settings),
+        inputs=Inputs("states as those of the data"),
     )
+
+
+def apply(state: State, states: jax.Array, /, *, settings: Settings) -> jax.Array:
+    """A Task's `apply`: num_inner samples of the future states of each atom, for given states.
+
+    The noise is that of `jax.random.key(0)`. states [n, dim] -> [n, outer, inner, dim].
+    """
+    key, network = jax.random.key(0), settings.network()
+    return sample_atoms(state.atoms, states, key, settings.num_inner, **network)
 
 
 UPDATES = Metric("updates of both networks")

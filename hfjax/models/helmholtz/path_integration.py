@@ -84,7 +84,7 @@ from hfjax.models.helmholtz.track import (
     velocity_cells,
 )
 from hfjax.networks import retanh, threshold_relu
-from hfjax.task import HostReadout, Metric, Readout, Scalars, Task, logged, no_batch
+from hfjax.task import PATH, HostReadout, Inputs, Metric, Readout, Scalars, Task, logged, no_batch
 
 # --- The circuit ---
 
@@ -545,7 +545,8 @@ def task(
             },
         ),
         axis=simulated_minutes(block_s),
-        apply=partial(apply, machine=machine, track=track) if track.num_dims == 2 else None,
+        apply=partial(apply, machine=machine, track=track),
+        inputs=PATH if track.num_dims == 2 else Inputs("positions along the ring (m)", (1,)),
         dt_s=machine.dt_s,
     )
 
@@ -553,16 +554,17 @@ def task(
 def apply(
     state: HelmholtzState, positions: jax.Array, /, *, machine: Machine, track: Track
 ) -> jax.Array:
-    """A Task's `apply`, on a torus: somata of EC along a path, with theta alternating.
+    """A Task's `apply`: somata of EC along a path, with theta alternating.
 
     The machine does not learn. As in its own world, the velocity of a step is the one with which
     the animal moves in the next step; that of the last step is the one before. The noise is that of
     `jax.random.key(0)`.
 
-    positions [time, 2] (m), two or more, every dt_s of the machine -> [time, unit].
+    positions [time, dim] (m), two or more, every dt_s of the machine -> [time, unit]; dim is 1 on a
+    ring, 2 on a torus.
     Raises ValueError where there are fewer than two positions.
     """
-    chex.assert_shape(positions, (None, 2))
+    chex.assert_shape(positions, (None, track.num_dims))
     check.at_least(2, num_positions=len(positions))
     moves = displacement(positions[1:], positions[:-1], width_m=track.width_m) / machine.dt_s
     sources = {

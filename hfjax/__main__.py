@@ -133,6 +133,9 @@ def main(argv: Sequence[str]) -> int:
     if argv[1:] == ["list"]:
         sys.stdout.write(_models() + "\n")
         return 0
+    if argv[1:] == ["completion"]:
+        sys.stdout.write(_completion())
+        return 0
     try:
         if argv[1] == "info":  # of a config
             argv = [
@@ -471,6 +474,20 @@ def _models() -> str:
             fiddlers = _wrapped(" ".join(source.fiddlers) or "none", "    fiddlers: ", 14)
             models.append(f"{_table(source.configs, 27)}\n{fiddlers}")
     return "\n\n".join(models)
+
+
+def _completion() -> str:
+    """What `completion` prints: a script for bash and zsh."""
+    from hfjax import completion
+
+    rows = {**WHAT_TO_RUN, **HOW_TO_RUN}
+    switches = [name for name, (define, _, _) in rows.items() if define is flags.DEFINE_bool]
+    return completion.script(
+        [(source.configs, source.fiddlers) for source in our_configs().sources().values()],
+        switches=switches,
+        flags=[name for name in rows if name not in switches],
+        values={"wandb_mode": WANDB_MODES, "animate_as": ANIMATED},
+    )
 
 
 def _help() -> str:

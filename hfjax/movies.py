@@ -135,7 +135,7 @@ def atoms_on_walk(
             mean.set_data(*samples.mean(axis=0, keepdims=True).T)
         path.set_data(*positions_m[max(0, number - 10) : number + 1].T)
         animal.set_data(*position[:, None])
-        ax.set_title(f"Step {steps[number]} of a walk: where the animal will be", fontsize=9)
+        ax.set_title(f"Step {steps[number]} of a walk:\nwhere the animal will be", fontsize=9)
         yield _frame(figure)
 
 

@@ -117,7 +117,8 @@ def tidied(output: Any, folder: pathlib.Path) -> Any:
     if "text" in output:
         output.text = tidied_text(output.text, folder)
     data = output.get("data", {})
-    output.metadata = {}
+    if "metadata" in output:  # a stream has none
+        output.metadata = {}
     for kind, value in data.items():
         if kind == "image/png":
             data[kind] = base64.b64encode(smaller(base64.b64decode(value))).decode()
@@ -157,6 +158,7 @@ def write(notebook: Any, path: pathlib.Path) -> None:
     )
     for cell in notebook.cells:
         cell.metadata = {}
+    nbformat.validate(notebook)
     nbformat.write(notebook, path)
 
 

@@ -33,6 +33,8 @@ def test_the_site_builds_without_a_warning(tmp_path):
     gallery = (ROOT / "docs/gallery.md").read_text()
     shown = re.findall(r"\(\.\./experiments/\w+/(\w+\.png)\)\n\n```bash\npython ", gallery)
     assert sorted(shown) == sorted(figures)
+    moving = re.findall(r"\(_static/(\w+\.gif)\)\n\n```bash\npython ", gallery)
+    assert sorted(moving) == sorted(p.name for p in (ROOT / "docs/_static").glob("*.gif"))
 
 
 def test_every_paper_has_its_page_of_results():

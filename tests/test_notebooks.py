@@ -104,6 +104,7 @@ def test_a_notebook_runs(name, folder, monkeypatch):
 @pytest.mark.parametrize("name", NAMES)
 def test_stored_outputs_are_those_of_the_text(name):
     stored = nbformat.read(make.HERE / f"{name}.ipynb", as_version=4)
+    nbformat.validate(stored)
     text = make.read(name)
     assert [(c.cell_type, c.source) for c in stored.cells] == [
         (c.cell_type, c.source) for c in text.cells

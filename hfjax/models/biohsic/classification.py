@@ -145,20 +145,28 @@ def task(
         step=partial(step, settings),
         evaluate=partial(evaluate, settings),
         figures=draw,
-        metrics=metrics(learner),
+        metrics=metrics(learner, num_layers=len(settings.network(2))),
         axis=Axis("epochs", 1 / steps_per_epoch),
         apply=partial(apply, settings),
         inputs=Inputs("samples as those of the data"),
     )
 
 
-def metrics(learner: Learner) -> dict[str, Metric]:
-    """What the scalars mean: those of the steps, of the learner, and of the evaluation."""
+def metrics(learner: Learner, *, num_layers: int) -> dict[str, Metric]:
+    """What the scalars mean: those of the steps, of the learner, and of the evaluation.
+
+    num_layers: hidden ones and the outputs.
+    """
     accuracy = Metric("accuracy", "% of samples", "training", "higher", panel="Accuracy")
     loss = Metric("loss", "nats", "training", "lower", panel="Cross-entropy")
     hsic = {
-        "hsic_xz_*": Metric("layer {}", panel="Dependence of layer and input", measure="HSIC"),
-        "hsic_yz_*": Metric("layer {}", panel="Dependence of layer and class", measure="HSIC"),
+        f"hsic_{pair}_{layer}": Metric(
+            "outputs" if layer == num_layers else f"layer {layer}",
+            panel=f"Dependence of layer and {other}",
+            measure="HSIC",
+        )
+        for pair, other in (("xz", "input"), ("yz", "class"))
+        for layer in range(1, num_layers + 1)
     }
     held_out = {name: metric._replace(split="held out") for name, metric in hsic.items()}
     seen = {name: metric._replace(split="training") for name, metric in hsic.items()}

@@ -165,9 +165,9 @@ def draw_numbers(scored: Scored, unit: int, ax: Axes) -> None:
     ax.set_axis_off()
     ax.set_title("against circular shifts of its spikes", fontsize=9)
     for number, line in enumerate(lines):
-        for x, text in zip((0.0, 0.33, 0.74, 0.8), line, strict=True):
+        for x, text in zip((-0.16, 0.33, 0.74, 0.8), line, strict=True):
             at = (x, 0.92 - 0.13 * number)
-            side = "left" if x in (0.0, 0.8) else "right"
+            side = "left" if x in (-0.16, 0.8) else "right"
             ax.text(*at, text, fontsize=8, ha=side, va="top", transform=ax.transAxes)
 
 

@@ -192,13 +192,20 @@ def walled_grids(cfg: fdl.Config) -> None:
     )
     task.batch_size, task.num_steps = 100, 50
     task.warm_up = fdl.Config(model.WarmUp, num_steps=5, num_updates=3_000)
-    rate = fdl.Config(schedules.cosine, init_value=2e-3, num_steps=NumSteps.new(), alpha=0.05)
+    rate = fdl.Config(
+        schedules.restarted_cosine,
+        init_value=2e-3,
+        restart_value=1.5e-3,
+        restart_step=3_000,
+        num_steps=NumSteps.new(),
+        alpha=0.05,
+    )
     task.optimizer = fdl.Config(
         optax.chain,
         fdl.Config(optax.clip_by_global_norm, max_norm=0.05),
         fdl.Config(optax.adam, learning_rate=rate),
     )
-    task.weight_decay, task.readout_decay, task.activity_decay = 4e-5, 3e-6, 8.0
+    task.weight_decay, task.readout_decay, task.activity_decay = 3e-5, 3e-6, 7.0
     task.encoder_gain = 3.0
     cfg.num_steps, cfg.chunk, cfg.eval_every, cfg.save_every = 6_000, 100, 1_500, 1_000
 

@@ -85,7 +85,7 @@ def tiny(config: fdl.Config) -> fdl.Config:
                 node.path = small.weights_file(SMALL["num_place"], SMALL["num_grid"])
             if (
                 function.__module__.partition(".")[0] != "optax"
-                and function is not schedules.cosine
+                and function.__module__ != schedules.__name__
             ):
                 for name in set(SMALL) & set(inspect.signature(function).parameters):
                     setattr(node, name, SMALL[name])

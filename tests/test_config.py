@@ -4,6 +4,7 @@ from typing import Any
 
 import fiddle as fdl
 import jax
+import numpy as np
 import optax
 import pytest
 
@@ -215,6 +216,19 @@ def test_learning_rates_are_positive(rate):
         c.check_optimizers(
             fdl.Config(whole, optimizer=fdl.Config(optax.sgd, learning_rate=schedule))
         )
+
+
+def test_the_rate_begins_anew_at_a_restart_that_a_short_run_does_not_reach():
+    settings = {"init_value": 2.0, "restart_value": 1.0, "restart_step": 10, "alpha": 0.5}
+    rate = schedules.restarted_cosine(num_steps=30, **settings)
+    np.testing.assert_allclose(
+        [rate(step) for step in (0, 5, 10, 20, 30)], [2.0, 1.5, 1.0, 0.75, 0.5], rtol=1e-6
+    )
+    assert rate(9) < 1.06
+    short = schedules.restarted_cosine(num_steps=5, **settings)
+    assert short(5) == pytest.approx(1.5)
+    with pytest.raises(ValueError, match="restart_step must be at least 1"):
+        schedules.restarted_cosine(num_steps=30, **{**settings, "restart_step": 0})
 
 
 def test_a_clipping_threshold_is_positive():

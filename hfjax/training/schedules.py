@@ -25,6 +25,40 @@ def cosine(
     return optax.cosine_decay_schedule(init_value, num_steps * updates_per_step, alpha)
 
 
+def restarted_cosine(
+    *,
+    init_value: float,
+    restart_value: float,
+    restart_step: int,
+    num_steps: int,
+    alpha: float = 0.0,
+) -> optax.Schedule:
+    """Cosine decay from init_value, and from restart_step on another one from restart_value.
+
+    init_value     learning rate at the first step.
+    restart_value  learning rate at restart_step.
+    restart_step   the first step of the second decay.
+    num_steps      training steps, by default those of the run; in a shorter run than restart_step
+                   the second decay never comes.
+    alpha          last learning rate of each decay, as a share of its first.
+
+    In a config give num_steps as in `cosine`.
+    Raises ValueError where a step is below 1, a rate not positive or alpha negative.
+    Source: Loshchilov & Hutter 2017 (warm restarts), with one restart.
+    """
+    check.at_least(1, restart_step=restart_step, num_steps=num_steps)
+    check.positive(init_value=init_value, restart_value=restart_value)
+    check.not_negative(alpha=alpha)
+    rest = max(num_steps - restart_step, 1)
+    return optax.join_schedules(
+        [
+            optax.cosine_decay_schedule(init_value, restart_step, alpha),
+            optax.cosine_decay_schedule(restart_value, rest, alpha),
+        ],
+        [restart_step],
+    )
+
+
 def trapezoid(
     *, peak_value: float, num_steps: int, rising: float = 0.15, flat: float = 0.15
 ) -> optax.Schedule:

@@ -49,7 +49,8 @@ def _movies() -> list[str]:
         _card(
             label,
             f"_static/{name}.gif",
-            f"python -c \"import hfjax; hfjax.load('pretrained:{model}').animate('{name}')\"",
+            f"python -c \"import hfjax; hfjax.load('pretrained:{model}')"
+            f".animate('{name}', path='{name}.gif')\"",
         )
         for name, (label, model) in MOVIES.items()
     ]

@@ -121,6 +121,7 @@ HOW_TO_RUN: Flags = {
     ),
 }
 ANIMATED = ("gif", "mp4")
+WRITERS = ("wandb", "jsonl", "terminal", "tensorboard")
 WANDB_MODES = ("auto", "online", "offline", "disabled")
 
 
@@ -486,7 +487,7 @@ def _completion() -> str:
         [(source.configs, source.fiddlers) for source in our_configs().sources().values()],
         switches=switches,
         flags=[name for name in rows if name not in switches],
-        values={"wandb_mode": WANDB_MODES, "animate_as": ANIMATED},
+        values={"wandb_mode": WANDB_MODES, "animate_as": ANIMATED, "writers": WRITERS},
     )
 
 

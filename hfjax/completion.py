@@ -7,8 +7,6 @@ so that pressing Tab starts no Python.
 import string
 from collections.abc import Iterable, Mapping
 
-PATHS = ("workdir", "init_from", "data_dir", "fdl_config_file")  # the shell completes these itself
-
 SCRIPT = string.Template("""\
 # Completion of hfjax, made by `hfjax completion`. In ~/.bashrc: eval "$$(hfjax completion)"
 # In ~/.zshrc before that line: autoload -U compinit bashcompinit && compinit && bashcompinit
@@ -16,12 +14,16 @@ _hfjax() {
   local cur="$${COMP_WORDS[COMP_CWORD]}" before="$${COMP_WORDS[COMP_CWORD-1]}"
   local line="$${COMP_WORDS[*]}" flag="" start="" words
   line="$${line// = /=}"
+  line="$${line//--fdl_config /--fdl_config=}"
+  line="$${line// info / --fdl_config=}"
   if [[ $$cur == "=" ]]; then  # bash makes the sign a word
     flag="$$before"; cur=""
   elif [[ $$before == "=" ]]; then
     flag="$${COMP_WORDS[COMP_CWORD-2]}"
   elif [[ $$cur == --*=* ]]; then
     flag="$${cur%%=*}"; start="$$flag="; cur="$${cur#*=}"
+  elif [[ $$before == --* && " $flags " == *" $$before= "* ]]; then  # --flag value
+    flag="$$before"
   fi
   case "$$flag" in
     --fdl_config) words="$configs" ;;
@@ -31,19 +33,21 @@ $fiddlers
         *) words="" ;;
       esac ;;
 $values
-    $paths) words="" ;;
-    *)
-      if [[ $$before == info ]]; then
-        words="$configs"
-      else
-        words="list info completion $flags"
-      fi ;;
+    "")
+      words="$flags"
+      [[ $$COMP_CWORD == 1 ]] && words="list info completion $$words"
+      [[ $$before == info ]] && words="$configs" ;;
+    *) words="" ;;  # a path, which the shell completes, or a number
   esac
   COMPREPLY=($$(compgen -P "$$start" -W "$$words" -- "$$cur"))
   [[ $${COMPREPLY[0]-} == *= ]] && compopt -o nospace 2>/dev/null
   return 0
 }
-complete -o default -F _hfjax hfjax
+if [[ -n $${ZSH_VERSION-} ]]; then  # which has no compopt
+  complete -o default -o nospace -F _hfjax hfjax
+else
+  complete -o default -F _hfjax hfjax
+fi
 """)
 
 
@@ -67,6 +71,5 @@ def script(
         configs=" ".join(name for configs, _ in models for name in configs),
         fiddlers="\n".join(of_configs),
         values="\n".join(f'    --{n}) words="{" ".join(v)}" ;;' for n, v in values.items()),
-        paths="|".join(f"--{name}" for name in PATHS),
         flags=" ".join(names),
     )

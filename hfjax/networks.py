@@ -122,33 +122,36 @@ def linear(weights: jax.Array, x: jax.Array) -> jax.Array:
     The leading axes are made one first: the gradient of W is then a plain matrix product, where a
     sum over several axes makes XLA transpose its arguments on the CPU (twice the time for a
     read-out of 256 units). With the batch axis first, this keeps a sharded batch where it is.
+    Rounded as in `product`.
     """
     chex.assert_shape(x, (..., weights.shape[0]))
     return product(_flat(x), weights).reshape(*x.shape[:-1], weights.shape[1])
 
 
 def product(x: jax.Array, y: jax.Array) -> jax.Array:
-    """x y: [i, j], [j, k] -> [i, k], both rounded to bfloat16 where JAX is told so.
+    """x y: [i, j], [j, k] -> [i, k], factors of float32 rounded to bfloat16 where JAX is told so.
 
     That is where `jax.default_matmul_precision` is "bfloat16" (`matmul_precision` of an
     experiment). Sums and the result keep float32; derivatives are of first order and in reverse
-    mode. GPUs and TPUs obey that name by themselves. CPUs do not, though those with AMX (Intel Xeon
-    since 2023) multiply bfloat16 several times faster.
+    mode. JAX itself rounds so on TPUs, takes TF32 on GPUs, and ignores the name on CPUs, though
+    those with AMX (Intel Xeon since 2023) multiply bfloat16 several times faster.
     """
-    return _rounded_product(x, y) if _rounds() else x @ y
+    return _rounded_product(x, y) if _rounds(x, y) else x @ y
 
 
-def _rounds() -> bool:
-    return jax.config.jax_default_matmul_precision == "bfloat16"  # type: ignore[attr-defined]
+def _rounds(*factors: jax.Array) -> bool:
+    name = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    return name == "bfloat16" and all(factor.dtype == jnp.float32 for factor in factors)
 
 
 def _contract(x: jax.Array, y: jax.Array, axes: tuple[int, int]) -> jax.Array:
     """The sum over axis axes[0] of x and axes[1] of y, two matrices, rounded as in `product`."""
-    if not _rounds():
+    if not _rounds(x, y):
         return (x.T if axes[0] == 0 else x) @ (y.T if axes[1] == 1 else y)
     x16, y16 = x.astype(jnp.bfloat16), y.astype(jnp.bfloat16)
-    if axes[0] == 0 and jax.default_backend() == "cpu":
-        # XLA would turn a transposed first factor back to float32; its copy is left as it is.
+    if axes[0] == 0 and jax.default_backend() == "cpu" and jax.device_count() == 1:
+        # XLA would turn a transposed first factor back to float32; a copy is left as it is. Of
+        # several devices each would get the whole copy.
         x16, axes = with_layout_constraint(x16.T, Layout((0, 1))), (1, axes[1])
     x16, y16 = jax.lax.optimization_barrier((x16, y16))  # or the rounding is simplified away
     over = ((axes[:1], axes[1:]), ((), ()))

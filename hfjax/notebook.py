@@ -25,7 +25,7 @@ from hfjax import arena, movies
 from hfjax.configs import names_beside, our_configs
 from hfjax.errors import InputError, one_line
 from hfjax.output import in_notebook
-from hfjax.task import PATH, Task
+from hfjax.task import PATH, Inputs, Task
 from hfjax.training import log, mirror, overrides, pretrained, report, unstored
 from hfjax.training import run as trainer
 from hfjax.training import workdir as wd
@@ -63,7 +63,7 @@ class Applied(NamedTuple):
 
     @property
     def positions_m(self) -> jax.Array:
-        """The path that the model was given."""
+        """The inputs, under the name that they have where they are a path."""
         return self.inputs
 
 
@@ -304,9 +304,10 @@ class Run:
     def apply(self, inputs: Any, *, fit: bool = False) -> Applied:
         """Drive the trained model along a path, or by whatever it takes.
 
-        inputs  positions [time, 2] (m), every dt_s of the model, in its box, which is centred on 0;
-                of a ring [time, 1]; of biohsic images [n, ...] as in its data; of the
-                distributional successor measure states [n, dim]. `task.inputs` says which.
+        inputs  positions [time, 2] (m), every dt_s of the model, in its box, which is centred on 0
+                (maps of pattern_formation are looked up there); of a ring [time, 1]; of biohsic
+                images [n, ...] as in its data; of the distributional successor measure states
+                [n, dim]. `task.inputs` says which.
         fit     move the path to the middle of the box and scale it so that it fits.
 
         A path-integrating network gets its place code anew after as many steps as it was trained
@@ -320,15 +321,9 @@ class Run:
             raise InputError(f"{name} is a population; take a run with one seed.")
         if fit and not self._has_path:
             raise InputError(f"fit=True is for paths in a box; {name} takes {wanted.name}.")
-        given = np.asarray(inputs, np.float32)
-        shaped = given.ndim > 1 if wanted.shape is None else given.shape[1:] == wanted.shape
-        enough = len(given) > self._has_path if given.ndim else False
-        if not shaped or not enough or not np.isfinite(given).all():
-            axes = ["time", *map(str, wanted.shape)] if wanted.shape else ["n", "..."]
-            raise InputError(
-                f"{wanted.name} must be finite numbers [{', '.join(axes)}], but these have the "
-                f"shape {given.shape}."
-            )
+        given = _finite(inputs, wanted)
+        if self._has_path and len(given) < 2:
+            raise InputError("a path has two or more positions, but this one has fewer.")
         if self._has_path and (extent := self.readout.get("extent_m")) is not None:
             given = _into(given, extent) if fit else _inside(given, extent)
         array, decode = jnp.asarray(given), self.task.decode
@@ -339,6 +334,24 @@ class Run:
             None if decode is None else jax.jit(decode)(self.state, array),
             array,
         )
+
+
+def _finite(inputs: Any, wanted: Inputs) -> np.ndarray:
+    """The inputs as float32. Raises InputError where they are no finite numbers, or have a shape
+    that the model does not take.
+    """
+    try:
+        given = np.asarray(inputs, np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{wanted.name} must be numbers ({one_line(error)}).") from error
+    if given.ndim < 2 or (wanted.shape is not None and given.shape[1:] != wanted.shape):
+        axes = ", ".join(["n", "..."] if wanted.shape is None else ["n", *map(str, wanted.shape)])
+        raise InputError(
+            f"{wanted.name} must be numbers [{axes}], but these have the shape {given.shape}."
+        )
+    if not np.isfinite(given).all():
+        raise InputError(f"{wanted.name} must be finite numbers, but some are not.")
+    return given
 
 
 def _table(records: Sequence[Mapping[str, Any]], part: str) -> "pd.DataFrame":

@@ -38,6 +38,9 @@ def test_configs_fiddlers_flags_and_values_are_offered(offered):
     assert offered("--fdl_s") == ["--fdl_set="]
     assert offered("--break") == ["--break_lock"]  # takes no value
     assert offered("--animate_as", "=") == ["gif", "mp4"]
+    assert offered("--writers", "=", "j") == ["jsonl"]
+    assert offered("--seed", "=") == []
+    assert "list" not in offered("list", "")
     assert "grid_rnn" in offered("--fdl_config", "=")
 
 
@@ -50,6 +53,12 @@ def test_fiddlers_are_those_of_the_config_on_the_line(offered):
         "one_minute",
     ]
     assert offered("--fiddler", "=", "lap") == []
+    assert offered("info", "grid_rnn", "--fiddler", "=", "cpu") == ["cpu_grids"]
+
+
+def test_a_value_may_be_a_word_of_its_own(offered):
+    assert offered("--fdl_config", "grid") == ["grid_lstm", "grid_rnn"]
+    assert offered("--fdl_config", "grid_rnn", "--fiddler", "cpu") == ["cpu_grids"]
 
 
 def test_shells_that_keep_a_flag_and_its_value_in_one_word_are_served_too(offered):

@@ -103,7 +103,10 @@ def rounded(x):
     return (bits & 0xFFFF0000).astype(np.uint32).view(np.float32).astype(float)
 
 
-def test_bfloat16_rounds_the_factors_of_a_product_and_of_its_gradient():
+@pytest.mark.optimized  # XLA's simplifications must not undo the rounding
+@pytest.mark.parametrize("num_devices", [1, 8])
+def test_bfloat16_rounds_the_factors_of_a_product_and_of_its_gradient(monkeypatch, num_devices):
+    monkeypatch.setattr(jax, "device_count", lambda: num_devices)
     x, y, g = (
         np.random.default_rng(seed).normal(size=shape).astype(np.float32)
         for seed, shape in enumerate([(7, 5), (5, 3), (7, 3)])
@@ -115,6 +118,13 @@ def test_bfloat16_rounds_the_factors_of_a_product_and_of_its_gradient():
     x, y, g = rounded(x), rounded(y), rounded(g)
     for array, expected in ((ours, x @ y), (dx, g @ y.T), (dy, x.T @ g)):
         np.testing.assert_allclose(array, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_only_float32_is_rounded():
+    with jax.enable_x64(True), jax.default_matmul_precision("bfloat16"):
+        x = jnp.full((2, 2), 1 / 3, jnp.float64)
+        assert jnp.abs(networks.product(x, x) - x @ x).max() < 1e-15
+        assert networks.product(jnp.ones((2, 2), int), x).dtype == jnp.float64
 
 
 @pytest.mark.parametrize("leaky", [False, True])
@@ -135,7 +145,13 @@ def test_gradients_of_a_network_in_bfloat16_are_near_those_in_float32(leaky):
         assert jnp.linalg.norm(ours - theirs) < 0.02 * jnp.linalg.norm(theirs)
 
 
-def test_a_sharded_batch_stays_where_it_is():
+@pytest.mark.parametrize("precision", [None, "bfloat16"])
+def test_a_sharded_batch_stays_where_it_is(precision):
+    with jax.default_matmul_precision(precision):
+        check_sharded_batch()
+
+
+def check_sharded_batch():
     params, h0, inputs, from_outside = problem(batch=16, num_units=8)
     devices = jax.sharding.Mesh(np.array(jax.devices()), ("batch",))
     along_batch = NamedSharding(devices, PartitionSpec("batch"))

@@ -315,8 +315,14 @@ def test_a_path_is_walked_in_pieces_and_decoded(tmp_path):
 
 def test_a_path_that_does_not_fit_is_refused_or_made_to_fit(tmp_path):
     run = walked_run(tmp_path)
-    for wrong in (np.zeros(3), np.zeros((1, 2)), np.full((4, 2), np.nan), np.zeros((4, 3))):
-        with pytest.raises(InputError, match=r"must be finite numbers .time, 2."):
+    for wrong, sentence in (
+        (np.zeros(3), r"must be numbers \[n, 2\], but these have the shape \(3,\)"),
+        (np.zeros((4, 3)), r"must be numbers \[n, 2\], but these have the shape \(4, 3\)"),
+        (np.zeros((1, 2)), "a path has two or more positions"),
+        (np.full((4, 2), np.nan), "must be finite numbers, but some are not"),
+        ([[0, 1], [2]], "positions .m. must be numbers .setting an array element"),
+    ):
+        with pytest.raises(InputError, match=sentence):
             run.apply(wrong)
     path = np.array([[0.0, 0.0], [4.4, 1.0], [2.0, 2.2]])
     with pytest.raises(InputError, match=r"x from -1.1 to 1.1 m and y from -1.1 to 1.1 m"):
@@ -339,7 +345,7 @@ def test_a_model_is_applied_to_images(tmp_path):
     np.testing.assert_array_equal(applied.inputs, images)
     with pytest.raises(InputError, match=r"fit=True is for paths in a box; .* takes samples as"):
         run.apply(images, fit=True)
-    with pytest.raises(InputError, match=r"must be finite numbers \[n, \.\.\.\], but .* \(5,\)"):
+    with pytest.raises(InputError, match=r"must be numbers \[n, \.\.\.\], but .* \(5,\)"):
         run.apply(np.zeros(5))
     with pytest.raises(InputError, match=r"`apply` of the task fails with these"):
         run.apply(np.zeros((5, 3)))

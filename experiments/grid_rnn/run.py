@@ -4,8 +4,9 @@
     python experiments/grid_rnn/run.py --only=cpu_grids --seeds=3
 
 See `experiments/harness.py`. The published size needs a GPU: `python -m hfjax
---fdl_config=grid_rnn`; published_1024 takes an hour or two of a laptop. The table of the search in
-RESULTS.md is not made here: it came from a separate script of the same equations.
+--fdl_config=grid_rnn`; published_1024 takes an hour or two on a CPU with AMX, longer on others. The
+table of the search in RESULTS.md is not made here: it came from a separate script of the same
+equations.
 """
 
 from experiments import harness

@@ -176,13 +176,13 @@ def walled_grids(cfg: fdl.Config) -> None:
 
         python -m hfjax --fdl_config=grid_rnn --fiddler=walled_grids --workdir=runs/walled_grids
 
-    Expect 11 to 12 % of units above grid score 0.8 (smooth noise 4 %), 6 cm over 20 steps (floor
-    4.2) and 14 to 19 cm over 10 s (chance 115), but 70 cm over 10 s of a real rat's path. These are
-    two seeds without clipping of gradients; a third fell back to few modes when walks became
-    longer. With clipping it does not: 10 % and 18 cm after 4000 of 5500 updates.
+    Expect 20 % of units above grid score 0.8 (17 to 23 % over ten seeds; smooth noise 4 %), 6 cm
+    over 20 steps (floor 4.4) and 15 cm over 10 s (11 to 20 in nine of ten seeds, 52 in seed 0;
+    chance 115), but 73 cm over 10 s of a real rat's path.
     What makes the difference: place fields lie also in a rim of 35 cm beyond the walls, so that
     a place near a wall has as many of them as one in the middle; walks are of 5 steps at first,
-    which brings the hexagons, and then of 50, which keeps them and integrates.
+    which brings the hexagons, and then of 50, which keeps them and integrates; with these the
+    learning rate begins anew.
     """
     task = cfg.task
     _remember(task, scale=1.0, input_gain=11.3)

@@ -479,11 +479,11 @@ def _models() -> str:
 
 def _completion() -> str:
     """What `completion` prints: a script for bash and zsh."""
-    from hfjax import completion
+    from hfjax import _completion
 
     rows = {**WHAT_TO_RUN, **HOW_TO_RUN}
     switches = [name for name, (define, _, _) in rows.items() if define is flags.DEFINE_bool]
-    return completion.script(
+    return _completion.script(
         [(source.configs, source.fiddlers) for source in our_configs().sources().values()],
         switches=switches,
         flags=[name for name in rows if name not in switches],

@@ -9,8 +9,8 @@ GROUND = {"task", "check", "errors", "files", "missing", "output", "_lazy"}
 # one of the building blocks below the models.
 ABOVE_THE_FLOOR = {
     "__init__": {"notebook", "training", "task"},
-    "__main__": {"completion", "configs", "notebook", "training"},
-    "completion": set(),
+    "__main__": {"_completion", "configs", "notebook", "training"},
+    "_completion": set(),
     "configs": {"fdl_configs"},
     "notebook": {"arena", "configs", "movies", "training"},
     "sweep": {"training", "__main__"},

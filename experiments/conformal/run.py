@@ -39,7 +39,7 @@ COLUMNS = {
     "> 0.37 (%)": "grid_share_above_0.37",
     "> 0.8 (%)": "grid_share_above_0.8",
     "noise > 0.8 (%)": "noise_share_above_0.8",
-    "deviation from s |dx| (%)": "isometry_deviation",
+    "deviation from isometry (%)": "isometry_deviation",
 }
 
 

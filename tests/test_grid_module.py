@@ -106,3 +106,13 @@ def test_low_dimensional_structure_without_recurrent_weights():
     readout = structure(12)
     del readout["module_power"], readout["module_weights"]
     assert "on the torus" in texts(drawn(grid_module.draw(readout)))
+
+
+def test_a_population_decomposes_one_matrix_at_a_time():
+    """Batches of decompositions that run at once wait for each other's threads for ever."""
+    torus = partial(grid_module.torus, width_m=2.2)
+    arrays = jnp.ones((3, 4, 6, 6)), jnp.ones((3, 4)), jnp.ones((3, 4, 4))
+    program = jax.jit(jax.vmap(torus)).lower(*arrays).as_text()
+    decomposed = [line for line in program.splitlines() if "lapack_ssyevd_ffi" in line]
+    assert decomposed
+    assert all("tensor<36x36xf32>" in line and "tensor<3x" not in line for line in decomposed)

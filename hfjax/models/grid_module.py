@@ -143,10 +143,20 @@ def _normalised_maps(flat: jax.Array) -> tuple[jax.Array, jax.Array]:
     count = jnp.maximum(jnp.sum(known, axis=1, keepdims=True), 1)
     mean = jnp.sum(jnp.where(known, flat, 0), axis=1, keepdims=True) / count
     r = jnp.where(known, flat - mean, 0)
-    variance = jnp.maximum(jnp.linalg.eigvalsh(r.T @ r)[::-1], 0)
+    variance = jnp.maximum(_eigenvalues(r.T @ r)[::-1], 0)
     component_share = variance / jnp.maximum(jnp.sum(variance), 1e-30)
     norm = jnp.sqrt(jnp.sum(r**2, axis=1, keepdims=True))
     return jnp.where(norm > 0, r / jnp.where(norm > 0, norm, 1), 0), component_share
+
+
+@jax.custom_batching.sequential_vmap
+def _eigenvalues(A: jax.Array) -> jax.Array:
+    """Eigenvalues of a symmetric matrix, rising; under vmap one matrix after the other.
+
+    On a CPU of two cores, batches of decompositions that run at once wait for each other's threads
+    for ever, as those of `decoders`: so did the evaluation of a population of `conformal`.
+    """
+    return jnp.linalg.eigvalsh(A)
 
 
 def _all_pairs(values: jax.Array) -> jax.Array:

@@ -328,12 +328,9 @@ class Run:
             given = _into(given, extent) if fit else _inside(given, extent)
         array, decode = jnp.asarray(given), self.task.decode
         with in_a_sentence("apply"):
-            jax.eval_shape(self.task.apply, self.state, array)
-        return Applied(
-            jax.jit(self.task.apply)(self.state, array),
-            None if decode is None else jax.jit(decode)(self.state, array),
-            array,
-        )
+            activity = jax.jit(self.task.apply)(self.state, array)
+        decoded_m = None if decode is None else jax.jit(decode)(self.state, array)
+        return Applied(activity, decoded_m, array)
 
 
 def _finite(inputs: Any, wanted: Inputs) -> np.ndarray:

@@ -511,7 +511,7 @@ SECTIONS = {
     "remapping": harness.Section(remapping, 20),
     "remapping_variants": harness.Section(variants(REMAPPING_ROWS), 10),
     "sweep": harness.Section(sweep, 10),
-    "torus": harness.Section(torus, 3),
+    "torus": harness.Section(torus, 10),
 }
 
 if __name__ == "__main__":

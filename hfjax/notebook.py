@@ -1,9 +1,9 @@
 """Training and opening runs in Python: `hfjax.run`, `hfjax.load`, and the `Run` that they return.
 
-run = hfjax.run("grid_rnn", "laptop", **{"task.num_grid": 512})
-run.show()                                  # its figures and its numbers
-run.metrics.eval["error_cm"]                # a pandas Series over training steps
-run.apply(positions_m).decoded_m            # your own path through the trained network
+    run = hfjax.run("grid_rnn", "laptop", **{"task.num_grid": 512})
+    run.show()                                  # its figures and its numbers
+    run.metrics.eval["error_cm"]                # a pandas Series over training steps
+    run.apply(positions_m).decoded_m            # your own path through the trained network
 """
 
 import dataclasses

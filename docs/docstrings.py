@@ -1,7 +1,8 @@
 """Docstrings are plain text with a few habits; this turns them into reStructuredText.
 
-Habits: paragraphs; tables `name   meaning`; lists `- item`; indented code; a paragraph, or a line
-in one, that starts with `->` (what is returned), `Raises`, `Source:` or `Deviation`.
+Habits: paragraphs; tables `name   meaning`; lists `- item`; indented code; equations, each on lines
+of its own; a paragraph, or a line in one, that starts with `->` (what is returned), `Raises`,
+`Source:` or `Deviation`.
 """
 
 import re
@@ -9,12 +10,15 @@ import re
 TABLE = re.compile(r"(\S(?:.*?\S)?)\s{2,}(\S.*)")
 ITEM = re.compile(r"(?:-|\d+\.|\(\w\)) ")
 LEAD = re.compile(r"(->|Raises|Sources?:|Deviations?\b[^:]{0,40}:)")
+EQUATION = re.compile(r"\(?[\w']+(?:, \w+)*\)? \+?= ")
 SPECIAL = re.compile(r"([*|\\]|_(?=\W|$))")
 
 
 def process(app, what, name, obj, options, lines):
     """Sphinx's hook: changes the lines of a docstring in place."""
-    paragraphs = re.split(r"\n\s*\n", "\n".join(lines).strip("\n"))
+    # Sphinx takes away the indentation that all lines but the first share: that of code, in a module.
+    text = obj.__doc__ if what == "module" else "\n".join(lines)
+    paragraphs = re.split(r"\n\s*\n", text.strip("\n"))
     lines[:] = [line for paragraph in paragraphs for line in (*_converted(paragraph), "")]
 
 
@@ -47,16 +51,21 @@ def _table(lines: list[str]) -> list[str]:
 
 
 def _prose(lines: list[str]) -> list[str]:
-    """Prose, in which items of a list and leads start a paragraph of their own."""
+    """Prose, in which items of a list, leads and equations start a paragraph of their own."""
     blocks: list[list[str]] = []
     for line in lines:
-        if not blocks or ITEM.match(line) or LEAD.match(line):
+        if not blocks or ITEM.match(line) or LEAD.match(line) or _begins_equation(line, blocks):
             blocks.append([])
         blocks[-1].append(line.strip())
     out: list[str] = []
     for block in blocks:
         out += [_with_bold_lead(_escaped(" ".join(block))), ""]
     return out
+
+
+def _begins_equation(line: str, blocks: list[list[str]]) -> bool:
+    """Whether a line begins an equation, and not within a sentence."""
+    return bool(EQUATION.match(line)) and blocks[-1][-1].endswith((",", ";", ":", ".", ")"))
 
 
 def _with_bold_lead(text: str) -> str:

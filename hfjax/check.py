@@ -2,8 +2,8 @@
 
 `floats` reads coordinates.
 
-check.at_least(1, num_grid=num_grid, batch_size=batch_size)
-check.positive(dt_s=dt_s)
+    check.at_least(1, num_grid=num_grid, batch_size=batch_size)
+    check.positive(dt_s=dt_s)
 """
 
 import math

@@ -1,7 +1,7 @@
 """Moving pictures: figures whose frames become a GIF or an MP4. Nothing is shown or global.
 
-frames = movies.spikes_on_walk(positions_m, rates_hz, extent_m=box, dt_s=0.02)
-movies.save("walk.gif", frames)
+    frames = movies.spikes_on_walk(positions_m, rates_hz, extent_m=box, dt_s=0.02)
+    movies.save("walk.gif", frames)
 """
 
 import io

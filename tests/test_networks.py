@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.extend.core import jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.sharding import NamedSharding, PartitionSpec
 
 from hfjax import networks
@@ -172,8 +172,9 @@ def scan_carries(jaxpr):
         if equation.primitive.name == "scan":
             start, count = equation.params["num_consts"], equation.params["num_carry"]
             yield from (x.aval.shape for x in equation.invars[start : start + count])
-        for inner in jaxprs_in_params(equation.params):
-            yield from scan_carries(inner)
+        for inner in jax.tree.leaves(equation.params, is_leaf=lambda x: isinstance(x, ClosedJaxpr)):
+            if isinstance(inner, ClosedJaxpr | Jaxpr):
+                yield from scan_carries(getattr(inner, "jaxpr", inner))
 
 
 def test_no_weight_gradient_is_carried_through_time():

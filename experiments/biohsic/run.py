@@ -100,6 +100,11 @@ COMPARED = {
         "published (%)": {"linear": "93.2", "xor": "96.0"},
         "original, 5 models (%)": {"linear": "86.4 ± 5.6", "xor": "90.6 ± 21"},
     },
+    "mnist": {"published (%)": {"rule": "91.7", "back-propagation": "97.5"}},
+    "cifar10": {"published (%)": {"rule": "59.9", "back-propagation": "79.1"}},
+    "memory_cifar10": {
+        "published (%)": {"2": "59.7", "4": "60.0", "8": "59.4", "16": "58.5", "32": "57.2"}
+    },
     "mnist_10k": {
         "original, one seed (%)": {
             "rule": "87.7 after 4 epochs (ours: 87.2)",
@@ -126,6 +131,7 @@ KEPT = {
     ("lif", "xor", "decision_boundary"): "xor_decision_boundary",
     ("lif", "xor", "information_plane"): "xor_information_plane",
     ("mnist_10k", "rule", "information_plane"): "mnist_10k_information_plane",
+    ("mnist", "rule", "information_plane"): "mnist_information_plane",
     ("reservoir", "no noise", "traces"): "reservoir_traces",
     ("reservoir", "no noise", "error"): "reservoir_error",
 }
@@ -146,22 +152,45 @@ def train_rows(study: Study, rows: Mapping[str, Row]) -> dict[str, Run]:
 def accuracies(study: Study) -> dict[str, str]:
     """Accuracy of every row, HSIC of its layers, and the figure of the section."""
     runs = train_rows(study, ACCURACY_ROWS[study.section])
-    curves = {row: 100 * run.curve("eval/test_accuracy") for row, run in runs.items()}
+    compared = COMPARED.get(study.section, {})
     if study.section.startswith("memory"):
         figure = draw_memory(runs)
     else:
-        figure = figures.curves_with_spread(
-            curves,
-            x_label="epoch",
-            y_label="test accuracy (%)",
-            title=f"{study.section}: median of {study.seeds} models, band 25 to 75 %",
-        )
+        title = f"{study.section}: median of {study.seeds} models, band 25 to 75 %"
+        figure = draw_accuracies(runs, compared.get("published (%)", {}), title)
     study.save(study.section, figure, dpi=110)
-    compared = COMPARED.get(study.section, {})
     return {
         study.section: accuracy_table(runs, compared),
         f"layers of {study.section}": information_table(runs),
     }
+
+
+def draw_accuracies(runs: Mapping[str, Run], published: Mapping[str, str], title: str) -> Figure:
+    """Accuracy of test and of training samples over epochs, from the first epoch's upwards."""
+    figure = Figure(figsize=(11.0, 4.8), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    low, before = 100.0, 100.0
+    for ax, (split, label) in zip(axes, {"test": "test", "train": "training"}.items(), strict=True):
+        curves = {row: 100 * run.curve(f"eval/{split}_accuracy") for row, run in runs.items()}
+        figures.curves_with_spread(
+            curves, x_label="epoch", y_label="accuracy (%)", title=f"{label} samples", ax=ax
+        )
+        low = min(low, *(np.quantile(c[1:], 0.25, axis=1).min() for c in curves.values()))
+        before = min(before, *(np.median(c[0]) for c in curves.values()))
+    colours = {line.get_label(): line.get_color() for line in axes[0].lines}
+    for row, value in published.items():
+        if row in runs:
+            line = {"color": colours[row], "linestyle": ":", "label": f"{row}, published"}
+            axes[0].axhline(float(value), **line)
+    for ax in axes:
+        ax.get_legend().remove()
+    handles = [line for line in axes[0].lines if not line.get_label().startswith("_")]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8)
+    axes[0].set_ylim(low - 0.05 * (100 - low), 100 + 0.02 * (100 - low))
+    if before < low:
+        title += f"\nbefore learning, below the axis: {before:.3g} % and more"
+    figure.suptitle(title, fontsize=11)
+    return figure
 
 
 def draw_memory(runs: Mapping[str, Run]) -> Figure:

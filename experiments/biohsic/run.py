@@ -177,17 +177,19 @@ def draw_accuracies(runs: Mapping[str, Run], published: Mapping[str, str], title
         )
         low = min(low, *(np.quantile(c[1:], 0.25, axis=1).min() for c in curves.values()))
         before = min(before, *(np.median(c[0]) for c in curves.values()))
-    colours = {line.get_label(): line.get_color() for line in axes[0].lines}
+    ours = {line.get_label(): line for line in axes[0].lines}
     for row, value in published.items():
-        if row in runs:
-            line = {"color": colours[row], "linestyle": ":", "label": f"{row}, published"}
-            axes[0].axhline(float(value), **line)
+        if row in ours:
+            style = ":" if ours[row].get_linestyle() == "-" else "-."
+            line = {"color": ours[row].get_color(), "linestyle": style}
+            axes[0].axhline(float(value), **line, label=f"{row}, published {value}")
     for ax in axes:
         ax.get_legend().remove()
     handles = [line for line in axes[0].lines if not line.get_label().startswith("_")]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8)
-    axes[0].set_ylim(low - 0.05 * (100 - low), 100 + 0.02 * (100 - low))
-    if before < low:
+    bottom = low - 0.05 * (100 - low)
+    axes[0].set_ylim(bottom, 100 + 0.02 * (100 - low))
+    if before < bottom:
         title += f"\nbefore learning, below the axis: {before:.3g} % and more"
     figure.suptitle(title, fontsize=11)
     return figure

@@ -16,9 +16,7 @@ SPECIAL = re.compile(r"([*|\\]|_(?=\W|$))")
 
 def process(app, what, name, obj, options, lines):
     """Sphinx's hook: changes the lines of a docstring in place."""
-    # Sphinx takes away the indentation that all lines but the first share: that of code, in a module.
-    text = obj.__doc__ if what == "module" else "\n".join(lines)
-    paragraphs = re.split(r"\n\s*\n", text.strip("\n"))
+    paragraphs = re.split(r"\n\s*\n", "\n".join(lines).strip("\n"))
     lines[:] = [line for paragraph in paragraphs for line in (*_converted(paragraph), "")]
 
 
@@ -64,7 +62,7 @@ def _prose(lines: list[str]) -> list[str]:
 
 
 def _begins_equation(line: str, blocks: list[list[str]]) -> bool:
-    """Whether a line begins an equation, and not within a sentence."""
+    """Whether a line begins an equation: `name = `, after a line with a mark at its end."""
     return bool(EQUATION.match(line)) and blocks[-1][-1].endswith((",", ";", ":", ".", ")"))
 
 

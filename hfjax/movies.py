@@ -1,7 +1,9 @@
-"""Moving pictures: figures whose frames become a GIF or an MP4. Nothing is shown or global.
+"""Moving pictures: figures whose frames become a GIF or an MP4.
 
     frames = movies.spikes_on_walk(positions_m, rates_hz, extent_m=box, dt_s=0.02)
     movies.save("walk.gif", frames)
+
+Nothing is shown or global.
 """
 
 import io

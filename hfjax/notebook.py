@@ -4,6 +4,8 @@
     run.show()                                  # its figures and its numbers
     run.metrics.eval["error_cm"]                # a pandas Series over training steps
     run.apply(positions_m).decoded_m            # your own path through the trained network
+
+Scalars are pandas data frames, arrays NumPy's, figures pictures that a notebook shows.
 """
 
 import dataclasses

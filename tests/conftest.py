@@ -1,9 +1,9 @@
 """Settings of every test: eight virtual CPU devices, no surprise broadcasting, no network.
 
 Most tests compile much and compute little, so programs are compiled quickly: without optimizations
-and without XLA's newer fusion emitters. A test that computes for long is marked `optimized`: its
-programs are optimized as a user's are. `HFJAX_TESTS_OPTIMIZED=1 pytest` compiles all programs as a
-user's, in nearly twice the CPU time.
+and, with jaxlib 0.10, without XLA's newer fusion emitters. A test that computes for long is marked
+`optimized`: its programs are optimized as a user's are. `HFJAX_TESTS_OPTIMIZED=1 pytest` compiles
+all programs as a user's, in nearly twice the CPU time.
 """
 
 import os
@@ -15,9 +15,12 @@ os.environ["WANDB_MODE"] = "offline"
 # Processes that tests start compile as this one does.
 os.environ.setdefault("HFJAX_TESTS_OPTIMIZED", "")
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "0" if os.environ["HFJAX_TESTS_OPTIMIZED"] else "1"
-# XLA ends the process at a flag that it does not know; those of later versions have no such choice.
-quickly = not os.environ["HFJAX_TESTS_OPTIMIZED"] and version("jaxlib").startswith("0.10.")
-os.environ["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false" if quickly else ""
+# XLA ends the process at a flag that it does not know, and later versions do not know this one.
+os.environ["XLA_FLAGS"] = (
+    "--xla_cpu_use_fusion_emitters=false"
+    if not os.environ["HFJAX_TESTS_OPTIMIZED"] and version("jaxlib").startswith("0.10.")
+    else ""
+)
 
 import hypothesis
 import jax

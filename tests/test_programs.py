@@ -247,3 +247,11 @@ def test_a_function_that_does_not_fit_is_one_sentence(part, function, message, s
     with pytest.raises(InputError, match=message) as caught:
         make_programs(whole, jax.devices()[:1]).trace(5)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.optimized
+def test_evaluations_are_compiled_quickly_on_cpus_if_programs_are_optimized_at_all():
+    assert programs.compiled_quickly("cpu") == {"xla_backend_optimization_level": 1}
+    assert programs.compiled_quickly("gpu") is None
+    jax.config.update("jax_disable_most_optimizations", True)  # until the next test
+    assert programs.compiled_quickly("cpu") is None

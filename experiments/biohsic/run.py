@@ -175,7 +175,7 @@ def draw_accuracies(runs: Mapping[str, Run], published: Mapping[str, str], title
         figures.curves_with_spread(
             curves, x_label="epoch", y_label="accuracy (%)", title=f"{label} samples", ax=ax
         )
-        low = min(low, *(np.quantile(c[1:], 0.25, axis=1).min() for c in curves.values()))
+        low = min(low, *(np.nanmin(np.quantile(c[1:], 0.25, axis=1)) for c in curves.values()))
         before = min(before, *(np.median(c[0]) for c in curves.values()))
     ours = {line.get_label(): line for line in axes[0].lines}
     for row, value in published.items():
@@ -187,10 +187,11 @@ def draw_accuracies(runs: Mapping[str, Run], published: Mapping[str, str], title
         ax.get_legend().remove()
     handles = [line for line in axes[0].lines if not line.get_label().startswith("_")]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8)
-    bottom = low - 0.05 * (100 - low)
-    axes[0].set_ylim(bottom, 100 + 0.02 * (100 - low))
+    height = max(100 - low, 1.0)
+    bottom = low - 0.05 * height
+    axes[0].set_ylim(bottom, 100 + 0.02 * height)
     if before < bottom:
-        title += f"\nbefore learning, below the axis: {before:.3g} % and more"
+        title += f"\nbefore learning, below the axis: medians of {before:.3g} % and more"
     figure.suptitle(title, fontsize=11)
     return figure
 

@@ -441,7 +441,7 @@ def sweep_figure(errors: Mapping[str, np.ndarray]) -> Figure:
     ax.set_ylabel("error 1 s after the cut (m)")
     num_seeds = len(next(iter(errors.values())))
     ax.set_title(f"Median of {num_seeds} seeds, band between quartiles", fontsize=10)
-    ax.legend(fontsize=8)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     return figure
 
 

@@ -98,6 +98,7 @@ def learn(
     delta = r + (V(x') - V(x)) / dt - V(x') / T,
     e += dt / T (gradient - e), with the gradients of V(x) and of log pi(velocity | x),
     parameters += rate delta dt e.
+
     before x, after x' [cell], velocity [2] (m/s), reward [].
     Source: Doya 2000; `BaseActorCritic`. Deviation: there delta lags a step behind.
     """

@@ -113,8 +113,7 @@ def make_programs(
         begun = jax.eval_shape(init_state, init_keys, data)
     abstract = placed(begun, mesh, task, population=population)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    quickly = _compiled_quickly(devices[0].platform)
-    init = jax.jit(init_state, out_shardings=shardings, compiler_options=quickly)
+    init = jax.jit(init_state, out_shardings=shardings)
     one_step = over_seeds(
         functools.partial(_step, task, divided, experiment.matmul_precision), 0, 0, None, None
     )
@@ -125,7 +124,9 @@ def make_programs(
         out_shardings=(shardings, replicated),
     )
     evaluate = jax.jit(
-        over_seeds(task.evaluate, 0, None, 0), out_shardings=replicated, compiler_options=quickly
+        over_seeds(task.evaluate, 0, None, 0),
+        out_shardings=replicated,
+        compiler_options=compiled_quickly(devices[0].platform),
     )
 
     def trace(length: int) -> None:
@@ -145,8 +146,8 @@ def make_programs(
     )
 
 
-def _compiled_quickly(platform: str) -> dict[str, int] | None:
-    """Options of XLA for programs that are long and seldom run, such as an evaluation.
+def compiled_quickly(platform: str) -> dict[str, int] | None:
+    """Options of XLA for an evaluation, which is a long program that seldom runs.
 
     On a CPU LLVM then optimizes less: compiling ours takes 15 to 50 % less time, and they run as
     fast, because most of their time is spent in matrix products, transforms and decompositions.

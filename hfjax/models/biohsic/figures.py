@@ -133,8 +133,8 @@ def draw_decision(readout: HostReadout, *, ax: Axes | None = None) -> Figure:
     classes = readout["test_classes"]
     for number, colour, marker in ((0, "#0b2545", "o"), (1, "#5c0a0a", "^")):
         shown = readout["test_inputs"][classes == number]
-        style = {"color": colour, "ms": 4.5, "mfc": "white", "clip_on": False}
-        ax.plot(*shown.T, marker, **style, label=f"true class {number}")
+        label = f"true class {number}"
+        ax.plot(*shown.T, marker, color=colour, ms=4.5, mfc="white", clip_on=False, label=label)
     ax.plot([], [], color="black", lw=0.8, label="boundary: probability 0.5")
     ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.12), ncols=3)

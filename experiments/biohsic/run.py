@@ -91,7 +91,14 @@ ACCURACY_ROWS = {
 }
 # Of other sections 30.
 SEEDS = {
-    **{"mnist": 10, "fashion_mnist": 10, "cnn_digits": 10, "cnn_mnist": 3, "cnn_fashion_mnist": 3},
+    **{
+        "mnist": 10,
+        "mnist_10k": 10,
+        "fashion_mnist": 10,
+        "cnn_digits": 10,
+        "cnn_mnist": 3,
+        "cnn_fashion_mnist": 3,
+    },
     **{"lif_digits": 10, "lif_mnist": 1, "cifar10": 1, "memory_cifar10": 1},
 }
 # Columns of other sources: {section: {title: {row: text}}}

@@ -26,8 +26,8 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert "Alias for field number" not in ratemaps
     running = (tmp_path / "site/api/running.html").read_text()
     assert re.search(r"<pre>(?:<[^>]+>)*run</span>", running)  # the code of a module's docstring
-    lstm = (tmp_path / "site/api/parts.html").read_text()
-    assert re.search(r"<p>c_t = s\(f\) c_tm1", lstm)  # an equation on a line of its own
+    parts = (tmp_path / "site/api/parts.html").read_text()
+    assert re.search(r"<p>c_t = s\(f\) c_tm1", parts)  # an equation on a line of its own
     # Equations need no network; nor does anything else but links.
     helmholtz = (tmp_path / "site/systems/helmholtz.html").read_text()
     assert re.search(r"<mfrac>\s*<mrow>\s*<mi>d</mi>\s*<mi>t</mi>", helmholtz)

@@ -255,3 +255,11 @@ def test_evaluations_are_compiled_quickly_on_cpus_if_programs_are_optimized_at_a
     assert programs.compiled_quickly("gpu") is None
     jax.config.update("jax_disable_most_optimizations", True)  # until the next test
     assert programs.compiled_quickly("cpu") is None
+
+
+def test_the_options_of_an_evaluation_are_those_of_no_other_program(monkeypatch):
+    monkeypatch.setattr(programs, "compiled_quickly", lambda platform: {"no_such_option": 1})
+    made = make_programs(experiment(), jax.devices()[:1])
+    state, _ = made.chunk(made.init(), 2)
+    with pytest.raises(Exception, match="no_such_option"):
+        made.evaluate(state.state)

@@ -91,15 +91,9 @@ ACCURACY_ROWS = {
 }
 # Of other sections 30.
 SEEDS = {
-    **{
-        "mnist": 10,
-        "mnist_10k": 10,
-        "fashion_mnist": 10,
-        "cnn_digits": 10,
-        "cnn_mnist": 3,
-        "cnn_fashion_mnist": 3,
-    },
-    **{"lif_digits": 10, "lif_mnist": 1, "cifar10": 1, "memory_cifar10": 1},
+    **dict.fromkeys(("mnist", "mnist_10k", "fashion_mnist", "cnn_digits", "lif_digits"), 10),
+    **dict.fromkeys(("cnn_mnist", "cnn_fashion_mnist"), 3),
+    **dict.fromkeys(("lif_mnist", "cifar10", "memory_cifar10"), 1),
 }
 # Columns of other sources: {section: {title: {row: text}}}
 COMPARED = {
@@ -192,8 +186,7 @@ def draw_accuracies(runs: Mapping[str, Run], published: Mapping[str, str], title
             axes[0].axhline(float(value), **line, label=f"{row}, published {value}")
     for ax in axes:
         ax.get_legend().remove()
-    handles = [line for line in axes[0].lines if not line.get_label().startswith("_")]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8)
+    figure.legend(handles=list(axes[0].lines), loc="outside lower center", ncols=3, fontsize=8)
     height = max(100 - low, 1.0)
     bottom = low - 0.05 * height
     axes[0].set_ylim(bottom, 100 + 0.02 * height)

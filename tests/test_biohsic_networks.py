@@ -11,6 +11,7 @@ from flax import linen as nn
 from hfjax.models import biohsic
 from hfjax.models.biohsic import networks
 from tests.biohsic_small import jit, numpy_dense_layer, numpy_layer_norm, setting, weights
+from tests.small import in_bfloat16
 
 
 @pytest.fixture
@@ -75,6 +76,21 @@ def test_the_convolution_as_a_product_equals_that_of_flax():
 
     for got, expected in zip(*map(jax.tree.leaves, (both(ours), both(theirs))), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.optimized  # XLA's simplifications must not undo the rounding
+def test_bfloat16_rounds_images_and_kernel_of_a_convolution():
+    rng = np.random.default_rng(0)
+    images, kernel = rng.normal(size=(2, 6, 4, 3)), rng.normal(size=(3, 3, 3, 5))
+
+    def convolved(images, kernel):
+        return numpy_convolution({"params": {"": {"kernel": kernel, "bias": np.zeros(5)}}}, images)
+
+    with jax.default_matmul_precision("bfloat16"):
+        ours = jax.jit(networks.convolution_as_product)(jnp.float32(images), jnp.float32(kernel))
+    expected = convolved(in_bfloat16(images), in_bfloat16(kernel))
+    np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
+    assert np.abs(ours - convolved(images, kernel)).max() > 1e-3
 
 
 def test_the_norm_equals_that_of_flax():

@@ -8,6 +8,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.sharding import NamedSharding, PartitionSpec
 
 from hfjax import networks
+from tests.small import in_bfloat16
 
 
 def problem(seed=0, batch=6, time=7, num_in=2, num_units=5):
@@ -96,13 +97,6 @@ def test_gradients_under_vmap_over_seeds():
                 np.testing.assert_allclose(ours[seed], theirs, rtol=1e-10, atol=1e-10)
 
 
-def rounded(x):
-    """float32 numbers with the eight leading binary digits that bfloat16 keeps, in float64."""
-    bits = np.asarray(x, np.float32).view(np.uint32).astype(np.uint64)
-    bits += 0x7FFF + (bits >> 16 & 1)  # to nearest, ties to even
-    return (bits & 0xFFFF0000).astype(np.uint32).view(np.float32).astype(float)
-
-
 @pytest.mark.optimized  # XLA's simplifications must not undo the rounding
 @pytest.mark.parametrize("num_devices", [1, 8])
 def test_bfloat16_rounds_the_factors_of_a_product_and_of_its_gradient(monkeypatch, num_devices):
@@ -115,7 +109,7 @@ def test_bfloat16_rounds_the_factors_of_a_product_and_of_its_gradient(monkeypatc
         ours, back = jax.vjp(jax.jit(networks.product), jnp.asarray(x), jnp.asarray(y))
         dx, dy = back(jnp.asarray(g))
     assert ours.dtype == dx.dtype == dy.dtype == jnp.float32
-    x, y, g = rounded(x), rounded(y), rounded(g)
+    x, y, g = in_bfloat16(x), in_bfloat16(y), in_bfloat16(g)
     for array, expected in ((ours, x @ y), (dx, g @ y.T), (dy, x.T @ g)):
         np.testing.assert_allclose(array, expected, rtol=1e-5, atol=1e-6)
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.throughput.core import Row, Section, Timed, medians_ms, training_step
+from experiments.throughput.core import Row, Section, Timed, medians_ms, rounded, training_step
 from hfjax.data import labelled
 from hfjax.models import biohsic
 
@@ -50,9 +50,13 @@ def windows(
     samples: Callable[[], Data],
     num_seeds: tuple[int, ...] = (1,),
     num_windows: int = 100,
+    in_bfloat16: bool = False,
     **settings: Any,
 ) -> list[Row]:
-    """One model and populations; settings are those of the task."""
+    """One model and populations, and if told so also with the products of one model rounded.
+
+    settings: of the task.
+    """
     window, dispatched = settings["memory"].window, 2 if quick else 50
     if quick:
         num_windows, num_seeds = 2, num_seeds[:2]
@@ -65,6 +69,8 @@ def windows(
             "scan": training_step(task, block, count),
             "loop": repeated(training_step(task, single, count), dispatched),
         }
+        if in_bfloat16 and count == 1:
+            programs["bfloat16"] = training_step(rounded(task), block)
         times = medians_ms(programs, repeats)
         per_window, per_call = times["scan"] / num_windows, times["loop"] / dispatched
         models = f", {count} models" if count > 1 else ""
@@ -76,6 +82,14 @@ def windows(
                 f"{1e3 / per_call:.0f} windows/s, {per_call / per_window:.1f} x",
             ),
         ]
+        if "bfloat16" in times:
+            rows.append(
+                Row(
+                    "the same with matmul_precision=bfloat16",
+                    times["bfloat16"] / num_windows,
+                    f"{times['bfloat16'] / times['scan']:.2f} x a window",
+                )
+            )
     return rows
 
 
@@ -112,6 +126,7 @@ CNN: dict[str, Any] = {
     "encode": biohsic.cifar_pixels,
     "augment": biohsic.crop_and_flip,
     "num_windows": 40,
+    "in_bfloat16": True,
 }
 
 SECTIONS = {

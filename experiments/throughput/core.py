@@ -77,6 +77,16 @@ def training_step(task: Task, data: Any = (), num_seeds: int = 1) -> Timed:
     return run
 
 
+def rounded(task: Task) -> Task:
+    """The task with the factors of the products of its steps in bfloat16."""
+
+    def step(*arguments: Any) -> Any:
+        with jax.default_matmul_precision("bfloat16"):
+            return task.step(*arguments)
+
+    return task._replace(step=step)
+
+
 def compiled_step(task: Task, data: Any) -> tuple[Timed, str]:
     """A function that trains one step further at each call, and the memory of its temporaries."""
     state = jax.jit(task.init)(jax.random.key(1), data)

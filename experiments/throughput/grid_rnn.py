@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 
@@ -13,12 +12,12 @@ from experiments.throughput.core import (
     dense,
     medians_ms,
     product,
+    rounded,
     step_rows,
     training_step,
 )
 from hfjax import networks
 from hfjax.models import grid_rnn
-from hfjax.task import Task
 
 BATCH_SIZE, NUM_STEPS, NUM_PLACE = 200, 20, 512
 
@@ -54,7 +53,7 @@ def train(repeats: int, quick: bool, *, num_units: int) -> list[Row]:
         {
             "step": training_step(task()),
             "plain": training_step(task(network=plain)),
-            "bfloat16": training_step(_rounded(task())),
+            "bfloat16": training_step(rounded(task())),
             **{name: each.run for name, each in floor.items()},
         },
         repeats,
@@ -72,16 +71,6 @@ def train(repeats: int, quick: bool, *, num_units: int) -> list[Row]:
             f"{times['bfloat16'] / times['step']:.2f} x the training step",
         ),
     ]
-
-
-def _rounded(task: Task) -> Task:
-    """The task with the factors of the products of its steps in bfloat16."""
-
-    def step(*arguments: Any) -> Any:
-        with jax.default_matmul_precision("bfloat16"):
-            return task.step(*arguments)
-
-    return task._replace(step=step)
 
 
 def recurrence(repeats: int, quick: bool) -> list[Row]:

@@ -55,7 +55,7 @@ class Experiment:
     matmul_precision  of the training steps: "bfloat16" or "tensorfloat32" round the factors of
                 matrix products, for speed, "float32" does not. None for JAX's own choice, which
                 differs by device; evaluations have it in any case. On a CPU only bfloat16 has a
-                meaning, and only for `networks.rnn`, `leaky_rnn` and `linear`.
+                meaning, and only for `networks.rnn`, `leaky_rnn`, `linear` and `biohsic.cnn`.
     init_from   workdir of another run, whose newest checkpoint gives every part of the initial
                 state, except those named `opt_state` (the optimizer's) or `fresh`.
     """

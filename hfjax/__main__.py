@@ -423,9 +423,10 @@ def _change(chosen: Chosen, values: flags.FlagValues) -> None:
     if values.wandb_mode not in WANDB_MODES:
         mode = values.wandb_mode
         raise InputError(f"--wandb_mode has no {mode!r}; {nearest(mode, WANDB_MODES)}")
-    if values.animate_as not in ANIMATED:
-        raise InputError(f"--animate_as must be one of {', '.join(ANIMATED)}.")
-    if values.animate_as == "mp4" and not shutil.which("ffmpeg"):
+    ending = values.animate_as
+    if ending not in ANIMATED:
+        raise InputError(f"--animate_as has no {ending!r}; {nearest(ending, ANIMATED)}")
+    if ending == "mp4" and not shutil.which("ffmpeg"):
         raise InputError("--animate_as=mp4 needs ffmpeg, which is not installed here.")
     from hfjax.training.log import WRITERS
 

@@ -235,7 +235,7 @@ def test_the_command_says_what_cannot_be_animated(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
     for ending, sentence in (
         ("mp4", "--animate_as=mp4 needs ffmpeg, which is not installed here"),
-        ("avi", "--animate_as must be one of gif, mp4"),
+        ("avi", "--animate_as has no 'avi'; choose from gif, mp4"),
     ):
         code, out, error = hfjax_here(*flags, f"--animate_as={ending}", f"--workdir={tmp_path}/x")
         assert (code, out) == (2, "")

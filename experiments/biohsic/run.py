@@ -188,7 +188,8 @@ def accuracies(study: Study) -> dict[str, str]:
     if study.section.startswith("memory"):
         figure = draw_memory(runs)
     else:
-        title = f"{study.section}: median of {study.seeds} models, band 25 to 75 %"
+        models = f"median of {study.seeds} models, band 25 to 75 %"
+        title = f"{study.section}: {models if study.seeds > 1 else 'one model'}"
         figure = draw_accuracies(runs, compared.get("published (%)", {}), title)
     study.save(study.section, figure, dpi=110)
     return {

@@ -74,7 +74,7 @@ HOW_TO_RUN: Flags = {
     "writers": (
         flags.DEFINE_list,
         ["wandb", "jsonl", "terminal"],
-        "any of wandb,jsonl,terminal,tensorboard",
+        "any of wandb,jsonl,terminal,tensorboard,aim",
     ),
     "wandb_mode": (
         flags.DEFINE_string,
@@ -121,7 +121,7 @@ HOW_TO_RUN: Flags = {
     ),
 }
 ANIMATED = ("gif", "mp4")
-WRITERS = ("wandb", "jsonl", "terminal", "tensorboard")
+WRITERS = ("wandb", "jsonl", "terminal", "tensorboard", "aim")
 WANDB_MODES = ("auto", "online", "offline", "disabled")
 
 

@@ -1,4 +1,4 @@
-"""W&B, TensorBoard and traces."""
+"""W&B, TensorBoard, Aim and traces."""
 
 import pathlib
 import re
@@ -8,6 +8,7 @@ import types
 import pytest
 
 from hfjax.errors import STOPPED
+from hfjax.training import log
 from tests.command_line import hfjax_here, stop_after
 
 TOY = ("--fdl_config=tests.toy.config", "--writers=wandb,jsonl,terminal")
@@ -108,3 +109,33 @@ def test_tensorboard_and_profile_leave_their_files(tmp_path):
     assert list((tmp_path / "profile").rglob("*.trace.json.gz"))
     assert "A trace of steps 5 to 10" in out
     assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_aim_goes_on_in_the_same_run(tmp_path, monkeypatch):
+    aim = pytest.importorskip("aim")
+    flags = (*TOY, f"--workdir={tmp_path}/run", "--writers=aim,jsonl,terminal")
+    with monkeypatch.context() as patch:
+        stop_after(5, patch)
+        code, _, error = hfjax_here(*flags)
+    assert (code, error) == (STOPPED, "")
+    first = (tmp_path / "run" / "aim").read_text()
+    code, out, error = hfjax_here(*flags)
+    assert (code, error) == (0, "")
+    assert "warning" not in out
+    assert (tmp_path / "run" / "aim").read_text() == first
+    run = aim.Run(
+        first,
+        repo=str(tmp_path),
+        system_tracking_interval=None,
+        capture_terminal_logs=False,
+    )
+    assert (run.name, run.experiment) == ("run", "tests.toy.config")
+    assert run["hparams"]["task.num_units"] == 4
+    counts = {
+        (metric.name, metric.context.to_dict()["subset"]): len(metric.values.sparse_list()[1])
+        for metric in run.metrics()
+    }
+    records = log.read_metrics(tmp_path / "run" / "metrics.jsonl")
+    for name in ("train/loss", "eval/loss"):
+        subset, short = name.split("/")
+        assert counts[short, subset] == sum(name in record for record in records) > 0

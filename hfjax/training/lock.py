@@ -94,8 +94,9 @@ def locked(workdir: pathlib.Path, *, break_lock: bool = False) -> Iterator[str]:
 def _acquired(workdir: pathlib.Path) -> filelock.BaseFileLock:
     """The lock, held. Waits for another host's; raises InputError where it stays held."""
     lock = _kind_of_lock(workdir)(workdir / NAME)
-    with contextlib.suppress(filelock.Timeout):
-        return lock.acquire(timeout=0).lock
+    for _ in range(2):  # filelock 3 only removes the soft lock of a dead process the first time
+        with contextlib.suppress(filelock.Timeout):
+            return lock.acquire(timeout=0).lock
     other = holder(workdir)
     if other is None or other.is_here:
         hint = "Stop that first, or name another --workdir."

@@ -1,4 +1,4 @@
-"""Where a run's numbers and pictures go: terminal, JSONL file, W&B, TensorBoard.
+"""Where a run's numbers and pictures go: terminal, JSONL file, W&B, TensorBoard, Aim.
 
 A writer has `scalars(step, values)`, `images(step, paths)` and `close()`. Values are floats, or
 [seed] arrays in a population. A writer that fails is switched off with a warning; one that may be
@@ -7,6 +7,7 @@ slow works in its own thread. Neither ever stops the training.
 
 import contextlib
 import json
+import logging
 import os
 import pathlib
 import queue
@@ -30,7 +31,7 @@ from hfjax.training.numbers import in_words
 Values = Mapping[str, np.ndarray]  # by name: floats, in a population [seed]
 Say = Callable[[str], None]  # shows one line of text
 Open = Callable[[], "Writer"]
-WRITERS = ("wandb", "jsonl", "terminal", "tensorboard")
+WRITERS = ("wandb", "jsonl", "terminal", "tensorboard", "aim")
 DEFAULT_WRITERS = WRITERS[:3]
 
 
@@ -253,7 +254,7 @@ def rewind_metrics(path: pathlib.Path, step: int, *, evaluated: bool) -> None:
         write_atomically(path, text.encode())
 
 
-# --- W&B and TensorBoard ---
+# --- W&B, TensorBoard, Aim ---
 
 
 class Wandb:
@@ -373,6 +374,49 @@ class TensorBoard:
         self._writer.close()
 
 
+class Aim:
+    """Aim (extra `aim`); a resumed run goes on in the same Aim run, whose hash WORKDIR/aim holds.
+
+    Runs share the repository `.aim` that is nearest above the workdir. Where there is none, it is
+    made beside the workdir: `aim up --repo=runs` shows all runs below runs/.
+    """
+
+    def __init__(self, workdir: pathlib.Path, config: Mapping[str, Any]):
+        """Start or continue the run."""
+        import aim  # an extra
+
+        # The lock of the workdir keeps others from this run; Aim's own outlives a process.
+        logging.getLogger("aim.sdk.lock_manager").setLevel(logging.ERROR)
+        hash_file, above = workdir / "aim", workdir.resolve().parents
+        known = hash_file.read_text() if hash_file.exists() else None
+        self._run = aim.Run(
+            known,
+            repo=str(next((f for f in above if (f / ".aim").is_dir()), above[0])),
+            experiment=config.get("fdl_config"),
+            force_resume=known is not None,
+            system_tracking_interval=None,
+            capture_terminal_logs=False,
+        )
+        hash_file.write_text(self._run.hash)
+        self._run.name, self._image = workdir.name, aim.Image
+        self._run["hparams"] = json.loads(json.dumps(dict(config), default=str))
+
+    def scalars(self, step: int, values: Values) -> None:
+        """Track scalars, train/ and eval/ as context; a population's as median and quartiles."""
+        for name, value in summary(values).items():
+            subset, _, short = name.rpartition("/")
+            self._run.track(value, name=short, step=step, context={"subset": subset})
+
+    def images(self, step: int, paths: Mapping[str, pathlib.Path]) -> None:
+        """Track figures."""
+        for name, path in paths.items():
+            self._run.track(self._image(str(path)), name=f"figures/{name}", step=step)
+
+    def close(self) -> None:
+        """Finish the run."""
+        self._run.close()
+
+
 # --- All together ---
 
 
@@ -482,6 +526,7 @@ class Log:
                 lambda: Wandb(workdir, config, **wandb, say=self.say, warn=self.warn),
             ),
             "tensorboard": (in_background, lambda: TensorBoard(workdir)),
+            "aim": (in_background, lambda: Aim(workdir, config)),
         }
         opened = {
             name: how(name, make, self.warn)

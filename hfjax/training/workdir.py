@@ -106,7 +106,7 @@ WRITTEN = (
     UNDRAWN,
     *("config.json", "config.py", "provenance.json", "metrics.jsonl"),
     *("figures", "readout", "checkpoints", "corrupt_checkpoints", "profile"),
-    *("wandb", "tensorboard"),
+    *("wandb", "tensorboard", "aim"),
 )
 
 

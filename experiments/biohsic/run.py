@@ -51,7 +51,11 @@ def images(*data: str) -> dict[str, Row]:
 
 
 def first_epochs(
-    epochs: int, steps: int, *data: str, learners: Iterable[str] = LEARNERS, **settings: Any
+    epochs: int,
+    steps: int,
+    *data: str,
+    learners: Iterable[str] = LEARNERS,
+    settings: Mapping[str, Any] = {},
 ) -> dict[str, Row]:
     """Learners for fewer epochs than published; a larger number continues their runs.
 
@@ -61,8 +65,10 @@ def first_epochs(
         name: Row(
             "biohsic",
             (*data, *LEARNERS[name]),
-            {"num_steps": epochs * (steps if name == "rule" else 45)}
-            | (settings if name != "single layer" else {}),
+            {
+                "num_steps": epochs * (steps if name == "rule" else 45),
+                **({} if name == "single layer" else settings),
+            },
         )
         for name in learners
     }
@@ -98,9 +104,9 @@ ACCURACY_ROWS = {
         495,
         "cifar10",
         learners=("rule", "back-propagation"),
-        matmul_precision="bfloat16",
+        settings={"matmul_precision": "bfloat16"},
     ),
-    "cifar10_small": first_epochs(10, 495, "cifar10", **SMALL),
+    "cifar10_small": first_epochs(10, 495, "cifar10", settings=SMALL),
     "cnn_digits": {
         "rule": Row("biohsic", ("digits",), CNN | CIFAR_CONSTANTS),
         "back-propagation": Row("biohsic", ("digits", "back_propagation"), CNN),

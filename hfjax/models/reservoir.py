@@ -500,7 +500,7 @@ def draw_outputs(readout: HostReadout) -> Figure:
             ax.set_title(f"{label}, {title}", fontsize=10)
             ax.set_ylabel("" if column else "number of the output")
             ax.set_xlabel("time (ms)" if row else "")
-    figure.colorbar(image, ax=axes, label="1e-4", shrink=0.8, extend="both")
+    figure.colorbar(image, ax=axes, label="signal, output (1e-4)", shrink=0.8, extend="both")
     return figure
 
 

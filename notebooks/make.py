@@ -21,13 +21,18 @@ from typing import Any
 HERE = pathlib.Path(__file__).parent
 WORK = HERE.parent / "runs" / "notebooks"
 
-# The address of the repository, for the first cell of every notebook: change it here, then give
-# `python notebooks/make.py --text`.
+# The address of the repository, for the badge and the first cell of every notebook: change it here,
+# then give `python notebooks/make.py --text`.
 REPOSITORY = "https://github.com/OWNER/hfjax"
 INSTALL = f"""try:
     import hfjax
 except ImportError:  # as in Colab
     %pip install -q git+{REPOSITORY}"""
+COLAB = "https://colab.research.google.com"
+OPENED = REPOSITORY.replace("https://github.com", f"{COLAB}/github")
+BADGE = (
+    f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({OPENED}/blob/main/notebooks/NAME.ipynb)"
+)
 
 WIDTH = 960  # pixels of a stored picture, at most
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -56,10 +61,16 @@ def main() -> None:
 
 
 def stamp(path: pathlib.Path) -> None:
-    """Write the cell that installs hfjax into the text of a notebook: its first code cell."""
+    """Write into the text of a notebook what holds the address of the repository.
+
+    That is the badge below the title, and the first code cell, which installs hfjax.
+    """
     text = path.read_text()
+    title = re.compile(r"(?<=\n)(# .*\n\n)(\[!\[Open in Colab.*\n\n)?")
+    badge = BADGE.replace("NAME", path.stem)
     cell = re.compile(r"(?<=```\{code-cell\} python\n)try:\n    import hfjax\n.*?(?=\n```)", re.S)
     new = cell.sub(lambda _: INSTALL, text, count=1)
+    new = title.sub(lambda found: f"{found[1]}{badge}\n\n", new, count=1)
     if new != text:
         path.write_text(new)
 

@@ -111,6 +111,10 @@ def test_stored_outputs_are_those_of_the_text(name):
     ], f"python notebooks/make.py {name}"
     code = code_cells(stored)
     assert code[0].source == make.INSTALL
+    opens = re.search(
+        r"\]\((https://colab\.research\.google\.com/github/.*)\)", text.cells[0].source
+    )
+    assert opens[1].endswith(f"/hfjax/blob/main/notebooks/{name}.ipynb")
     assert [c.execution_count for c in code] == list(range(1, len(code) + 1))
     outputs = [output for cell in code for output in cell.outputs]
     assert not [o for o in outputs if o.output_type == "error"]
@@ -140,11 +144,15 @@ def test_a_page_opens_its_notebook_in_colab_where_the_address_is_known(monkeypat
     assert tutorials.launch_buttons("owner/hfjax")["repository_url"].endswith(".com/owner/hfjax")
 
 
-def test_texts_get_the_one_cell_that_installs(tmp_path):
+def test_texts_get_the_badge_and_the_one_cell_that_installs(tmp_path):
     path = tmp_path / "one.md"
-    path.write_text("```{code-cell} python\ntry:\n    import hfjax\nold\n```\n\nx\n")
-    make.stamp(path)
-    assert path.read_text() == "```{code-cell} python\n" + make.INSTALL + "\n```\n\nx\n"
+    begin, cell = "---\n---\n\n# One\n\n", "```{code-cell} python\n"
+    path.write_text(f"{begin}It is.\n\n{cell}try:\n    import hfjax\nold\n```\n\nx\n")
+    badge = make.BADGE.replace("NAME", "one")
+    for _ in range(2):  # the second time nothing changes
+        make.stamp(path)
+        text = path.read_text()
+        assert text == f"{begin}{badge}\n\nIt is.\n\n{cell}{make.INSTALL}\n```\n\nx\n"
 
 
 def test_outputs_lose_folders_of_this_machine_and_codes_of_colours(tmp_path):

@@ -164,8 +164,7 @@ def check_sharded_batch():
 def scan_carries(jaxpr):
     for equation in jaxpr.eqns:
         if equation.primitive.name == "scan":
-            start, count = equation.params["num_consts"], equation.params["num_carry"]
-            yield from (x.aval.shape for x in equation.invars[start : start + count])
+            yield from (x.aval.shape for x in equation.outvars)  # other outputs begin with time
         for inner in jax.tree.leaves(equation.params, is_leaf=lambda x: isinstance(x, ClosedJaxpr)):
             if isinstance(inner, ClosedJaxpr | Jaxpr):
                 yield from scan_carries(getattr(inner, "jaxpr", inner))

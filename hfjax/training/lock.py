@@ -116,9 +116,11 @@ def _kind_of_lock(workdir: pathlib.Path) -> type[filelock.BaseFileLock]:
     trial = filelock.FileLock(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # where filelock turns it into a soft lock
+            warnings.simplefilter("error")  # filelock warns where it turns it into a soft lock
             trial.acquire(timeout=0)
         return type(trial)
+    except UserWarning:
+        return filelock.SoftFileLock
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise

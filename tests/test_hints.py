@@ -60,3 +60,11 @@ def test_types(hint, good, bad, words):
 def test_any_value_fits():
     assert hints.fits("x", Any)
     assert hints.in_words(Any) == "any value"
+
+
+def test_one_annotation_without_a_meaning_costs_no_other():
+    """As in optax.adamw, whose `mask` names what its module does not have."""
+    found = hints.hints_of(optax.adamw)
+    assert hints.takes_function(found["learning_rate"])
+    assert found["nesterov"] is bool
+    assert not hints.fits("optax:exponential_decay", found["learning_rate"])

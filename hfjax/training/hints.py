@@ -1,6 +1,7 @@
 """Type annotations of settings: whether a value fits one, and what to call it."""
 
 import collections.abc
+import contextlib
 import inspect
 import types
 import typing
@@ -27,12 +28,21 @@ WORDS = {
 
 
 def hints_of(function: Callable) -> dict[str, Hint]:
-    """{parameter: type annotation} of a function or class; {} where they cannot be evaluated."""
+    """{parameter: type annotation} of a function or class, of those that can be evaluated."""
     has_init = inspect.isclass(function) and not hasattr(function, "_fields")  # no NamedTuple
-    try:
-        return typing.get_type_hints(function.__init__ if has_init else function)
-    except (NameError, TypeError):
-        return {}
+    annotated = function.__init__ if has_init else function
+    with contextlib.suppress(NameError, TypeError):
+        return typing.get_type_hints(annotated)
+    hints: dict[
+        str, Hint
+    ] = {}  # one by one: optax.adamw has one that names what is not in its module
+    scope = getattr(inspect.unwrap(annotated), "__globals__", {})
+    for name, annotation in getattr(annotated, "__annotations__", {}).items():
+        with contextlib.suppress(NameError, TypeError):
+            hints |= typing.get_type_hints(
+                types.SimpleNamespace(__annotations__={name: annotation}), scope
+            )
+    return hints
 
 
 def fits(value: Any, hint: Hint) -> bool:

@@ -96,7 +96,8 @@ def _acquired(workdir: pathlib.Path) -> filelock.BaseFileLock:
     lock = _kind_of_lock(workdir)(workdir / NAME)
     for _ in range(2):  # filelock 3 only removes the soft lock of a dead process the first time
         with contextlib.suppress(filelock.Timeout):
-            return lock.acquire(timeout=0).lock
+            lock.acquire(timeout=0)
+            return lock
     other = holder(workdir)
     if other is None or other.is_here:
         hint = "Stop that first, or name another --workdir."
@@ -106,7 +107,8 @@ def _acquired(workdir: pathlib.Path) -> filelock.BaseFileLock:
             f"hfjax: {workdir} is locked by {other}; waiting {PATIENCE_S:g} s at most\n"
         )
         with contextlib.suppress(filelock.Timeout):
-            return lock.acquire(timeout=PATIENCE_S, poll_interval=0.5).lock
+            lock.acquire(timeout=PATIENCE_S, poll_interval=0.5)
+            return lock
     raise InputError(f"the workdir {workdir} is in use by {other or 'another process'}. {hint}")
 
 

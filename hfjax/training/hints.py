@@ -33,9 +33,8 @@ def hints_of(function: Callable) -> dict[str, Hint]:
     annotated = function.__init__ if has_init else function
     with contextlib.suppress(NameError, TypeError):
         return typing.get_type_hints(annotated)
-    hints: dict[
-        str, Hint
-    ] = {}  # one by one: optax.adamw has one that names what is not in its module
+    # One by one: optax.adamw has one that names what is not in its module.
+    hints: dict[str, Hint] = {}
     scope = getattr(inspect.unwrap(annotated), "__globals__", {})
     for name, annotation in getattr(annotated, "__annotations__", {}).items():
         with contextlib.suppress(NameError, TypeError):

@@ -235,8 +235,9 @@ def competing_maps(
 def check_homogeneous(nonlinearity: Nonlinearity) -> None:
     """Raise ValueError unless f(4 x) = 4 f(x) for x = -2, -1, 0, 1, 2, as for relu."""
     x = np.linspace(-2.0, 2.0, 5, dtype=np.float32)
-    with jax.ensure_compile_time_eval():  # numbers, also while a caller is traced
-        values, of_four_x = (np.asarray(nonlinearity(jnp.asarray(y))) for y in (x, 4 * x))
+    # Numbers, also while a caller is traced; jit is for JAX 0.8, which else traces jax.nn.relu.
+    with jax.ensure_compile_time_eval():
+        values, of_four_x = (np.asarray(jax.jit(nonlinearity)(y)) for y in (x, 4 * x))
     if not np.allclose(of_four_x, 4 * values):
         raise ValueError(
             "independent_unit_maps needs a nonlinearity with f(a x) = a f(x) for a > 0, such as "

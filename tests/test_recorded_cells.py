@@ -107,8 +107,13 @@ def test_the_program_that_recordings_share_gives_the_values_of_a_single_one(scor
         ratemaps.first_half(cleaned.times_s),
     )
     np.testing.assert_allclose(scored.maps, out.pop("maps"), rtol=1e-4, atol=1e-5)
-    # At the faint flanks of a border cell float32 keeps two digits.
-    np.testing.assert_allclose(scored.correlograms, out.pop("correlograms"), atol=0.03)
+    # At the faint flanks of a border cell float32 keeps two digits, and rounding decides whether a
+    # shift on the very limit of what is too faint has a value.
+    correlograms = scored.correlograms, np.asarray(out.pop("correlograms"))
+    valued = [np.isfinite(a) for a in correlograms]
+    assert np.mean(valued[0] != valued[1]) < 1e-3
+    both = valued[0] & valued[1]
+    np.testing.assert_allclose(*(a[both] for a in correlograms), atol=0.03)
     for name, values in out.items():
         np.testing.assert_allclose(scored.columns[name][:4], values[:4], atol=1e-3)
 

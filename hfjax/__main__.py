@@ -21,9 +21,9 @@ from absl import flags
 from absl import logging as absl_logging
 
 from hfjax.configs import names_beside, our_configs
-from hfjax.errors import STOPPED, InputError, TrainingFailed, nearest, one_line
+from hfjax.errors import STOPPED, InputError, TrainingFailed, check_names, nearest, one_line
 from hfjax.files import local_path
-from hfjax.output import unbreakable_output
+from hfjax.output import DEFAULT_WRITERS, WANDB_MODES, WRITERS, unbreakable_output
 
 if TYPE_CHECKING:
     import fiddle as fdl
@@ -73,8 +73,8 @@ HOW_TO_RUN: Flags = {
     "data_dir": (flags.DEFINE_string, None, "folder of the data set's files, where it needs any"),
     "writers": (
         flags.DEFINE_list,
-        ["wandb", "jsonl", "terminal"],
-        "any of wandb,jsonl,terminal,tensorboard,aim",
+        list(DEFAULT_WRITERS),
+        f"any of {','.join(WRITERS)}",
     ),
     "wandb_mode": (
         flags.DEFINE_string,
@@ -121,8 +121,6 @@ HOW_TO_RUN: Flags = {
     ),
 }
 ANIMATED = ("gif", "mp4")
-WRITERS = ("wandb", "jsonl", "terminal", "tensorboard", "aim")
-WANDB_MODES = ("auto", "online", "offline", "disabled")
 
 
 @unbreakable_output()
@@ -420,19 +418,11 @@ def _change(chosen: Chosen, values: flags.FlagValues) -> None:
         check_optimizers(config)
     else:
         check_settings(config)
-    if values.wandb_mode not in WANDB_MODES:
-        mode = values.wandb_mode
-        raise InputError(f"--wandb_mode has no {mode!r}; {nearest(mode, WANDB_MODES)}")
-    ending = values.animate_as
-    if ending not in ANIMATED:
-        raise InputError(f"--animate_as has no {ending!r}; {nearest(ending, ANIMATED)}")
-    if ending == "mp4" and not shutil.which("ffmpeg"):
+    check_names("--wandb_mode", [values.wandb_mode], WANDB_MODES)
+    check_names("--animate_as", [values.animate_as], ANIMATED)
+    check_names("--writers", values.writers, WRITERS)
+    if values.animate_as == "mp4" and not shutil.which("ffmpeg"):
         raise InputError("--animate_as=mp4 needs ffmpeg, which is not installed here.")
-    from hfjax.training.log import WRITERS
-
-    for name in values.writers:
-        if name not in WRITERS:
-            raise InputError(f"--writers has no {name!r}; {nearest(name, WRITERS)}")
 
 
 def _workdir(chosen: Chosen, values: flags.FlagValues) -> str:

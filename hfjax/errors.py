@@ -59,3 +59,10 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     begin = f"did you mean {close[0]!r}? Choose" if close else "choose"
     return f"{begin} from {', '.join(names)}."
+
+
+def check_names(of: str, names: Iterable[str], allowed: Iterable[str]) -> None:
+    """Raise InputError, with the closest one, where one of the names is not allowed."""
+    for name in names:
+        if name not in allowed:
+            raise InputError(f"{of} has no {name!r}; {nearest(name, allowed)}")

@@ -26,7 +26,7 @@ from PIL import Image
 from hfjax import arena, movies
 from hfjax.configs import names_beside, our_configs
 from hfjax.errors import InputError, one_line
-from hfjax.output import in_notebook
+from hfjax.output import DEFAULT_WRITERS, in_notebook
 from hfjax.task import PATH, Inputs, Task
 from hfjax.training import log, mirror, overrides, pretrained, report, unstored
 from hfjax.training import run as trainer
@@ -416,7 +416,7 @@ def run(
     *fiddlers: str,
     workdir: str | os.PathLike | None = None,
     overwrite: bool = False,
-    writers: Sequence[str] = log.DEFAULT_WRITERS,
+    writers: Sequence[str] = DEFAULT_WRITERS,
     wandb: Mapping[str, Any] | None = None,
     devices: Sequence[jax.Device] | None = None,
     **settings: Any,

@@ -1,10 +1,14 @@
-"""Where text goes: standard output and error that may go away, and the cells of a notebook."""
+"""Where output goes: the names of the writers, and a standard output that may go away."""
 
 import contextlib
 import os
 import sys
 from collections.abc import Iterator
 from typing import Any
+
+WRITERS = ("wandb", "jsonl", "terminal", "tensorboard", "aim")  # of hfjax.training.log
+DEFAULT_WRITERS = WRITERS[:3]
+WANDB_MODES = ("auto", "online", "offline", "disabled")
 
 
 class _Forgiving:

@@ -64,6 +64,20 @@ def test_impossible_settings_are_refused_and_nothing_is_written(tmp_path, settin
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"writers": ("jsonll",)}, "writers has no 'jsonll'; did you mean 'jsonl'"),
+        ({"wandb": {"projct": "mine"}}, "wandb has no 'projct'; did you mean 'project'"),
+        ({"wandb": {"mode": "offlin"}}, r"wandb\['mode'\] has no 'offlin'; did you mean 'offline'"),
+    ],
+)
+def test_writers_that_do_not_exist_are_refused_and_nothing_is_written(tmp_path, arguments, message):
+    with pytest.raises(InputError, match=message):
+        train.run(make(), tmp_path / "run", **arguments)
+    assert not (tmp_path / "run").exists()
+
+
 def test_run_writes_the_records_of_every_chunk_and_evaluation(complete_run):
     assert [r["step"] for r in records(complete_run, "eval")] == [0, 20, 40]
     assert [r["step"] for r in records(complete_run, "train")] == list(range(5, 41, 5))

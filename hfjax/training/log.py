@@ -31,8 +31,7 @@ from hfjax.training.numbers import in_words
 Values = Mapping[str, np.ndarray]  # by name: floats, in a population [seed]
 Say = Callable[[str], None]  # shows one line of text
 Open = Callable[[], "Writer"]
-WRITERS = ("wandb", "jsonl", "terminal", "tensorboard", "aim")
-DEFAULT_WRITERS = WRITERS[:3]
+WANDB_SETTINGS = ("mode", "project", "name", "group", "tags", "artifacts")  # of `Wandb`
 
 
 class Writer(Protocol):
@@ -513,7 +512,7 @@ class Log:
         config: Mapping[str, Any],
         wandb: Mapping[str, Any],
     ):
-        """Open the named writers (of WRITERS); `wandb` are keyword arguments of `Wandb`."""
+        """Open the named writers; `wandb` are keyword arguments of `Wandb`."""
         self.before, self.latest = first_and_last(read_metrics(workdir / "metrics.jsonl"))
         self.terminal = None
         if "terminal" in names:

@@ -25,9 +25,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from hfjax.errors import InputError, SaveError, TrainingFailed, one_line
+from hfjax.errors import InputError, SaveError, TrainingFailed, check_names, one_line
 from hfjax.missing import on_host
-from hfjax.output import unbreakable_output
+from hfjax.output import DEFAULT_WRITERS, WANDB_MODES, WRITERS, unbreakable_output
 from hfjax.task import HostReadout, Task
 from hfjax.training import config_text, mirror, pretrained, processes, provenance, report
 from hfjax.training import log as logs
@@ -43,7 +43,7 @@ from hfjax.training.experiment import (
     build_without_data,
     complete,
 )
-from hfjax.training.log import DEFAULT_WRITERS, Say
+from hfjax.training.log import Say
 from hfjax.training.programs import (
     Programs,
     TrainState,
@@ -98,7 +98,7 @@ def run(
     experiment  what is trained, where the config is only a record of it (see training.unstored).
     overwrite   delete the run that is in `workdir`, once all else is checked.
     warning     a sentence to show at the start.
-    writers  of hfjax.training.log.WRITERS.
+    writers  of hfjax.output.WRITERS.
     wandb    keyword arguments of hfjax.training.log.Wandb: mode, project, name, group, tags,
              artifacts.
     profile  write a trace of one chunk to WORKDIR/profile, for TensorBoard or Perfetto.
@@ -118,6 +118,9 @@ def run(
         raise InputError(
             f"{workdir} cannot be trained on; name a --workdir, and it as --init_from."
         )
+    check_names("writers", writers, WRITERS)
+    check_names("wandb", wandb or {}, logs.WANDB_SETTINGS)
+    check_names("wandb['mode']", [(wandb or {}).get("mode", "auto")], WANDB_MODES)
     workdir = wd.folder(workdir)
     config = complete(config)
     experiment = experiment or build(config)

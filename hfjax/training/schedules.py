@@ -47,13 +47,12 @@ def restarted_cosine(
     Source: Loshchilov & Hutter 2017 (warm restarts), with one restart.
     """
     check.at_least(1, restart_step=restart_step, num_steps=num_steps)
-    check.positive(init_value=init_value, restart_value=restart_value)
-    check.not_negative(alpha=alpha)
+    check.positive(restart_value=restart_value)
     rest = max(num_steps - restart_step, 1)
     return optax.join_schedules(
         [
-            optax.cosine_decay_schedule(init_value, restart_step, alpha),
-            optax.cosine_decay_schedule(restart_value, rest, alpha),
+            cosine(init_value=init_value, num_steps=restart_step, alpha=alpha),
+            cosine(init_value=restart_value, num_steps=rest, alpha=alpha),
         ],
         [restart_step],
     )

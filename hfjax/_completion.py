@@ -37,7 +37,9 @@ $values
       words="$flags"
       [[ $$COMP_CWORD == 1 ]] && words="list info completion $$words"
       [[ $$before == info ]] && words="$configs" ;;
-    *) words="" ;;  # a path, which the shell completes, or a number
+    *)  # a path, or a number
+      [[ -n $${ZSH_VERSION-} ]] && COMPREPLY=($$(compgen -P "$$start" -G "$$cur*"))
+      return 0 ;;  # bash completes paths after an equals sign
   esac
   COMPREPLY=($$(compgen -P "$$start" -W "$$words" -- "$$cur"))
   [[ $${COMPREPLY[0]-} == *= ]] && compopt -o nospace 2>/dev/null

@@ -37,9 +37,10 @@ PERTURBATION_ROWS = {
     "SR, mean of 10": Row("successor", settings={"task.num_outer": 10}),
     "SR, one": Row("successor"),
 }
-# Steps of 100 updates; every evaluation leaves its maps.
+PROFILE_STEPS = 10  # of 100 updates, between two evaluations; each leaves its maps
+PROFILE_EVERY = {"eval_every": PROFILE_STEPS, "keep_every": PROFILE_STEPS}
 PROFILE_ROWS = {
-    name.replace("_", " "): Row("dsm_place_cells", (name,), {"eval_every": 10, "keep_every": 10})
+    name.replace("_", " "): Row("dsm_place_cells", (name,), PROFILE_EVERY)
     for name in ("random_walk", "high_thigmotaxis")
 }
 COLUMNS = {
@@ -172,30 +173,32 @@ def similarity_table(
 
 
 def profile(study: Study) -> str:
-    """How early the predicted maps look as they do at the end, and as the rates that follow."""
-    lines, curves = [], {}
+    """How early the predicted maps stop changing, and look as the rates that follow."""
+    lines, curves = [], dict[str, np.ndarray]()
     for row, run in study.train_rows(PROFILE_ROWS).items():
-        num = len(list((run.workdir / "readout").glob("*.npz")))
-        maps = [run.readouts(index)["maps"] for index in range(num)]  # each [seed, cell, x, y]
-        to_end = [likeness(values, maps[-1]) for values in maps]
-        to_rates = run.curve("eval/map_correlation")[-num:]
-        curves[f"{row}: cosine with the last maps"] = np.stack(to_end)
-        curves[f"{row}: correlation with the rates that follow"] = to_rates
-        lines += [
-            [row, str(10 * index), harness.spread(of_end), harness.spread(of_rates)]
-            for index, (of_end, of_rates) in enumerate(zip(to_end, to_rates, strict=True))
-        ]
+        steps = sorted(int(file.stem) for file in (run.workdir / "readout").glob("*.npz"))
+        maps = [run.readouts(index)["maps"] for index in range(len(steps))]  # [seed, cell, x, y]
+        unknown = np.full(study.seeds, np.nan)
+        likeness: dict[str, list[np.ndarray]] = {
+            "cosine with the maps before": [unknown, *map(cosine, maps, maps[1:])],
+            "cosine with the last maps": [cosine(values, maps[-1]) for values in maps],
+            "correlation with the rates that follow": list(run.curve("eval/map_correlation")),
+        }
+        curves |= {f"{row}: {name}": np.stack(values) for name, values in likeness.items()}
+        for step, *values in zip(steps, *likeness.values(), strict=True):
+            cells = (harness.spread(v) if np.isfinite(v).all() else "" for v in values)
+            lines.append([row, str(step), *cells])
     figure = figures.curves_with_spread(
         curves,
-        x_label="steps of 100 updates, in tens",
+        x_label=f"steps of 100 updates / {PROFILE_STEPS}",
         y_label="likeness of maps",
         title=f"Predicted maps over the course of learning: median of {study.seeds} models",
     )
     study.save("profile", figure, dpi=110)
-    return harness.table(["", "step", "cosine with the last maps", "map correlation"], lines)
+    return harness.table(["", "step", *likeness], lines)
 
 
-def likeness(maps: np.ndarray, others: np.ndarray) -> np.ndarray:
+def cosine(maps: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Mean over cells of the cosine of two maps [seed, cell, x, y] -> [seed]."""
     a, b = (x.reshape(*x.shape[:2], -1) for x in (maps, others))
     norms = np.linalg.norm(a, axis=2) * np.linalg.norm(b, axis=2)

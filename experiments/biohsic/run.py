@@ -43,6 +43,7 @@ CIFAR_CONSTANTS = {
 }
 
 SMALL = {"task.network.channels": (16, 32)}
+SPLITS = {"test": "test", "train": "training"}  # as scalars name them: as figures do
 
 
 def images(*data: str) -> dict[str, Row]:
@@ -209,7 +210,7 @@ def draw_accuracies(runs: Mapping[str, Run], published: Mapping[str, str], title
     figure = Figure(figsize=(11.0, 4.8), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     low, before = 100.0, 100.0
-    for ax, (split, label) in zip(axes, {"test": "test", "train": "training"}.items(), strict=True):
+    for ax, (split, label) in zip(axes, SPLITS.items(), strict=True):
         curves = {row: 100 * run.curve(f"eval/{split}_accuracy") for row, run in runs.items()}
         figures.curves_with_spread(
             curves, x_label="epoch", y_label="accuracy (%)", title=f"{label} samples", ax=ax
@@ -235,14 +236,12 @@ def draw_accuracies(runs: Mapping[str, Run], published: Mapping[str, str], title
 
 
 def draw_memory(runs: Mapping[str, Run]) -> Figure:
-    """Accuracy by the window, of training and of test samples, after each fifth of the epochs."""
+    """Accuracy by the window, of test and of training samples, after each fifth of the epochs."""
     figure = Figure(figsize=(11.0, 4.6), layout="constrained")
     figure.suptitle("The rule with a longer and a shorter memory", fontsize=11)
     axes = figure.subplots(1, 2, sharey=True)
-    for ax, (name, label) in zip(
-        axes, {"train_accuracy": "training", "test_accuracy": "test"}.items(), strict=True
-    ):
-        curves = {int(row): 100 * run.curve(f"eval/{name}") for row, run in runs.items()}
+    for ax, (split, label) in zip(axes, SPLITS.items(), strict=True):
+        curves = {int(row): 100 * run.curve(f"eval/{split}_accuracy") for row, run in runs.items()}
         figures.points_with_spread(
             {window: values[-1] for window, values in curves.items()},
             x_label="samples in working memory (window)",

@@ -209,14 +209,14 @@ def draw_accuracies(runs: Mapping[str, Run], published: Mapping[str, str], title
     """Accuracy of test and of training samples over epochs, from the first epoch's upwards."""
     figure = Figure(figsize=(11.0, 4.8), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
-    low, before = 100.0, 100.0
+    low, before = 100.0, set()
     for ax, (split, label) in zip(axes, SPLITS.items(), strict=True):
         curves = {row: 100 * run.curve(f"eval/{split}_accuracy") for row, run in runs.items()}
         figures.curves_with_spread(
             curves, x_label="epoch", y_label="accuracy (%)", title=f"{label} samples", ax=ax
         )
         low = min(low, *(np.nanmin(np.quantile(c[1:], 0.25, axis=1)) for c in curves.values()))
-        before = min(before, *(np.median(c[0]) for c in curves.values()))
+        before |= {f"{np.median(c[0]):.3g}" for c in curves.values()}
     ours = {line.get_label(): line for line in axes[0].lines}
     for row, value in published.items():
         if row in ours:
@@ -229,8 +229,10 @@ def draw_accuracies(runs: Mapping[str, Run], published: Mapping[str, str], title
     height = max(100 - low, 1.0)
     bottom = low - 0.05 * height
     axes[0].set_ylim(bottom, 100 + 0.02 * height)
-    if before < bottom:
-        title += f"\nbefore learning, below the axis: medians of {before:.3g} % and more"
+    untrained = sorted(before, key=float)
+    if float(untrained[0]) < bottom:
+        span = " to ".join(dict.fromkeys((untrained[0], untrained[-1])))
+        title += f"\nbefore learning, below the axis: {span} %"
     figure.suptitle(title, fontsize=11)
     return figure
 

@@ -114,8 +114,16 @@ ACCURACY_ROWS = {
     },
     "cnn_mnist": first_epochs(3, 65, "cnn"),
     "cnn_fashion_mnist": first_epochs(3, 65, "fashion_mnist", "cnn"),
-    "lif_digits": {"rule": Row("biohsic_lif", ("digits",))},
-    "lif_mnist": {"rule": Row("biohsic_lif", ("mnist",), {"num_steps": 5 * 65})},
+    **{
+        section: {
+            "rule": Row("biohsic_lif", (data,), settings),
+            "rule, reset": Row("biohsic_lif", (data, "reset"), settings),
+        }
+        for section, data, settings in (
+            ("lif_digits", "digits", {}),
+            ("lif_mnist", "mnist", {"num_steps": 5 * 65}),
+        )
+    },
     **{
         section: {
             str(window): Row("biohsic", (data,), {"task.memory.window": window} | settings)

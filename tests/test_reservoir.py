@@ -5,11 +5,13 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from hfjax import missing
 from hfjax.models import biohsic, reservoir
 from tests import small
+from tests.command_line import hfjax_here
 from tests.contract import check_figures
 from tests.test_kernels import reference_kernel, reference_signal
 
@@ -38,11 +40,19 @@ def trained(epochs, **settings):
     return task, states, history
 
 
+def order_of(state):
+    """The samples' order in the epoch that follows."""
+    key = jax.random.fold_in(jax.random.key(state.shuffle_seed), state.steps)
+    return np.asarray(jax.random.permutation(key, 16))
+
+
 def reference_epoch(state, order, *, rate, gamma=2.0, sigma=0.5):
     """Windows, time steps and rule written from the equations.
 
+    rate: learning rate, one or one of each time step.
     -> W_o, u, outputs, targets, and the outputs of each window's second run, which learns nothing.
     """
+    rates = iter(np.broadcast_to(rate, 12 * 8))
     x = np.asarray(DATA["test_inputs"], np.float64).reshape(16, -1) / 127.5 - 1
     y, z = np.asarray(DATA["test_targets"], np.float64), np.asarray(state.z)
     W_r, W_i, W_f = map(np.asarray, state.weights)
@@ -63,7 +73,7 @@ def reference_epoch(state, order, *, rate, gamma=2.0, sigma=0.5):
             r = np.tanh(u)
             o = W_o @ r
             u = u + 0.001 / 0.005 * (1.2 * W_r @ r + W_i @ v + W_f @ o - u)
-            W_o = W_o - rate * np.outer(o - xi, r)
+            W_o = W_o - next(rates) * np.outer(o - xi, r)
             outputs.append(o)
             targets.append(xi)
         again = u
@@ -80,12 +90,7 @@ def test_epochs_equal_the_equations(float64):
     _, states, history = trained(2, learning_rate=0.01, num_epochs=3)
     for epoch, scalars in enumerate(history):
         start, state = states[epoch : epoch + 2]
-        order = np.asarray(
-            jax.random.permutation(
-                jax.random.fold_in(jax.random.key(start.shuffle_seed), epoch), 16
-            )
-        )
-        readout, u, outputs, targets, _ = reference_epoch(start, order, rate=0.01)
+        readout, u, outputs, targets, _ = reference_epoch(start, order_of(start), rate=0.01)
         assert np.abs(readout - start.readout).max() > 1e-6
         np.testing.assert_allclose(state.readout, readout, rtol=1e-6, atol=1e-12)
         np.testing.assert_allclose(state.u, u, rtol=1e-6, atol=1e-9)
@@ -108,6 +113,27 @@ def test_epochs_equal_the_equations(float64):
         else:
             for kept, before in zip(state.early, start.early, strict=True):
                 np.testing.assert_array_equal(kept, before)
+
+
+def test_a_schedule_counts_the_time_steps_of_the_run(float64):
+    decay = optax.exponential_decay(0.01, transition_steps=50, decay_rate=0.5)
+    _, (_, start, state), _ = trained(2, learning_rate=decay)
+    rates = 0.01 * 0.5 ** ((96 + np.arange(96)) / 50)
+    readout, *_ = reference_epoch(start, order_of(start), rate=rates)
+    np.testing.assert_allclose(state.readout, readout, rtol=1e-6, atol=1e-12)
+
+
+def test_a_schedule_is_named_on_the_command_line():
+    code, out, error = hfjax_here(
+        "--fdl_config=reservoir",
+        "--fdl_set=task.learning_rate=optax:exponential_decay",
+        "--fdl_set=task.learning_rate.init_value=1e-3",
+        "--fdl_set=task.learning_rate.transition_steps=1820",
+        "--fdl_set=task.learning_rate.decay_rate=0.5",
+        "--print_config",
+    )
+    assert (code, error) == (0, "")
+    assert "task.learning_rate.decay_rate=0.5" in out
 
 
 def test_frozen_and_replayed_errors(float64):

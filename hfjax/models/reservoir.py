@@ -9,6 +9,7 @@ Source: Daruwalla & Lipasti 2024; `train-reservoir.py` and `reservoir.py` of bio
 rule after Hoerzer, Legenstein & Maass 2014.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -24,6 +26,7 @@ from hfjax.models import biohsic
 from hfjax.task import Axis, HostReadout, Metric, Readout, Scalars, Task, Whole, logged
 
 NUM_TRACED = 10  # windows whose outputs are kept for the figure
+Rate = Callable[[jax.Array], jax.Array | float]  # time steps of the run so far -> learning rate
 Noise = tuple[jax.Array | float, jax.Array | float]  # of r [unit] and of o [out]; 0.0 for none
 
 
@@ -122,7 +125,7 @@ class Settings(NamedTuple):
     gamma: float
     sigma: float
     cell: Cell
-    learning_rate: float
+    learning_rate: float | optax.Schedule
     num_epochs: int
     eval_windows: int
 
@@ -130,6 +133,14 @@ class Settings(NamedTuple):
     def num_windows(self) -> int:
         """Windows in an epoch; they slide by one."""
         return self.num_samples - self.window + 1
+
+    def rate(self, epochs: jax.Array) -> Rate:
+        """The learning rate at each time step of the epoch that follows so many epochs."""
+        learning_rate = self.learning_rate
+        if not callable(learning_rate):
+            return lambda time: learning_rate
+        before = epochs * self.num_windows * self.time_steps
+        return lambda time: learning_rate(before + time)
 
 
 class Windows(NamedTuple):
@@ -157,7 +168,7 @@ def task(
     gamma: float = 2.0,
     sigma: float = 0.5,
     cell: Cell = PUBLISHED,
-    learning_rate: float = 5e-4,
+    learning_rate: float | optax.Schedule = 5e-4,
     num_epochs: int = 10,
     eval_windows: int = 20,
 ) -> Task:
@@ -177,7 +188,8 @@ def task(
     gamma          weight of the target y against the input x in the global signal.
     sigma          width of the Gaussian kernels of x, y, z, divided by the root of the dimensions.
     cell           gain, time constant and noise of the units.
-    learning_rate  learning rate of `rmhebb`, for each time step.
+    learning_rate  learning rate of `rmhebb`, for each time step, or an optax schedule over the time
+                   steps of the run.
     num_epochs     epochs for which the state keeps the errors.
     eval_windows   windows that an evaluation runs through.
 
@@ -199,7 +211,9 @@ def task(
     check.at_least(1, num_units=num_units, num_out=num_out, time_steps=time_steps)
     check.at_least(window + NUM_TRACED - 1, num_samples=num_samples)
     check.at_least(1, num_epochs=num_epochs, eval_windows=eval_windows)
-    check.positive(gamma=gamma, sigma=sigma, learning_rate=learning_rate)
+    check.positive(gamma=gamma, sigma=sigma)
+    if not callable(learning_rate):
+        check.positive(learning_rate=learning_rate)
     check_cell(cell)
     return Task(
         init=partial(init, settings),
@@ -262,10 +276,16 @@ def advance(
 
 
 def rmhebb(
-    readout: jax.Array, r: jax.Array, o: jax.Array, target: jax.Array, *, rate: float
+    readout: jax.Array, r: jax.Array, o: jax.Array, target: jax.Array, *, rate: jax.Array | float
 ) -> jax.Array:
     """W_o - rate (o - target) r^T: readout [out, unit], r [unit], o and target [out]."""
     return readout - rate * jnp.outer(o - target, r)
+
+
+def no_learning(time: jax.Array) -> float:
+    """A learning rate of 0."""
+    del time
+    return 0.0
 
 
 def draw_noise(key: jax.Array, settings: Settings) -> Noise:
@@ -335,7 +355,7 @@ def step(settings: Settings, state: State, batch: Whole, key: jax.Array) -> tupl
     """One epoch of learning, in a new order of the samples."""
     epoch_key = jax.random.fold_in(jax.random.key(state.shuffle_seed), state.steps)
     order = jax.random.permutation(epoch_key, settings.num_samples)
-    ran = run_windows(settings, state, batch.data, order, key, rate=settings.learning_rate)
+    ran = run_windows(settings, state, batch.data, order, key, rate=settings.rate(state.steps))
     errors = normalised_error(ran.outputs, ran.targets)
     first = Trace(ran.outputs[:NUM_TRACED], ran.targets[:NUM_TRACED])
     state = state._replace(
@@ -361,13 +381,14 @@ def run_windows(
     order: jax.Array,
     key: jax.Array,
     *,
-    rate: float,
+    rate: Rate,
     count: int | None = None,
     replay_steps: int = 0,
 ) -> Windows:
     """The first `count` windows (default: all) of an epoch with this order, one after the other.
 
-    order [sample]; rate: learning rate; replay_steps: time steps of the second run, see `Windows`.
+    order [sample]; rate: learning rate at each time step of the first runs; replay_steps: time
+    steps of the second run, see `Windows`.
     """
     x = biohsic.pixels(batch.inputs).reshape(settings.num_samples, -1)
     samples = x, batch.targets.astype(x.dtype), state.z
@@ -383,17 +404,18 @@ def run_windows(
         drive = state.weights.inputs @ jnp.concatenate([x[-1], y[-1], z[-1]])
 
         def time_step(
-            carry: tuple[jax.Array, jax.Array], t: jax.Array, rate: float
+            carry: tuple[jax.Array, jax.Array], t: jax.Array, rate: Rate
         ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
             readout, u = carry
             noise = draw_noise(jax.random.fold_in(key, i * total_steps + t), settings)
             u, r, o = advance(state.weights, readout, u, drive, noise, settings.cell)
-            return (rmhebb(readout, r, o, xi, rate=rate), u), o
+            readout = rmhebb(readout, r, o, xi, rate=rate(i * settings.time_steps + t))
+            return (readout, u), o
 
         times = jnp.arange(total_steps)
         first, second = times[: settings.time_steps], times[settings.time_steps :]
         carry, outputs = jax.lax.scan(partial(time_step, rate=rate), carry, first)
-        _, replayed = jax.lax.scan(partial(time_step, rate=0.0), carry, second)
+        _, replayed = jax.lax.scan(partial(time_step, rate=no_learning), carry, second)
         return carry, (outputs, xi, replayed)
 
     windows = jnp.arange(settings.num_windows if count is None else count)
@@ -417,8 +439,8 @@ def evaluate(
         jnp.arange(settings.num_samples),
         count=min(settings.eval_windows, settings.num_windows),
     )
-    frozen = run(frozen_key, rate=0.0)
-    learned = run(replay_key, rate=settings.learning_rate, replay_steps=settings.time_steps)
+    frozen = run(frozen_key, rate=no_learning)
+    learned = run(replay_key, rate=settings.rate(state.steps), replay_steps=settings.time_steps)
     scalars = {
         "frozen_error": jnp.mean(normalised_error(frozen.outputs, frozen.targets)),
         "replay_error": jnp.mean(normalised_error(learned.replayed, frozen.targets)),

@@ -185,8 +185,15 @@ def test_an_oblong_box_is_evaluated_and_drawn_to_its_shape():
     assert scalars["border_share_above_0.5"] == pytest.approx(1 / 3)
     assert 0 <= scalars["border_noise_share_above_0.5"] < 0.3
     drawn = path_integration.draw(jax.tree.map(np.asarray, readout))
-    for name in ("training_walks", "place_fields", "border_maps", "all_maps"):
+    for name in ("training_walks", "place_fields", "place_code", "border_maps", "all_maps"):
         drawn[name].draw_without_rendering()
+    centres, walks = np.asarray(readout["place_centres_m"]), np.asarray(walks)
+    for walk, panel in zip(walks, drawn["place_code"].axes[:8], strict=False):
+        dots, cross = panel.collections[0], panel.lines[0]
+        np.testing.assert_allclose(cross.get_xydata()[0], walk[-1], rtol=1e-6)
+        strongest = dots.get_offsets()[np.argmax(dots.get_array())]
+        nearest = np.argmin(np.linalg.norm(centres - walk[-1], axis=1))
+        np.testing.assert_allclose(strongest, centres[nearest], rtol=1e-6)
     (ax,) = drawn["training_walks"].axes
     assert ax.get_xlim()[1] == pytest.approx(2 * ax.get_ylim()[1], rel=0.1)
     assert sum(len(line.get_xdata()) == 6 for line in ax.lines) == 20

@@ -111,6 +111,7 @@ CONFIGS = fdl_configs.configs()
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_ending_of_every_config_fits_ten_lines(name, tmp_path, monkeypatch):
     (tmp_path / "runs" / "x" / "wandb" / "offline-run-1").mkdir(parents=True)
+    (tmp_path / "runs" / "x" / "metrics.jsonl").touch()
     monkeypatch.chdir(tmp_path)
     # `trained` needs a file of weights, and ends as its config does.
     others = [(f,) for f in fdl_configs.fiddlers_of(CONFIGS[name]) if f != "trained"]
@@ -130,6 +131,12 @@ def test_the_ending_of_every_config_fits_ten_lines(name, tmp_path, monkeypatch):
             first = meaning(experiment.headline[0].name, experiment.task.metrics)
             progress = experiment.headline[0].name in before and first.better
             assert ("worse" in text) == bool(progress), text
+
+
+def test_the_ending_names_what_the_writers_have_left(tmp_path):
+    assert report.places(tmp_path)[0].endswith("/  (figures, config, checkpoints)")
+    (tmp_path / "metrics.jsonl").touch()
+    assert "(figures/training.png, config, metrics, checkpoints)" in report.places(tmp_path)[0]
 
 
 def test_a_population_shows_median_and_quartiles():

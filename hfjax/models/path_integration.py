@@ -709,7 +709,7 @@ def world_to_draw(world: World, centres: jax.Array, key: jax.Array, *, num_steps
 
     centres [place, 2] (m) -> walks_m [walk, time + 1, 2], as training draws them; place_centres_m
     [place, 2]; place_fields [cell, x, y], the code of the first cells on a lattice of 40 places
-    along the longer side.
+    along the longer side; place_code [walk, place], the code of all cells at the end of each walk.
     """
     walk = walks(world, key, batch_size=NUM_WALKS, num_steps=num_steps)
     axes = [
@@ -721,6 +721,7 @@ def world_to_draw(world: World, centres: jax.Array, key: jax.Array, *, num_steps
         "walks_m": jnp.concatenate([walk.start[:, None], walk.positions], axis=1),
         "place_centres_m": centres,
         "place_fields": jnp.moveaxis(code(world, places, centres)[..., :NUM_FIELDS], -1, 0),
+        "place_code": code(world, walk.positions[:, -1], centres),
     }
 
 
@@ -781,7 +782,8 @@ def draw(readout: HostReadout) -> dict[str, Figure]:
 def draw_world(readout: HostReadout) -> dict[str, Figure]:
     """Figures of walks as in training, and of the place cells that are the target."""
     centres, fields = readout["place_centres_m"], readout["place_fields"]
-    return {
+    population = {"place_code": draw_place_code(readout)} if "place_code" in readout else {}
+    return population | {
         "training_walks": draw_walks(
             readout["walks_m"],
             centres,
@@ -797,6 +799,33 @@ def draw_world(readout: HostReadout) -> dict[str, Figure]:
             colour_label="rate: lowest (0)\nto highest (1) of each cell",
         ),
     }
+
+
+def draw_place_code(readout: HostReadout) -> Figure:
+    """The rates of all place cells, at their centres, for an animal at some places.
+
+    Deviation from `grid_pc` of the original: the rates are not interpolated between the cells.
+    """
+    places, rates = readout["walks_m"][:8, -1], readout["place_code"][:8]
+    width, height = np.ptp(readout["extent_m"], axis=1)
+    rows = (len(places) + 3) // 4
+    size = (11.0, 0.9 + 2.5 * rows * min(1.5, height / width))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(rows, 4, squeeze=False)
+    limits = {"vmin": min(0.0, float(rates.min())), "vmax": float(rates.max())}
+    for ax, place, rate in zip(axes.flat, places, rates, strict=False):
+        dots = ax.scatter(*readout["place_centres_m"].T, c=rate, s=12, cmap="viridis", **limits)
+        ax.plot(*place, "+", color="red", markersize=11, markeredgewidth=1.5)
+        figures.set_space(ax, readout["extent_m"], f"({place[0]:.2f}, {place[1]:.2f})", margin=0.04)
+    for ax in axes.flat[len(places) :]:
+        ax.set_axis_off()
+    figure.colorbar(dots, ax=axes, shrink=0.7, label="rate of the place cell")
+    figure.suptitle(
+        "Population code: all place cells, each at its centre, for an animal at the red cross\n"
+        "above each panel: its position (m)",
+        fontsize=11,
+    )
+    return figure
 
 
 def draw_walks(

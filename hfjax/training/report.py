@@ -196,8 +196,11 @@ def _name(value: Any) -> str:
 def places(workdir: pathlib.Path, *, python: bool = True) -> list[str]:
     """Where everything of a run is; python: also how Python loads it."""
     shown = mirror.shown(workdir)
+    # The writer jsonl may be left out, and with it what training.png is drawn from.
+    metrics = (workdir / "metrics.jsonl").exists()
+    held = "figures/training.png, config, metrics" if metrics else "figures, config"
     return [
-        f"  files        {shown}/  (figures/training.png, config, metrics, checkpoints)",
+        f"  files        {shown}/  ({held}, checkpoints)",
         *[f'  in Python    run = hfjax.load("{shown}")'] * python,
         *wandb_lines(workdir),
     ]

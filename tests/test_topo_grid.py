@@ -263,6 +263,8 @@ def test_unlike_tau_both_ways(float64):
     loss, scalars = topo_grid.unlike_tau(None, tau, sheet=(2, 2), step=0)
     np.testing.assert_allclose(loss, roughness - 0.1 * variance, rtol=1e-12)
     np.testing.assert_allclose(scalars["tau_roughness"], roughness, rtol=1e-12)
+    found = [scalars[f"tau_{name}"] for name in ("mean", "std", "min", "max")]
+    np.testing.assert_allclose(found, [tau.mean(), tau.std(), tau.min(), tau.max()], rtol=1e-12)
     # Sorted 1 2 4 9 against 1 11/3 19/3 9.
     ramp = ((5 / 3) ** 2 + (7 / 3) ** 2) / 4
     spread = {"smoothness": 0.5, "spread": 2.0, "spread_term": topo_grid.off_the_ramp}

@@ -567,6 +567,8 @@ TAU = Metric("mean tau", "steps", panel="Time constants")
         "tau_roughness": Metric("roughness of tau", "steps^2", panel="Penalty on time constants"),
         "tau_mean": TAU,
         "tau_std": TAU._replace(label="standard deviation of tau"),
+        "tau_min": TAU._replace(label="smallest tau"),
+        "tau_max": TAU._replace(label="largest tau"),
     }
 )
 def unlike_tau(
@@ -585,7 +587,7 @@ def unlike_tau(
     spread       factor of spread_term.
     spread_term  keeps tau from becoming one number: `less_than_variance` or `off_the_ramp`.
 
-    Scalars: tau_roughness, the mean square; tau_mean, tau_std.
+    Scalars: tau_roughness, the mean square; tau_mean, tau_std, tau_min, tau_max.
     Raises ValueError where the units have no time constants.
     Source: TopographicGridCells `tau_topographic_loss`, and `..._v2` with the ramp.
     """
@@ -593,7 +595,13 @@ def unlike_tau(
     if tau is None:
         raise ValueError("unlike_tau needs units with time constants: leaky_units")
     roughness = jnp.mean((tau - restored(tau, sheet=sheet)) ** 2)
-    scalars = {"tau_roughness": roughness, "tau_mean": jnp.mean(tau), "tau_std": jnp.std(tau)}
+    scalars = {
+        "tau_roughness": roughness,
+        "tau_mean": jnp.mean(tau),
+        "tau_std": jnp.std(tau),
+        "tau_min": jnp.min(tau),
+        "tau_max": jnp.max(tau),
+    }
     return smoothness * roughness + spread * spread_term(tau), scalars
 
 

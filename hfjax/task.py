@@ -109,6 +109,13 @@ class Decode(Protocol):
         """positions [time, 2] (m), as in `PATH` -> where the model believes to be, [time, 2]."""
 
 
+class CheckData(Protocol):
+    """(data) -> None."""
+
+    def __call__(self, data: Any, /) -> None:
+        """Raise ValueError where settings of data, a dict of arrays, and of the task disagree."""
+
+
 def no_batch(data: Any, key: jax.Array, /) -> tuple[()]:
     """The `sample` of a task whose state is its own data."""
     del data, key
@@ -239,6 +246,7 @@ class Task(NamedTuple):
     inputs    what `apply` takes: by default a path
     dt_s      time (s) between the positions of `apply` and `decode`
     decode    (state, positions) -> decoded positions along it; None where it does not say
+    check_data  (data) -> None, with a ValueError where the two disagree; None without a check
     """
 
     init: Init
@@ -254,6 +262,7 @@ class Task(NamedTuple):
     inputs: Inputs = PATH
     dt_s: float | None = None
     decode: Decode | None = None
+    check_data: CheckData | None = None
 
     def __deepcopy__(self, memo: dict) -> "Task":
         """Itself: it holds functions and constants. A config may then hold a Task."""

@@ -13,6 +13,7 @@ from hfjax import envs
 from hfjax.data import policies, transitions
 from hfjax.errors import DataFileError
 from hfjax.models import dsm
+from hfjax.training.experiment import Experiment
 
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
@@ -81,6 +82,23 @@ def pendulum():
 @functools.cache
 def windy():
     return transitions.windy_grid(num_transitions=400, num_rollouts=500)
+
+
+@pytest.mark.parametrize(("of_task", "of_data"), [(True, False), (False, True)])
+def test_returns_that_count_the_source_otherwise_than_the_task_are_one_clear_sentence(
+    of_task, of_data
+):
+    maker = functools.partial(
+        transitions.pendulum, num_transitions=200, num_rollouts=2, from_source=of_data
+    )
+    made = transitions.saved_or_made(maker=maker)
+    steps = {"num_steps": 1, "chunk": 1, "eval_every": 1, "save_every": 1}
+    sentence = f"task.from_source is {of_task}, but .* from_source={of_data}; set data.maker"
+    with pytest.raises(ValueError, match=sentence):
+        Experiment(task=dsm.task(from_source=of_task), data=made, **steps)
+    Experiment(task=dsm.task(from_source=of_data), data=made, **steps)
+    del made["from_source"]  # a file of an older version
+    Experiment(task=dsm.task(from_source=of_task), data=made, **steps)
 
 
 def test_the_pendulum_swings_up_and_stays():

@@ -170,7 +170,8 @@ def pendulum(
 
     Episodes of 200 steps. Sources: angles pi/2 - .1, pi, 3 pi/2 + .1 by velocities -4, 0, 4.
     -> "states" [time, 3], "last" [time], "sources" [9, 3], "mc_returns" [source, reward, rollout]
-    of `envs.PENDULUM_REWARDS`, "gamma", and the "policy", for rewards that depend on the action.
+    of `envs.PENDULUM_REWARDS`, "gamma", "from_source", and the "policy", for rewards that depend on
+    the action.
 
     policy           name of a policy that comes with hfjax, or path of an npz file.
     num_transitions  states of all episodes together.
@@ -215,6 +216,7 @@ def pendulum(
         "sources": np.asarray(jax.vmap(env.observe)(sources), np.float32),
         "mc_returns": returns,
         "gamma": np.float32(gamma),
+        "from_source": np.bool_(from_source),
         "policy": jax.tree.map(np.asarray, trained),
     }
 
@@ -258,6 +260,7 @@ def windy_grid(
         "sources": sources,
         "mc_returns": returns,
         "gamma": np.float32(gamma),
+        "from_source": np.bool_(True),
     }
 
 
@@ -334,6 +337,7 @@ def mountain_car(
         "sources": sources,
         "mc_returns": returns,
         "gamma": np.float32(gamma),
+        "from_source": np.bool_(True),
     }
 
 

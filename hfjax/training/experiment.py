@@ -76,7 +76,7 @@ class Experiment:
     init_from: str | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError for counts that cannot be run."""
+        """Raise ValueError for counts that cannot be run, and data that do not fit the task."""
         for name in (*COUNTS, *["keep_every"] * (self.keep_every is not None)):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, but is {getattr(self, name)}.")
@@ -98,6 +98,8 @@ class Experiment:
                     f"{name} must be a multiple of chunk ({self.chunk}), but is "
                     f"{getattr(self, name)}."
                 )
+        if self.task.check_data is not None and isinstance(self.data, dict):
+            self.task.check_data(self.data)
 
 
 def as_config(experiment: Experiment) -> fdl.Config:

@@ -266,7 +266,8 @@ def task(
     objective         `between_atoms`, `between_atoms_by_median` or `each_atom`.
     target_update     how the target network follows: `soft_update` or `hard_update`.
     bootstrap         whether targets beyond the horizon are samples of the target network.
-    from_source       whether a state itself is part of its occupancy; see `target_samples`.
+    from_source       whether a state itself is part of its occupancy; see `target_samples`. The
+                      returns of the data must be counted likewise.
     updates_per_step  updates of both networks in a training step.
     evaluation        `pendulum_returns`, `windy_returns` or `evaluate_place_maps`.
     draw              figures of the evaluation's readout.
@@ -324,6 +325,7 @@ def task(
         axis=Axis("updates", updates_per_step),
         apply=partial(apply, settings=settings),
         inputs=Inputs("states as those of the data"),
+        check_data=partial(check_returns, from_source=from_source),
     )
 
 
@@ -385,6 +387,18 @@ def check_data(data: Any, *, horizon: int) -> None:
         raise ValueError(
             f"horizon must be at most {len(states) - 2}, two less than the number of states, but "
             f"is {horizon}"
+        )
+
+
+def check_returns(data: Any, *, from_source: bool) -> None:
+    """Raise ValueError where the returns of data include the source's reward and the task not, or
+    the other way round. Files of older versions do not say."""
+    of_data = bool(data.get("from_source", from_source))
+    if of_data != from_source:
+        raise ValueError(
+            f"task.from_source is {from_source}, but the returns of the data were made with "
+            f"from_source={of_data}; set data.maker.from_source={from_source} too, where the maker "
+            "has that setting"
         )
 
 

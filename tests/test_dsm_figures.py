@@ -21,6 +21,7 @@ def readout(num_rewards):
         "returns": np.broadcast_to([1.0, 2.0, 4.0], (2, num_rewards, 3)),
         "mc_returns": rng.normal(size=(2, num_rewards, 50)),
         "shown": shown,
+        "shown_rewards": rng.normal(size=(num_rewards, 3, 8)),
         "shown_sources": SOURCES,
         "shown_futures": rng.uniform(-4, 4, size=(2, 20, 2)),
         "shown_extent": np.array([[-5.0, 5.0], [-5.0, 5.0]]),
@@ -53,6 +54,19 @@ def test_figures_of_the_pendulum_have_a_row_for_each_reward():
     rows = [ax.get_ylabel() for ax in drawn["histogram"].axes if ax.get_ylabel()]
     assert rows == [name.replace(" ", "\n") for name in envs.PENDULUM_REWARDS]
     assert drawn["cdf"].axes[1].get_title() == "angle 2 rad\nvelocity -2 rad/s"
+
+
+def test_rewards_of_the_middle_source_stand_in_the_order_of_the_atoms_returns():
+    made = readout(len(envs.PENDULUM_REWARDS))
+    made["returns"] = np.broadcast_to([4.0, 1.0, 2.0], (2, len(envs.PENDULUM_REWARDS), 3))
+    figure = dsm.draw_pendulum(made)["rewards"]
+    assert "angle 2, velocity -2" in figure.get_suptitle()
+    samples, atoms, _ = figure.axes[1].lines
+    np.testing.assert_allclose(atoms.get_ydata(), [1, 2, 4])
+    expected = made["shown_rewards"][1][[1, 2, 0]]
+    np.testing.assert_allclose(samples.get_ydata().reshape(3, 8), expected)
+    del made["shown_rewards"]  # of an older version
+    assert "rewards" not in dsm.draw_pendulum(made)
 
 
 def test_coordinates_of_the_car_have_no_unit():

@@ -99,11 +99,14 @@ class AtomReturns(NamedTuple):
     """mean, noise [source, reward, outer]; some samples [source, outer, inner, 2] for figures.
 
     mean: return of each atom. noise: its standard error, because it averages num_inner samples.
+    rewards [source, reward, outer, inner]: of the samples, over 1 - gamma, so that their mean is
+    the return; None without a gamma model.
     """
 
     mean: jax.Array
     noise: jax.Array
     samples: jax.Array
+    rewards: jax.Array | None = None
 
 
 def evaluate_returns(
@@ -141,7 +144,8 @@ def evaluate_returns(
     wasserstein_R: Wasserstein distance of each reward R, not divided, mean over sources.
     All are MISSING if data["gamma"] is not gamma.
     Readout: returns and mc_returns (1000 of them) [source, reward, outer or rollout]; shown, some
-    samples [source, outer, inner, 2]; shown_sources; what `futures` and `maps_over_plane` return.
+    samples [source, outer, inner, 2]; shown_sources; shown_rewards [reward, outer, inner], those of
+    samples at the middle source, over 1 - gamma; what `futures` and `maps_over_plane` return.
     Deviation: the original draws 1024 samples.
     """
     sample_key, action_key, random_key, noise_key = jax.random.split(key, 4)
@@ -181,6 +185,7 @@ def returns_readout(
         "shown": atoms.samples,
         "shown_sources": coordinates(sources),
         **ahead,
+        **({} if atoms.rewards is None else {"shown_rewards": atoms.rewards[len(sources) // 2]}),
     }
 
 
@@ -247,7 +252,10 @@ def atom_returns(
         values = jnp.stack([reward(drawn, actions) for reward in rewards.values()])
         mean, std = jnp.mean(values, axis=-1), jnp.std(values, axis=-1)
         return AtomReturns(
-            mean / (1 - gamma), std / (1 - gamma) / num_inner**0.5, coordinates(drawn[:, :32])
+            mean / (1 - gamma),
+            std / (1 - gamma) / num_inner**0.5,
+            coordinates(drawn[:, :32]),
+            values[..., :32] / (1 - gamma),
         )
 
     per_source = (jax.random.split(k, len(sources)) for k in keys)
@@ -573,11 +581,12 @@ def draw_returns(
     axes: tuple[str, str],
     equal: bool = False,
 ) -> dict[str, Figure]:
-    """Distribution functions and histograms of the returns, and the samples of each atom.
+    """Distribution functions and histograms of the returns; samples of each atom, their rewards.
 
     axes: the two coordinates of a state; equal: whether they have the same unit.
     """
     return {
+        **({"rewards": draw_rewards(readout, rewards, axes)} if "shown_rewards" in readout else {}),
         "samples": draw_samples(readout, axes, equal=equal),
         "cdf": _draw_returns(
             readout, rewards, axes, draw=draw_cdf, y_label="share of returns <= x"
@@ -586,6 +595,41 @@ def draw_returns(
             readout, rewards, axes, draw=draw_histogram, y_label="share of rollouts (%)"
         ),
     }
+
+
+def draw_rewards(readout: HostReadout, rewards: tuple[str, ...], axes: tuple[str, str]) -> Figure:
+    """Rewards of samples of each atom at the middle source, a panel for each reward.
+
+    Divided by 1 - gamma, so that the mean of an atom is its return.
+    """
+    middle = len(readout["shown_sources"]) // 2
+    names = (name.partition(" (")[0] for name in axes)
+    numbers = zip(names, readout["shown_sources"][middle], strict=True)
+    figure = Figure(figsize=(12.5, 2.7 * -(-len(rewards) // 4) + 0.9), layout="constrained")
+    figure.suptitle(
+        "Rewards of the samples of each atom, the atom with the lowest return first; source: "
+        + ", ".join(f"{name} {number:.3g}" for name, number in numbers),
+        fontsize=11,
+    )
+    panels = figure.subplots(-(-len(rewards) // 4), min(4, len(rewards)), squeeze=False).ravel()
+    for ax in panels[len(rewards) :]:
+        ax.set_axis_off()
+    for number, (ax, reward) in enumerate(zip(panels, rewards, strict=False)):
+        returns = readout["returns"][middle, number]
+        order, x = np.argsort(returns), np.arange(1, len(returns) + 1)
+        samples = readout["shown_rewards"][number][order]
+        ax.plot(
+            np.repeat(x, samples.shape[1]), samples.ravel(), ".", ms=2, alpha=0.4, label="sample"
+        )
+        ax.plot(x, returns[order], "_", color="black", label="return of the atom")
+        mean = readout["mc_returns"][middle, number].mean()
+        ax.axhline(mean, color=figures.RAT, label="mean return, Monte Carlo")
+        ax.set_title(reward, fontsize=9)
+        ax.set(xlabel="atom", ylabel="reward / (1 - gamma)")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    handles = panels[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=3, fontsize=9)
+    return figure
 
 
 class DrawReturns(Protocol):

@@ -10,7 +10,7 @@ import pytest
 from hfjax import cells, missing
 from hfjax.data import transitions
 from hfjax.models import dsm
-from hfjax.models.dsm import maps, place_maps
+from hfjax.models.dsm import layers, maps, place_maps
 from tests.contract import check_figures
 
 AXIS = (np.arange(20) + 0.5) / 20
@@ -100,6 +100,57 @@ def test_the_more_cells_move_the_less_alike_are_the_maps():
     assert np.std(similarity[-1]) < 0.05
 
 
+def test_silenced_cells_of_a_model_that_repeats_the_state_are_lost_and_the_others_stay():
+    scalars, readout = repeating()
+    silenced = np.asarray(readout["silenced"])
+    np.testing.assert_array_equal(silenced.sum(axis=2), np.array(dsm.MOVED)[:, None] * [[1] * 5])
+    np.testing.assert_allclose(
+        readout["silenced_similarity_cells"], 1.0 - silenced, rtol=1e-5, atol=1e-6
+    )
+    for count in (0, 20, 50):
+        for name in ("silenced_similarity", "silenced_place_similarity"):
+            np.testing.assert_allclose(
+                scalars[f"{name}_{count}"], 1 - count / 50, rtol=1e-5, atol=1e-6
+            )
+
+
+def test_a_model_that_sums_the_cells_fills_in_the_silenced_ones():
+    """Three cells with rates 1 at a place each; every predicted map is the sum of the three."""
+    own = np.eye(4, 3, dtype=np.float32)
+    rates = dsm.silenced_rates({"sources": own}, jnp.array([False, True, False]), jax.random.key(0))
+    np.testing.assert_array_equal(rates, own * [[1, 0, 1]])
+
+    def samples(states, key, num_inner):
+        total = jnp.sum(states, axis=1).reshape(-1, 1, 1, 1)
+        return jnp.broadcast_to(total, (4, 1, num_inner, 3))
+
+    changed = dsm.similarity_when_changed(
+        dsm.Predictor(samples, None, None),
+        {"sources": own, "lattice": jnp.asarray(LATTICE[:4])},
+        jax.random.key(0),
+        change=dsm.silenced_rates,
+        numbers=(0, 1, 3),
+        num_draws=2,
+    )
+    # (1, 1, 1, 0) before; with one cell silenced a 1 is lost: cosine 2 / sqrt(2 * 3).
+    expected = np.broadcast_to(np.array([1, (2 / 3) ** 0.5, 0]).reshape(3, 1, 1), (3, 2, 3))
+    np.testing.assert_allclose(changed.predicted, expected, rtol=1e-6)
+    np.testing.assert_array_equal(changed.place_cells, 1 - changed.chosen)
+    assert changed.example.shape == (3, 4)
+
+
+def test_figures_of_an_older_readout_are_drawn_without_what_it_lacks(monkeypatch):
+    monkeypatch.setattr(layers, "embedded", lambda activity: activity[:, :2])
+    old = {n: x for n, x in missing.on_host(repeating()[1]).items() if not n.startswith("layer_")}
+    new = ("silenced", "silenced_similarity_cells", "std_atoms", "std_gp_empirical")
+    old = {n: x for n, x in old.items() if n not in new and not n.startswith("data_")}
+    old["hidden_maps_1"] = old["place_maps"]
+    drawn = dsm.draw_place_maps(old)
+    check_figures(drawn)
+    assert len(drawn["similarity"].axes) == 1
+    assert not {"layers", "data"} & set(drawn)
+
+
 def test_fields_worked_by_hand():
     """A square of 4 x 4 places, rates 1 and, in one row, 2: the middle lies towards that row."""
     square = np.zeros((20, 20))
@@ -178,6 +229,11 @@ def test_figures_are_drawn_of_an_untrained_model():
         "hidden_layer_1",
         "hidden_layer_2",
         "heading",
+        "layers",
+        "embedding",
+        "all_hidden_maps",
+        "all_maps",
+        "data",
         "predictions",
         "samples",
         "similarity",
@@ -226,13 +282,75 @@ def test_units_that_follow_the_heading_are_found_and_others_are_not():
     def hidden(states, key, num_inner):
         return (jnp.stack([1 + jnp.cos(states), 3 + 0 * states], axis=2),)  # [place, outer, unit]
 
-    model = dsm.Predictor(None, hidden, None)
-    scalars, readout = place_maps.tuning_to_heading(model, path, jax.random.key(0))
+    def samples(states, key, num_inner):
+        return jnp.zeros((len(states), 1, num_inner, 1))
+
+    model = dsm.Predictor(samples, hidden, None)
+    scalars, readout = layers.tuning_to_heading(model, path, jax.random.key(0))
     # (1/2pi) int (1 + cos t) cos t dt = 1/2; the constant, less its minimum, is silent.
     np.testing.assert_allclose(readout["heading_lengths"], [0.5, 0], atol=0.02)
     assert scalars["heading_share"] == 0.5
     assert scalars["shuffled_heading_share"] == 0
     assert readout["heading_curves"].shape == (2, 20)
+    # The states are the heading itself, and tuned; outputs are silent.
+    np.testing.assert_array_equal(readout["layer_heading_share"], [1, 0.5, 0])
+    np.testing.assert_array_equal(readout["layer_shuffled_heading_share"], [0, 0, 0])
+
+
+def test_held_out_r2_worked_by_hand():
+    """A code that is x, decoded as (x, y) and as (x, x): half and all of the variance."""
+    held = np.indices((20, 20)).sum(axis=0).ravel() % 2 == 1
+    x = LATTICE[:, :1]
+    targets = jnp.stack([LATTICE, jnp.concatenate([x, x], axis=1)], axis=1)
+    r2 = layers.held_out_r2(x, targets, held=held)
+    np.testing.assert_allclose(r2, [0.5, 1], atol=0.02)
+    np.testing.assert_allclose(layers.held_out_r2(0 * x, targets, held=held), 0, atol=1e-6)
+
+
+def test_layers_that_know_the_noise_hold_the_future_of_a_sample():
+    """Outputs are noise; the first layer is the place, the second the noise, for two atoms."""
+
+    def noise(states, key):
+        return jax.random.normal(key, (len(states), 2, 2))
+
+    def hidden(states, key, num_inner):
+        place = jnp.broadcast_to(states[:, None], (len(states), 2, 2))
+        return place, noise(states, key)
+
+    def samples(states, key, num_inner):
+        return noise(states, key)[:, :, None]
+
+    model, made = dsm.Predictor(samples, hidden, None), {"lattice": LATTICE, "sources": LATTICE}
+    place, future = layers.place_and_future(model, made, jax.random.key(0), decode=lambda r: r)
+    assert place.shape == (4, 2)
+    np.testing.assert_allclose(place[:2], 1, atol=1e-3)
+    np.testing.assert_allclose(future[2:], 1, atol=1e-3)
+    assert np.max(place[2:]) < 0.05
+    assert np.max(future[:2]) < 0.05
+
+
+def test_the_information_of_a_layer_is_that_of_its_maps_above_their_lowest():
+    """Activity 3 in a quarter of the places and 1 elsewhere: log2(4) bits."""
+    quarter = np.full((400, 1, 1), 1.0)
+    quarter[:100] = 3.0
+    made = data() | {"positions": data()["positions"][:50], "states": data()["states"][:50]}
+    made["last"] = made["last"][:50]
+
+    def samples(states, key, num_inner):
+        return jnp.broadcast_to(states[:, None, None], (len(states), 1, num_inner, 50))
+
+    model = dsm.Predictor(samples, lambda states, key, num_inner: (states[:, None],), None)
+    scalars, readout = layers.evaluate_layers(
+        model,
+        made,
+        jax.random.key(0),
+        maps=(jnp.asarray(quarter),) * 3,
+        decode=lambda rates: rates[:, :2],
+    )
+    np.testing.assert_allclose(readout["layer_information"], 2, rtol=1e-5)
+    # Each layer repeats the state here.
+    np.testing.assert_allclose(scalars["hidden_place_r2"], scalars["cells_place_r2"], rtol=1e-4)
+    assert scalars["cells_place_r2"] > 0.95
 
 
 @pytest.mark.slow

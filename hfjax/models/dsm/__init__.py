@@ -35,7 +35,9 @@ from hfjax.models.dsm.place_maps import (
     evaluate_positions,
     field_statistics,
     fields,
-    similarity_when_moved,
+    moved_rates,
+    silenced_rates,
+    similarity_when_changed,
 )
 from hfjax.models.dsm.returns import (
     car_returns,
@@ -101,6 +103,7 @@ __all__ = [
     "horizons",
     "identity",
     "mlp_adversary",
+    "moved_rates",
     "no_adversary",
     "p_values",
     "pendulum_returns",
@@ -108,7 +111,8 @@ __all__ = [
     "residual_adversary",
     "rollout_returns",
     "sample_atoms",
-    "similarity_when_moved",
+    "silenced_rates",
+    "similarity_when_changed",
     "soft_update",
     "target_samples",
     "task",

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from hfjax import figures
+from hfjax import figures, missing, ratemaps
 from hfjax.missing import MISSING
 from hfjax.models.dsm.task import Predictor
 from hfjax.task import HostReadout, Readout
@@ -121,6 +121,13 @@ def maps_over_plane(
         "noise_maps": as_maps(plane.coordinates(of_noise(model, lattice, noise_key))),
         **most_varying(hidden),
     }
+
+
+def mean_information(rates: jax.Array) -> jax.Array:
+    """Spatial information (bits), mean over cells, with equal occupancy: [place, cell] -> []."""
+    occupancy = as_maps(jnp.full(len(rates), 1 / len(rates), rates.dtype))
+    maps = jnp.maximum(as_maps(rates), 0)
+    return missing.mean(ratemaps.spatial_information(maps, occupancy).bits_per_spike)
 
 
 def of_noise(model: Predictor, states: jax.Array, key: jax.Array) -> jax.Array:

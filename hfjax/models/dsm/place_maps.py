@@ -5,18 +5,21 @@ Source: the thesis on hippocampal maps built on the measure (dsm-hippocampus).
 """
 
 import functools
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from PIL import Image
 
-from hfjax import arena, cells, decoders, figures, missing, movies, ratemaps
+from hfjax import arena, cells, decoders, figures, missing, movies
 from hfjax.missing import MISSING
+from hfjax.models.dsm.layers import compared, draw_layers, evaluate_layers, layer_metrics
 from hfjax.models.dsm.maps import (
     MOST_ATOMS,
     Plane,
@@ -25,12 +28,14 @@ from hfjax.models.dsm.maps import (
     draw_hidden_atoms,
     draw_plane_maps,
     maps_over_plane,
+    mean_by_place,
+    mean_information,
     most_varying,
     of_noise,
 )
 from hfjax.models.dsm.returns import draw_room, draw_samples, first_two, futures
 from hfjax.models.dsm.task import Predictor
-from hfjax.task import HostReadout, Metric, Readout, Role, Scalars, declares
+from hfjax.task import HostReadout, Metric, Readout, Scalars, declares
 
 MOVED = (0, 1, 2, 5, 10, 15, 20, 25, 30, 40, 50)  # place cells moved in the perturbation test
 BOX_M = ((0.0, 1.0), (0.0, 1.0))
@@ -109,39 +114,56 @@ def mean_maps(model: Predictor, states: jax.Array, key: jax.Array, num_inner: in
     return jnp.mean(model.samples(states, key, num_inner), axis=(1, 2)).T
 
 
-class Moved(NamedTuple):
-    """Cosines between maps after and before place cells moved.
+class Change(Protocol):
+    """(data, chosen, key) -> rates."""
 
-    predicted, place_cells [moved, draw, cell]: of predicted maps, and of the place cells' own.
-    example [moved, place]: predicted map of the cell whose centre is nearest to the middle, one
+    def __call__(self, data: Any, chosen: jax.Array, key: jax.Array, /) -> jax.Array:
+        """Rates over the lattice after a change of the cells of which `chosen` [cell] is true.
+
+        -> [place, cell]
+        """
+
+
+class Changed(NamedTuple):
+    """Cosines between maps after and before a change of some place cells.
+
+    predicted, place_cells [number, draw, cell]: of predicted maps, and of the place cells' own; 0
+    for a map without any rate. chosen [number, draw, cell] of bool: the cells that change.
+    example [number, place]: predicted map of the cell whose centre is nearest to the middle, one
     draw.
     """
 
     predicted: jax.Array
     place_cells: jax.Array
+    chosen: jax.Array
     example: jax.Array
 
 
-def similarity_when_moved(
+def similarity_when_changed(
     model: Predictor,
     data: Any,
     key: jax.Array,
     *,
-    moved: tuple[int, ...] = MOVED,
+    change: Change,
+    numbers: tuple[int, ...] = MOVED,
     num_draws: int = 5,
     num_samples: int = 320,
-    distance_sq: cells.DistanceSq = cells.euclidean_sq,
-) -> Moved:
-    """Cosine similarity of predicted maps before and after the fields of some place cells move.
+) -> Changed:
+    """Cosine similarity of predicted maps before and after a change of some place cells.
 
-    Each draw chooses cells of the original population and moves them (`moved_rates`); the model
-    then predicts from the rates of the changed population. Each map averages num_samples samples of
-    all atoms together, so that models of one atom and of many are equally noisy. The predictions
-    before and after are independent draws; the first row, where no cell moves, shows the loss due
-    to sampling noise.
+    change       `moved_rates` or `silenced_rates`.
+    numbers      of cells that change.
+    num_draws    choices of these cells for each number; the same for every `change` with one key.
+    num_samples  samples that each map averages, all atoms together, so that models of one atom and
+                 of many are equally noisy.
 
-    Source: the perturbation test of the thesis, 1 to 50 cells, 5 draws. Deviation: there the
-    changes of one draw remain in the next, and one atom is compared with the mean of ten.
+    Each draw chooses cells of the original population; the model then predicts from the rates of
+    the changed population. The predictions before and after are independent draws; the first row,
+    where no cell changes, shows the loss due to sampling noise.
+
+    Source: the perturbation test of the thesis, 1 to 50 cells moved, 5 draws; its notebook also
+    silences one cell. Deviation: there the changes of one draw remain in the next, and one atom is
+    compared with the mean of ten.
     """
     own = jnp.asarray(data["sources"])
     num_cells = own.shape[1]
@@ -152,17 +174,17 @@ def similarity_when_moved(
     lattice = jnp.asarray(data["lattice"])
     middle = jnp.argmin(jnp.linalg.norm(fields(own.T, lattice).centre - 0.5, axis=1))
 
-    def after_a_move(now: tuple[jax.Array, jax.Array]) -> Moved:
-        count, key = now
-        order_key, place_key, sample_key = jax.random.split(key, 3)
-        moves = jax.random.permutation(order_key, num_cells) < count
-        states = moved_rates(data, moves, place_key, distance_sq=distance_sq)
+    def after_a_change(now: tuple[jax.Array, jax.Array]) -> Changed:
+        number, key = now
+        order_key, change_key, sample_key = jax.random.split(key, 3)
+        chosen = jax.random.permutation(order_key, num_cells) < number
+        states = change(data, chosen, change_key)
         after = mean_maps(model, states, sample_key, num_inner)
-        return Moved(cosines(after, before), cosines(states.T, own.T), after[middle])
+        return Changed(cosines(after, before), cosines(states.T, own.T), chosen, after[middle])
 
-    counts = jnp.repeat(jnp.minimum(jnp.array(moved), num_cells), num_draws)
-    drawn = jax.lax.map(after_a_move, (counts, jax.random.split(key, len(counts))))
-    by_draw = Moved(*(x.reshape(len(moved), num_draws, -1) for x in drawn))
+    repeated = jnp.repeat(jnp.minimum(jnp.array(numbers), num_cells), num_draws)
+    drawn = jax.lax.map(after_a_change, (repeated, jax.random.split(key, len(repeated))))
+    by_draw = Changed(*(x.reshape(len(numbers), num_draws, -1) for x in drawn))
     return by_draw._replace(example=by_draw.example[:, 0])
 
 
@@ -186,6 +208,15 @@ def moved_rates(
     return rolled.reshape(num_cells, -1).T
 
 
+def silenced_rates(data: Any, silenced: jax.Array, key: jax.Array) -> jax.Array:
+    """Rates over the lattice with 0 for the cells of which `silenced` [cell] is true.
+
+    -> [place, cell]
+    """
+    del key
+    return jnp.where(silenced[None], 0, jnp.asarray(data["sources"]))
+
+
 def cosines(a: jax.Array, b: jax.Array) -> jax.Array:
     """Cosine similarity of each map, both [map, place] -> [map]."""
     product = jnp.linalg.norm(a, axis=1) * jnp.linalg.norm(b, axis=1)
@@ -203,13 +234,6 @@ class Rates(NamedTuple):
     empirical: jax.Array
     sources: jax.Array
     visited: jax.Array
-
-
-def _compared(
-    name: str, control: str, metric: Metric, label: str, role: Role = "control"
-) -> dict[str, Metric]:
-    """A scalar and its control, by their names."""
-    return {name: metric, control: Metric(label, metric.unit, role=role, of=name)}
 
 
 def _map_metrics() -> dict[str, Metric]:
@@ -232,8 +256,8 @@ def _map_metrics() -> dict[str, Metric]:
         series="predicted maps",
         log=True,
     )
-    metrics = _compared("map_correlation", "place_correlation", correlation, repeated)
-    metrics |= _compared("map_error", "place_error", error, repeated)
+    metrics = compared("map_correlation", "place_correlation", correlation, repeated)
+    metrics |= compared("map_error", "place_error", error, repeated)
     spread = Metric(
         "between atoms",
         panel="Spread of the atoms",
@@ -242,32 +266,31 @@ def _map_metrics() -> dict[str, Metric]:
     )
     metrics["atom_spread"] = spread
     metrics["noise_spread"] = spread._replace(label="between noises of an atom")
-    tuned = Metric("units tuned to heading", "% of units", panel="Hidden units: direction")
-    metrics |= _compared("heading_share", "shuffled_heading_share", tuned, "headings shifted")
+    metrics |= layer_metrics()
     information = Metric("predicted maps", "bits", panel="Spatial information")
-    metrics |= _compared("information", "place_information", information, "the place cells")
+    metrics |= compared("information", "place_information", information, "the place cells")
     for name, label, unit in (
         ("field_size", "size of fields, own = 1", ""),
         ("shift_cm", "shift of fields", "cm"),
         ("shift_to_centre_cm", "shift of fields to the centre", "cm"),
         ("wall_elongation", "elongation of fields at walls", ""),
     ):
-        metrics |= _compared(name, f"empirical_{name}", Metric(label, unit), "in the data")
-    for count in (0, 20, 50):
-        similar = Metric(
-            f"cosine, {count} cells moved",
-            panel="Predicted maps after cells moved",
-            measure="cosine with those before",
-            series=f"{count} moved",
-        )
-        metrics |= _compared(
-            f"similarity_{count}", f"place_similarity_{count}", similar, "the place cells"
-        )
+        metrics |= compared(name, f"empirical_{name}", Metric(label, unit), "in the data")
+    for prefix, change in (("", "moved"), ("silenced_", "silenced")):
+        for count in (0, 20, 50):
+            similar = Metric(
+                f"cosine, {count} cells {change}",
+                panel=f"Predicted maps after cells were {change}",
+                measure="cosine with those before",
+                series=f"{count} {change}",
+            )
+            names = f"{prefix}similarity_{count}", f"{prefix}place_similarity_{count}"
+            metrics |= compared(*names, similar, "the place cells")
     words = {"ridge": "ridge regression", "gp": "Gaussian process", "ensemble": "networks"}
     for decoder, name in words.items():
         places = Metric(f"by {name}", "cm", better="lower", panel="Decoded places", log=True)
         names = f"{decoder}_error_cm", f"{decoder}_place_error_cm"
-        metrics |= _compared(*names, places, repeated)
+        metrics |= compared(*names, places, repeated)
     for decoder in ("gp", "ensemble"):
         metrics[f"{decoder}_std_cm"] = Metric(f"uncertainty of {words[decoder]}", "cm")
     return metrics
@@ -297,8 +320,11 @@ def evaluate_place_maps(
     atoms; noise_spread, that between samples of the first atom with different noise; information
     and place_information, mean spatial information (bits) of the predicted maps and of the place
     cells, with equal occupancy; similarity_N and place_similarity_N from
-    `similarity_when_moved`, N cells moved, mean over draws; those of `decode_places` and
-    `tuning_to_heading`.
+    `similarity_when_changed`, N cells moved, mean over draws and all cells, and the same with the
+    prefix silenced_ for N silenced cells; those of `decode_places` and `evaluate_layers`.
+    The map of a silenced place cell has no rate, and counts as a cosine of 0: the control
+    silenced_place_similarity_N is 1 - N / cells. A model that fills in silenced cells is above it;
+    but so is one whose maps are flat, as all are when every cell is silent.
     Scalars that need the empirical maps are MISSING if data["gamma"] is not gamma.
     """
     maps_key, moved_key, ensemble_key, hidden_key = jax.random.split(key, 4)
@@ -310,22 +336,33 @@ def evaluate_place_maps(
     drawn = model.samples(sources, maps_key, num_inner)  # [place, outer, inner, cell]
     by_atom = jnp.mean(drawn, axis=2)
     rates = Rates(jnp.mean(by_atom, axis=1), jnp.where(visited, truth, 0), sources, visited)
-    moved = similarity_when_moved(model, data, moved_key, distance_sq=distance_sq)
+    move = functools.partial(moved_rates, distance_sq=distance_sq)
+    moved = similarity_when_changed(model, data, moved_key, change=move)
+    # Half the samples, which is half the time: these maps are compared with each other only.
+    silenced = similarity_when_changed(
+        model, data, moved_key, change=silenced_rates, num_samples=160
+    )
     shown = central_places(len(sources))
     decoded_scalars, decoded = decode_places(
         data, rates, by_atom, drawn[shown, :, :32], ensemble_key
     )
     hidden = model.hidden(sources, hidden_key, num_inner)
     noises = of_noise(model, sources, jax.random.fold_in(key, 2))
-    heading_scalars, headings = tuning_to_heading(model, data, jax.random.fold_in(key, 3))
+    layer_scalars, layers = evaluate_layers(
+        model,
+        data,
+        jax.random.fold_in(key, 3),
+        maps=(jnp.broadcast_to(sources[:, None], by_atom.shape), *hidden, by_atom),
+        decode=lambda rates: place_process(data)(rates).mean,
+    )
     scalars = {
         "atom_spread": jnp.mean(jnp.std(by_atom, axis=1)),
         **scalars_of_maps(rates, truth, lattice),
         "noise_spread": jnp.mean(jnp.std(noises, axis=1)),
-        **means_when_moved("similarity", moved.predicted),
-        **means_when_moved("place_similarity", moved.place_cells),
+        **means_when_changed("", moved),
+        **means_when_changed("silenced_", silenced),
         **decoded_scalars,
-        **heading_scalars,
+        **layer_scalars,
     }
     readout = {
         **readout_of_maps(by_atom, truth, sources, hidden),
@@ -336,10 +373,13 @@ def evaluate_place_maps(
         "similarity": jnp.mean(moved.predicted, axis=2),
         "place_similarity": jnp.mean(moved.place_cells, axis=2),
         "similarity_cells": moved.predicted,
+        "silenced_similarity_cells": silenced.predicted,
+        "silenced": silenced.chosen,
         "moved_maps": as_maps(moved.example.T),
         **decoded,
-        **headings,
+        **layers,
         **surroundings(data, lattice[shown], jax.random.fold_in(key, 1), gamma=gamma),
+        **of_the_data(data),
         **along_the_walk(model, data, jax.random.fold_in(key, 4), gamma=gamma),
     }
     return scalars, readout
@@ -375,6 +415,30 @@ def along_the_walk(
         "walk_m": positions[steps],
         "walk_atoms_m": decoded.reshape(*samples.shape[:3], 2),
         "walk_futures_m": ahead["shown_futures"],
+    }
+
+
+MOST_POINTS = 3_000  # of the walk in a figure
+
+
+def of_the_data(data: Any) -> Readout:
+    """The walk of the data at up to MOST_POINTS even steps, and what it shows of three cells.
+
+    -> data_steps [time]; data_m [time, 2]; data_episode [time]: number of the episode;
+    data_occupancy [x, y]: time at each place, 1 in the mean, MISSING without a visit; data_cells
+    [cell]: their numbers; data_maps [cell, x, y]: their mean rates by place, MISSING likewise.
+    """
+    states, positions, last = (jnp.asarray(data[n]) for n in ("states", "positions", "last"))
+    steps = np.unique(np.linspace(0, len(states) - 1, MOST_POINTS).astype(int))
+    shown = np.unique(np.linspace(0, states.shape[1] - 1, 3).astype(int))
+    time = jnp.asarray(data["occupancy"]) * len(data["occupancy"])
+    return {
+        "data_steps": jnp.asarray(steps, jnp.int32),
+        "data_m": positions[steps],
+        "data_episode": (jnp.cumsum(last) - last)[steps],
+        "data_occupancy": as_maps(jnp.where(time > 0, time, MISSING)),
+        "data_cells": jnp.asarray(shown, jnp.int32),
+        "data_maps": as_maps(mean_by_place(states[:, shown], positions, BOX)),
     }
 
 
@@ -466,16 +530,14 @@ def _mean_visited(x: jax.Array, visited: jax.Array) -> jax.Array:
     return jnp.sum(x * visited, axis=0, keepdims=True) / jnp.maximum(jnp.sum(visited), 1)
 
 
-def mean_information(rates: jax.Array) -> jax.Array:
-    """Spatial information (bits), mean over cells, with equal occupancy: [place, cell] -> []."""
-    occupancy = as_maps(jnp.full(len(rates), 1 / len(rates), rates.dtype))
-    maps = jnp.maximum(as_maps(rates), 0)
-    return missing.mean(ratemaps.spatial_information(maps, occupancy).bits_per_spike)
-
-
-def means_when_moved(name: str, similarity: jax.Array) -> Scalars:
-    """NAME_0, NAME_20, NAME_50 from [moved, draw]: means over draws."""
-    return {f"{name}_{count}": jnp.mean(similarity[MOVED.index(count)]) for count in (0, 20, 50)}
+def means_when_changed(prefix: str, changed: Changed) -> Scalars:
+    """similarity_N and place_similarity_N of 0, 20 and 50 cells: means over draws and cells."""
+    of = {"similarity": changed.predicted, "place_similarity": changed.place_cells}
+    return {
+        f"{prefix}{name}_{count}": jnp.mean(cosines[MOVED.index(count)])
+        for name, cosines in of.items()
+        for count in (0, 20, 50)
+    }
 
 
 def place_process(data: Any) -> Callable[[jax.Array], decoders.Decoded]:
@@ -519,50 +581,13 @@ def decode_places(
     for name, std in (("gp", process(rates.predicted).std), ("ensemble", ensemble_std)):
         readout[f"std_{name}"] = std
         scalars[f"{name}_std_cm"] = 100 * jnp.mean(std)
-    atoms = by_atom[:, :MOST_ATOMS]
-    decoded_atoms = process(atoms.reshape(-1, atoms.shape[-1])).mean
-    readout["decoded_atoms"] = jnp.moveaxis(decoded_atoms.reshape(*atoms.shape[:2], 2), 1, 0)
+    readout["std_gp_empirical"] = process(rates.empirical).std
+    atoms = jnp.moveaxis(by_atom[:, :MOST_ATOMS], 1, 0)
+    decoded_atoms = process(atoms.reshape(-1, atoms.shape[-1]))
+    readout["decoded_atoms"] = decoded_atoms.mean.reshape(*atoms.shape[:2], 2)
+    readout["std_atoms"] = decoded_atoms.std.reshape(atoms.shape[:2])
     decoded_samples = process(samples.reshape(-1, samples.shape[-1])).mean
     readout["shown"] = decoded_samples.reshape(*samples.shape[:3], 2)
-    return scalars, readout
-
-
-TUNED = 0.3  # mean vector length of a unit that is called tuned, as in the thesis
-HEADINGS = 20  # bins
-
-
-def tuning_to_heading(model: Predictor, data: Any, key: jax.Array) -> tuple[Scalars, Readout]:
-    """Tuning of the last hidden layer to the animal's heading, all atoms.
-
-    The activity of a unit along the path, less its minimum, is averaged by heading.
-    Scalars: heading_share, the share of units whose mean vector is longer than TUNED;
-    shuffled_heading_share, the same with headings shifted by half of the record (control).
-    Readout: heading_lengths and shuffled_heading_lengths [unit]; heading_curves [unit, direction]
-    of the eight most tuned units.
-    Source: the criterion of the thesis' notes. Deviation: its other one, the divergence from
-    a uniform curve, is left out.
-    """
-    positions, states = jnp.asarray(data["positions"]), jnp.asarray(data["states"])
-    steps = jnp.diff(positions, axis=0)
-    going = jnp.any(steps != 0, axis=1) & ~jnp.asarray(data["last"])[:-1]
-    headings = jnp.where(going, jnp.arctan2(steps[:, 1], steps[:, 0]), jnp.nan)
-    some = np.linspace(0, len(steps) - 1, min(2000, len(steps))).astype(int)
-    layers = model.hidden(states[some], key, 4)
-    if not layers:
-        return {}, {}
-    activity = layers[-1].reshape(len(some), -1)
-    activity = activity - jnp.min(activity, axis=0, keepdims=True)
-    scalars: Scalars = {}
-    readout: Readout = {}
-    for prefix, shift in (("", 0), ("shuffled_", len(steps) // 2)):
-        turned = jnp.roll(headings, shift)[some]
-        curves = ratemaps.head_direction_curves(turned, activity, num_bins=HEADINGS)
-        lengths = jnp.nan_to_num(ratemaps.head_direction_length(curves).length)
-        scalars[f"{prefix}heading_share"] = jnp.mean(lengths > TUNED)
-        readout[f"{prefix}heading_lengths"] = lengths
-        if not shift:
-            _, most = jax.lax.top_k(lengths, min(8, len(lengths)))
-            readout["heading_curves"] = curves[most]
     return scalars, readout
 
 
@@ -574,7 +599,7 @@ BOX = Plane(first_two, first_two, extent=BOX_M, names=("x (m)", "y (m)"))
 def _position_metrics() -> dict[str, Metric]:
     """What the scalars of `evaluate_positions` mean."""
     error = Metric("mean future place, error", "cm", "held out", "lower", panel="Future places")
-    metrics = _compared("position_error_cm", "place_error_cm", error, "the state repeated")
+    metrics = compared("position_error_cm", "place_error_cm", error, "the state repeated")
     metrics["atom_spread_cm"] = Metric("between atoms (sd)", "cm", panel="Spread of the atoms")
     return metrics
 
@@ -636,7 +661,9 @@ def draw_place_maps(readout: HostReadout) -> dict[str, Figure]:
         "noise": _draw_noise(readout),
         "hidden_maps": _draw_hidden(readout),
         **draw_hidden_atoms(readout, **space),
-        "heading": _draw_heading(readout),
+        **draw_layers(readout),
+        "all_maps": _draw_all_maps(readout),
+        **({"data": _draw_data(readout)} if "data_m" in readout else {}),
         "predictions": _draw_predictions(readout),
         "samples": draw_samples(
             readout,
@@ -644,16 +671,7 @@ def draw_place_maps(readout: HostReadout) -> dict[str, Figure]:
             equal=True,
             how=",\nas places that a Gaussian process decodes from the sampled rates",
         ),
-        "similarity": draw_similarity(
-            {
-                label: (x.mean(axis=1), x.min(axis=1), x.max(axis=1))
-                for label, x in (
-                    ("predicted maps", readout["similarity"]),
-                    ("place cells themselves (control)", readout["place_similarity"]),
-                )
-            },
-            spread="lowest and highest of the draws",
-        ),
+        "similarity": _draw_changes(readout),
         "similarity_histogram": draw_similarity_histogram(
             {"predicted maps": readout["similarity_cells"]}
         ),
@@ -692,19 +710,31 @@ def _limits(maps: np.ndarray) -> tuple[float, float]:
 
 
 def _draw_atoms(readout: HostReadout) -> Figure:
-    """Columns: data, mean of atoms, each atom; rows: future x and y, and mean rate of all cells."""
+    """Columns: data, mean of atoms, each atom; rows: future x and y, the decoder's uncertainty of
+    them, and mean rate of all cells."""
     side = readout["maps"].shape[-1]
-    of_data = np.where(readout["visited"][:, None], readout["decoded_gp_empirical"], np.nan)
+
+    def of_data(values: np.ndarray) -> np.ndarray:
+        visited = readout["visited"].reshape(-1, *[1] * (values.ndim - 1))
+        return np.where(visited, values, np.nan)
+
     atoms = readout["atom_maps"][:MOST_ATOMS].mean(axis=1)
-    decoded = [of_data, readout["decoded_gp"], *readout["decoded_atoms"][: len(atoms)]]
+    decoded = [of_data(readout["decoded_gp_empirical"]), readout["decoded_gp"]]
+    decoded += list(readout["decoded_atoms"][: len(atoms)])
     places = np.stack(decoded).reshape(-1, side, side, 2)
     rates = np.stack([readout["empirical_maps"].mean(axis=0), readout["maps"].mean(axis=0), *atoms])
+    rows = [
+        figures.MapRow(places[..., 0], "future x", "x (m)", (0.0, 1.0)),
+        figures.MapRow(places[..., 1], "future y", "y (m)", (0.0, 1.0)),
+        figures.MapRow(rates, "mean rate\nof all cells", "rate", _limits(rates)),
+    ]
+    if "std_atoms" in readout:
+        std = [of_data(readout["std_gp_empirical"]), readout["std_gp"]]
+        std += list(readout["std_atoms"][: len(atoms)])
+        cm = 100 * np.stack(std).reshape(-1, side, side)
+        rows.insert(2, figures.MapRow(cm, "uncertainty\nof the decoder", "sd (cm)", _limits(cm)))
     return figures.map_rows(
-        [
-            figures.MapRow(places[..., 0], "future x", "x (m)", (0.0, 1.0)),
-            figures.MapRow(places[..., 1], "future y", "y (m)", (0.0, 1.0)),
-            figures.MapRow(rates, "mean rate\nof all cells", "rate", _limits(rates)),
-        ],
+        rows,
         columns=atom_columns(len(atoms)),
         extent_m=BOX_M,
         title="From each place: where the animal will be (decoded by a Gaussian process), and the "
@@ -725,37 +755,6 @@ def _draw_noise(readout: HostReadout) -> Figure:
         title="Effect of the noise z: samples of atom 1,\nwith the same z at all places",
         walls=readout["walls"],
     )
-
-
-def _draw_heading(readout: HostReadout) -> Figure:
-    """Curves of the most tuned units, and all mean vector lengths beside the control."""
-    figure = Figure(figsize=(12.0, 5.4), layout="constrained")
-    figure.suptitle(
-        "Tuning of the last hidden layer to the animal's heading, all atoms: the most tuned units "
-        "(activity above the unit's lowest), and all units",
-        fontsize=11,
-    )
-    grid = figure.add_gridspec(2, 6)
-    curves = readout.get("heading_curves", np.zeros((0, HEADINGS)))
-    lengths = np.sort(readout.get("heading_lengths", np.zeros(0)))[::-1]
-    angles = 2 * np.pi * (np.arange(HEADINGS + 1) + 0.5) / HEADINGS
-    for number, curve in enumerate(curves):
-        row, column = divmod(number, 4)
-        ax = figure.add_subplot(grid[row, column], projection="polar")
-        ax.plot(angles, np.append(curve, curve[0]), color=figures.SIMULATED)
-        ax.set(xticks=np.pi / 2 * np.arange(4), yticks=[], ylim=(0, None))
-        ax.set_title(f"length {lengths[number]:.2f}", fontsize=9)
-        ax.tick_params(labelsize=7)
-        ax.set_xlabel("heading", fontsize=8)
-        ax.set_ylabel("activity", fontsize=8, labelpad=24)
-    ax = figure.add_subplot(grid[:, 4:])
-    for name, label in (("", "path"), ("shuffled_", "headings shifted (control)")):
-        lengths = readout.get(f"{name}heading_lengths", np.zeros(0))
-        ax.hist(lengths, 40, range=(0.0, 1.0), histtype="step", linewidth=1.5, label=label)
-    ax.axvline(TUNED, color="black", linestyle=":", label="called tuned beyond")
-    ax.set(xlabel="mean vector length", ylabel="units", title="all units")
-    ax.legend(fontsize=8)
-    return figure
 
 
 def draw_similarity_histogram(cosines: dict[str, np.ndarray]) -> Figure:
@@ -784,25 +783,70 @@ def draw_similarity_histogram(cosines: dict[str, np.ndarray]) -> Figure:
     return figure
 
 
+def _draw_changes(readout: HostReadout) -> Figure:
+    """Similarity after cells moved and, unless the readout is older, after they fell silent."""
+    silent = "silenced" in readout
+    figure = Figure(figsize=(6.4 * (1 + silent), 4.6), layout="constrained")
+    first, *others = np.ravel(figure.subplots(1, 1 + silent, sharey=True))
+    control = "place cells themselves (control)"
+    moved = {"predicted maps": readout["similarity"], control: readout["place_similarity"]}
+    spread = "lowest and highest of the draws"
+    draw_similarity(over_draws(moved), spread=spread, ax=first)
+    for ax in others:
+        chosen, cosines = readout["silenced"], readout["silenced_similarity_cells"]
+        parts = {
+            "predicted maps": cosines,
+            control: 1.0 - chosen,
+            "predicted maps of silent cells": np.where(chosen, cosines, np.nan),
+            "predicted maps of the others": np.where(chosen, np.nan, cosines),
+        }
+        means = {label: _mean_known(values) for label, values in parts.items()}
+        draw_similarity(over_draws(means), spread=spread, change="are silent", ax=ax)
+        maps = readout["maps"]
+        flat = np.mean(np.abs(maps.mean(axis=(1, 2))) / np.sqrt((maps**2).mean(axis=(1, 2))))
+        ax.axhline(flat, color="black", linestyle=":", label="flat maps")
+        ax.legend(fontsize=8, loc="lower left")
+    return figure
+
+
+def _mean_known(values: np.ndarray) -> np.ndarray:
+    """Mean of the values [..., cell] that are not NaN; NaN where all are."""
+    known = np.isfinite(values)
+    count = known.sum(axis=-1)
+    total = np.where(known, values, 0).sum(axis=-1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def over_draws(
+    curves: Mapping[str, np.ndarray],
+) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Mean, lowest and highest over draws: {label: [number, draw]}, as `draw_similarity` takes."""
+    return {n: (x.mean(axis=1), x.min(axis=1), x.max(axis=1)) for n, x in curves.items()}
+
+
 def draw_similarity(
-    curves: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
     *,
     spread: str,
+    change: str = "move",
     ax: Axes | None = None,
 ) -> Figure:
-    """Curves {label: (mean, low, high), each [moved]}; spread: the meaning of low and high."""
+    """Curves {label: (mean, low, high), each [number]}; spread: the meaning of low and high.
+
+    change: what happens to the cells, as the end of "when place cells ...".
+    """
     ax = figures.axes_or_new(ax, (6.4, 4.4))
     for number, (label, (mean, low, high)) in enumerate(curves.items()):
         colour = figures.COLOURS[number % len(figures.COLOURS)]
         ax.fill_between(MOVED, low, high, color=colour, alpha=0.2, linewidth=0)
         ax.plot(MOVED, mean, ".-", color=colour, label=label)
     ax.set(
-        xlabel="number of place cells that moved",
+        xlabel=f"number of place cells that {change}",
         ylabel="cosine similarity to the map before",
         ylim=(0, 1.02),
     )
     ax.set_title(
-        f"How much of a map remains when place cells move\nmean; band: {spread}", fontsize=10
+        f"How much of a map remains when place cells {change}\nmean; band: {spread}", fontsize=10
     )
     ax.legend(fontsize=8)
     return figures.figure_of(ax)
@@ -832,6 +876,61 @@ def _draw_maps(readout: HostReadout) -> Figure:
         f"the model predicts them.{grey}",
         walls=readout["walls"],
     )
+
+
+def _draw_all_maps(readout: HostReadout) -> Figure:
+    """The maps of every cell: its own, its successor in the data, and as the model predicts it."""
+    sheets = {
+        "own rates": readout["place_maps"],
+        "successor, data": readout["empirical_maps"],
+        "successor, model": readout["maps"],
+    }
+    columns = math.ceil(len(readout["maps"]) ** 0.5)
+    rows = math.ceil(len(readout["maps"]) / columns)
+    figure = Figure(figsize=(17.0, 0.8 + 5.6 * rows / columns), layout="constrained")
+    for ax, (label, maps) in zip(figure.subplots(1, 3), sheets.items(), strict=True):
+        title = f"All {len(maps)} cells, along rows: {label}"
+        figures.map_sheet(maps, columns=columns, extent_m=np.array(BOX_M), title=title, ax=ax)
+    return figure
+
+
+def _draw_data(readout: HostReadout) -> Figure:
+    """The walk that the model learns from, coloured by time; time in each place; rates on it."""
+    figure = Figure(figsize=(12.5, 5.6), layout="constrained")
+    figure.suptitle("The data that the model learns from (grey: never visited)", fontsize=11)
+    grid = figure.add_gridspec(2, 4)
+    path, episode = readout["data_m"], readout["data_episode"]
+    together = episode[1:] == episode[:-1]
+    pieces = np.stack([path[:-1], path[1:]], axis=1)[together]
+    lines = LineCollection(list(pieces), cmap="viridis", linewidths=0.7)
+    lines.set_array(readout["data_steps"][:-1][together])
+    ax = figure.add_subplot(grid[:, :2])
+    ax.add_collection(lines)
+    draw_room(ax, readout)
+    title = f"the walk, episodes: {episode[-1] + 1}"
+    figures.set_space(ax, BOX_M, title, margin=0.03)
+    figure.colorbar(lines, ax=ax, label="step of the data", location="left", shrink=0.85)
+    maps, cells = readout["data_maps"], readout["data_cells"]
+    limits = _limits(maps)
+    panels = [
+        (readout["data_occupancy"], "time at each place", "time / mean", None, "magma"),
+        *(
+            (values, f"cell {cell}: rate on the walk", "rate", limits, "viridis")
+            for cell, values in zip(cells, maps, strict=True)
+        ),
+    ]
+    for number, (values, title, label, colours, colour_map) in enumerate(panels):
+        figures.spatial_map(
+            values,
+            extent_m=BOX_M,
+            walls=readout["walls"],
+            title=title,
+            limits=colours,
+            colour_map=colour_map,
+            colour_label=label,
+            ax=figure.add_subplot(grid[number // 2, 2 + number % 2]),
+        )
+    return figure
 
 
 def _draw_hidden(readout: HostReadout) -> Figure:

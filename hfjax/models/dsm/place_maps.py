@@ -161,8 +161,8 @@ def similarity_when_changed(
     the changed population. The predictions before and after are independent draws; the first row,
     where no cell changes, shows the loss due to sampling noise.
 
-    Source: the perturbation test of the thesis, 1 to 50 cells moved, 5 draws; its notebook also
-    silences one cell. Deviation: there the changes of one draw remain in the next, and one atom is
+    Source: the perturbation test of the thesis, 1 to 50 cells moved, 5 draws; its notebooks also
+    silence ten cells. Deviations: there the changes of one draw remain in the next, and one atom is
     compared with the mean of ten.
     """
     own = jnp.asarray(data["sources"])

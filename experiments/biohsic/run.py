@@ -23,6 +23,7 @@ import fiddle as fdl
 import numpy as np
 from matplotlib.figure import Figure
 
+import fdl_configs
 from experiments import harness
 from experiments.harness import Row, Run, Study
 from hfjax import figures
@@ -34,6 +35,7 @@ LEARNERS = {
     "back-propagation": ("back_propagation",),
     "single layer": ("single_layer",),
 }
+WITH_LAYERS = tuple(name for name in LEARNERS if name != "single layer")
 CNN = {"task.network": fdl.Config(biohsic.cnn, channels=(16, 32))}
 CIFAR_CONSTANTS = {
     "task.bottleneck": fdl.Config(
@@ -43,6 +45,7 @@ CIFAR_CONSTANTS = {
 }
 
 SMALL = {"task.network.channels": (16, 32)}
+WINDOWS = (2, 4, 8, 16, 32)
 SPLITS = {"test": "test", "train": "training"}  # as scalars name them: as figures do
 
 
@@ -51,25 +54,25 @@ def images(*data: str) -> dict[str, Row]:
     return {name: Row("biohsic", (*data, *learner)) for name, learner in LEARNERS.items()}
 
 
+def for_epochs(epochs: int, config: str, *fiddlers: str, settings: Mapping[str, Any] = {}) -> Row:
+    """A row of fewer epochs than published; a larger number continues its run."""
+    steps = epochs * fdl_configs.make(config, *fiddlers).task.steps_per_epoch
+    return Row(config, fiddlers, {"num_steps": steps, **settings})
+
+
 def first_epochs(
     epochs: int,
-    steps: int,
     *data: str,
     learners: Iterable[str] = LEARNERS,
     settings: Mapping[str, Any] = {},
 ) -> dict[str, Row]:
-    """Learners for fewer epochs than published; a larger number continues their runs.
-
-    steps: of an epoch of the rule; the others have 45. The single layer has none of the settings.
-    """
+    """Learners for fewer epochs than published. The single layer has none of the settings."""
     return {
-        name: Row(
+        name: for_epochs(
+            epochs,
             "biohsic",
-            (*data, *LEARNERS[name]),
-            {
-                "num_steps": epochs * (steps if name == "rule" else 45),
-                **({} if name == "single layer" else settings),
-            },
+            *(*data, *LEARNERS[name]),
+            settings={} if name == "single layer" else settings,
         )
         for name in learners
     }
@@ -102,37 +105,34 @@ ACCURACY_ROWS = {
     "fashion_mnist": images("fashion_mnist"),
     "cifar10": first_epochs(
         5,
-        495,
         "cifar10",
         learners=("rule", "back-propagation"),
         settings={"matmul_precision": "bfloat16"},
     ),
-    "cifar10_small": first_epochs(10, 495, "cifar10", settings=SMALL),
+    "cifar10_small": first_epochs(10, "cifar10", settings=SMALL),
     "cnn_digits": {
         "rule": Row("biohsic", ("digits",), CNN | CIFAR_CONSTANTS),
         "back-propagation": Row("biohsic", ("digits", "back_propagation"), CNN),
     },
-    "cnn_mnist": first_epochs(3, 65, "cnn"),
-    "cnn_fashion_mnist": first_epochs(3, 65, "fashion_mnist", "cnn"),
-    **{
-        section: {
-            "rule": Row("biohsic_lif", (data,), settings),
-            "rule, reset": Row("biohsic_lif", (data, "reset"), settings),
-        }
-        for section, data, settings in (
-            ("lif_digits", "digits", {}),
-            ("lif_mnist", "mnist", {"num_steps": 5 * 65}),
-        )
+    "cnn_mnist": first_epochs(3, "cnn", learners=WITH_LAYERS),
+    "cnn_fashion_mnist": first_epochs(3, "fashion_mnist", "cnn", learners=WITH_LAYERS),
+    "lif_digits": {
+        "rule": Row("biohsic_lif", ("digits",)),
+        "rule, reset": Row("biohsic_lif", ("digits", "reset")),
     },
-    **{
-        section: {
-            str(window): Row("biohsic", (data,), {"task.memory.window": window} | settings)
-            for window in (2, 4, 8, 16, 32)
-        }
-        for section, data, settings in (
-            ("memory", "digits", {}),
-            ("memory_cifar10", "cifar10", SMALL | {"num_steps": 2 * 495}),
+    "lif_mnist": {
+        "rule": for_epochs(5, "biohsic_lif", "mnist"),
+        "rule, reset": for_epochs(5, "biohsic_lif", "mnist", "reset"),
+    },
+    "memory": {
+        str(window): Row("biohsic", ("digits",), {"task.memory.window": window})
+        for window in WINDOWS
+    },
+    "memory_cifar10": {
+        str(window): for_epochs(
+            2, "biohsic", "cifar10", settings={"task.memory.window": window, **SMALL}
         )
+        for window in WINDOWS
     },
 }
 # Of other sections 30.
@@ -260,18 +260,16 @@ def draw_memory(runs: Mapping[str, Run]) -> Figure:
             ax=ax,
         )
         num_epochs = min(len(values) for values in curves.values()) - 1
-        for fifth in range(1, 5):
-            epoch = fifth * num_epochs // 5
-            if epoch:
-                ax.plot(
-                    list(curves),
-                    [values[epoch].mean() for values in curves.values()],
-                    "--",
-                    color=figures.SIMULATED,
-                    lw=0.8,
-                    alpha=0.2 + 0.15 * fifth,
-                    label=f"mean after epoch {epoch} of {num_epochs}",
-                )
+        for epoch in sorted({fifth * num_epochs // 5 for fifth in range(1, 5)} - {0}):
+            ax.plot(
+                list(curves),
+                [values[epoch].mean() for values in curves.values()],
+                "--",
+                color=figures.SIMULATED,
+                lw=0.8,
+                alpha=0.2 + 0.75 * epoch / num_epochs,
+                label=f"mean after epoch {epoch} of {num_epochs}",
+            )
         ax.legend(fontsize=7)
     return figure
 

@@ -126,7 +126,7 @@ def _npy(file: bytes, what: str, objects: Callable[[bytes], Any] | None) -> np.n
         return np.asarray(objects(content.read()))
     if dtype.hasobject:
         raise ValueError(f"{what} holds Python objects, which are not unpickled")
-    values = content.getbuffer()[content.tell() :]
+    values = memoryview(file)[content.tell() :]
     if any(size < 0 for size in shape) or math.prod(shape) * dtype.itemsize != len(values):
         raise ValueError(f"{what} has {len(values)} bytes, not those of its header")
     if not len(values):

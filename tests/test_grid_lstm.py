@@ -83,6 +83,9 @@ def test_loss_without_dropout_equals_numpy():
     total = np.mean(place_loss) + np.mean(heading_loss) + decay
     np.testing.assert_allclose(scalars["loss"], total, rtol=1e-5)
     np.testing.assert_allclose(scalars["head_direction_accuracy"], np.mean(right), rtol=1e-6)
+    right = y.argmax(axis=-1) == place(walk.positions).argmax(axis=-1)
+    assert 0 < np.mean(right) < 1
+    np.testing.assert_allclose(scalars["place_accuracy"], np.mean(right), rtol=1e-6)
 
 
 def test_initial_weights():

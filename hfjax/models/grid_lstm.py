@@ -188,8 +188,8 @@ def task(
                         bins.
 
     Evaluation: `evaluate`.
-    step's scalars: loss, place_loss, head_direction_loss, error_cm, and head_direction_accuracy,
-    the share of moments at which the most active head-direction cell is the right one.
+    step's scalars: loss, place_loss, head_direction_loss, error_cm; place_accuracy and
+    head_direction_accuracy, the shares of moments at which the most active cell is the right one.
     Raises ValueError where a size is below 1, or a width or a time is not positive, kappa or
     weight_decay is negative, or dropout is outside [0, 1).
 
@@ -265,7 +265,7 @@ def assemble(
         evaluate=partial(evaluate, integrator=integrator, settings=evaluation),
         figures=draw,
         metrics=logged(
-            step=step_metrics(num_steps, num_head_direction=network.num_head_direction),
+            step=step_metrics(num_steps, network=network),
             evaluation=path_integration.metrics(world, evaluation) | square_metrics(),
         ),
         apply=partial(path_integration.apply, integrator=integrator, num_steps=num_steps),
@@ -274,25 +274,29 @@ def assemble(
     )
 
 
-def step_metrics(num_steps: int, *, num_head_direction: int) -> dict[str, Metric]:
+def step_metrics(num_steps: int, *, network: GridLSTM) -> dict[str, Metric]:
     """What the scalars of `step` mean."""
     losses = {
         "loss": "loss",
         "place_loss": "loss of place cells",
         "head_direction_loss": "loss of head-direction cells",
     }
-    right = Metric(
-        "right head-direction cell",
-        "% of time steps",
-        "training",
-        "higher",
-        level=("chance", 1 / num_head_direction),
-        panel="The most active head-direction cell is the right one",
-    )
+
+    def right(cells: str, number: int) -> Metric:
+        return Metric(
+            f"right {cells} cell",
+            "% of time steps",
+            "training",
+            "higher",
+            level=("chance", 1 / number),
+            panel=f"The most active {cells} cell is the right one",
+        )
+
     return {
         **path_integration.loss_metrics(losses, path_integration.cross_entropy),
         "error_cm": path_integration.training_error(num_steps),
-        "head_direction_accuracy": right,
+        "place_accuracy": right("place", network.num_place),
+        "head_direction_accuracy": right("head-direction", network.num_head_direction),
     }
 
 
@@ -366,13 +370,17 @@ def total_loss(
     squares = [jnp.sum(params[name]["kernel"] ** 2) for name in OUTPUT_LAYERS]
     total = place_loss + heading_loss + weight_decay / 2 * sum(squares)
     decoded = world.box.decode(y, state.place_centres)
-    right = jnp.argmax(z, axis=-1) == jnp.argmax(heading, axis=-1)
+    right = [
+        jnp.mean(jnp.argmax(output, axis=-1) == jnp.argmax(target, axis=-1))
+        for output, target in ((y, place), (z, heading))
+    ]
     return total, {
         "loss": total,
         "place_loss": place_loss,
         "head_direction_loss": heading_loss,
         "error_cm": jnp.mean(path_integration.distance_cm(world, walk.positions, decoded)),
-        "head_direction_accuracy": jnp.mean(right),
+        "place_accuracy": right[0],
+        "head_direction_accuracy": right[1],
     }
 
 

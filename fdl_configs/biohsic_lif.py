@@ -84,7 +84,7 @@ def mnist(cfg: fdl.Config) -> None:
     """biohsic_lif on MNIST, with the defaults of the original: layers [128, 64], windows of 6.
 
     The paper has no result for it. 1.2 million updates an epoch, in three minutes of one CPU core;
-    expect 73 % of the test samples after five epochs, and more with `reset`.
+    expect 73 % of the test samples after five epochs, and 86 % with `reset`.
     """
     _images(cfg, fdl.Config(labelled.mnist, data_dir=None), steps_per_epoch=65)
 

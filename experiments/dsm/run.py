@@ -37,10 +37,14 @@ PERTURBATION_ROWS = {
     "SR, mean of 10": Row("successor", settings={"task.num_outer": 10}),
     "SR, one": Row("successor"),
 }
-PROFILE_STEPS = 10  # of 100 updates, between two evaluations; each leaves its maps
-PROFILE_EVERY = {"eval_every": PROFILE_STEPS, "keep_every": PROFILE_STEPS}
+# An evaluation, which leaves its maps, after every 100 of the first 1000 updates.
+FIRST_UPDATES = {
+    "num_steps": 10,
+    "task.optimizer.learning_rate": 1e-3,
+    **dict.fromkeys(("chunk", "eval_every", "save_every", "keep_every"), 1),
+}
 PROFILE_ROWS = {
-    name.replace("_", " "): Row("dsm_place_cells", (name,), PROFILE_EVERY)
+    name.replace("_", " "): Row("dsm_place_cells", (name,), FIRST_UPDATES)
     for name in ("random_walk", "high_thigmotaxis")
 }
 COLUMNS = {
@@ -187,15 +191,15 @@ def profile(study: Study) -> str:
         curves |= {f"{row}: {name}": np.stack(values) for name, values in likeness.items()}
         for step, *values in zip(steps, *likeness.values(), strict=True):
             cells = (harness.spread(v) if np.isfinite(v).all() else "" for v in values)
-            lines.append([row, str(step), *cells])
+            lines.append([row, str(100 * step), *cells])
     figure = figures.curves_with_spread(
         curves,
-        x_label=f"steps of 100 updates / {PROFILE_STEPS}",
+        x_label="updates / 100",
         y_label="likeness of maps",
         title=f"Predicted maps over the course of learning: median of {study.seeds} models",
     )
     study.save("profile", figure, dpi=110)
-    return harness.table(["", "step", *likeness], lines)
+    return harness.table(["", "updates", *likeness], lines)
 
 
 def cosine(maps: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -42,14 +42,10 @@ def layer_metrics() -> dict[str, Metric]:
     tuned = Metric("units tuned to heading", "% of units", panel="Hidden units: direction")
     place = Metric(
         "place, from the last hidden layer",
+        "R2",
         split="held out",
-        panel="Last hidden layer: linear decoding",
-        measure="R2",
-        series="place of the source",
     )
-    future = place._replace(
-        label="future place, from the last hidden layer", series="future place of a sample"
-    )
+    future = place._replace(label="future place, from the last hidden layer")
     return {
         **compared("heading_share", "shuffled_heading_share", tuned, "headings shifted"),
         **compared("hidden_place_r2", "cells_place_r2", place, "from the place cells"),

@@ -40,12 +40,8 @@ def compared(
 def layer_metrics() -> dict[str, Metric]:
     """What the scalars of `evaluate_layers` mean."""
     tuned = Metric("units tuned to heading", "% of units", panel="Hidden units: direction")
-    place = Metric(
-        "place, from the last hidden layer",
-        "R2",
-        split="held out",
-    )
-    future = place._replace(label="future place, from the last hidden layer")
+    place = Metric("R2 of the place, from the last hidden layer", split="held out")
+    future = place._replace(label="R2 of the future place, from the last hidden layer")
     return {
         **compared("heading_share", "shuffled_heading_share", tuned, "headings shifted"),
         **compared("hidden_place_r2", "cells_place_r2", place, "from the place cells"),

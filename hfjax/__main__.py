@@ -21,7 +21,7 @@ from absl import flags
 from absl import logging as absl_logging
 
 from hfjax.configs import names_beside, our_configs
-from hfjax.errors import STOPPED, InputError, TrainingFailed, check_names, nearest, one_line
+from hfjax.errors import STOPPED, InputError, TrainingFailed, check_allowed, nearest, one_line
 from hfjax.files import local_path
 from hfjax.output import DEFAULT_WRITERS, WANDB_MODES, WRITERS, unbreakable_output
 
@@ -418,9 +418,9 @@ def _change(chosen: Chosen, values: flags.FlagValues) -> None:
         check_optimizers(config)
     else:
         check_settings(config)
-    check_names("--wandb_mode", [values.wandb_mode], WANDB_MODES)
-    check_names("--animate_as", [values.animate_as], ANIMATED)
-    check_names("--writers", values.writers, WRITERS)
+    check_allowed("--wandb_mode", [values.wandb_mode], WANDB_MODES)
+    check_allowed("--animate_as", [values.animate_as], ANIMATED)
+    check_allowed("--writers", values.writers, WRITERS)
     if values.animate_as == "mp4" and not shutil.which("ffmpeg"):
         raise InputError("--animate_as=mp4 needs ffmpeg, which is not installed here.")
 

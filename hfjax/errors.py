@@ -3,7 +3,7 @@
 import argparse
 import difflib
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, NoReturn
 
 STOPPED = 75  # exit code of a run that a signal stopped and that is saved: EX_TEMPFAIL, try again
@@ -61,7 +61,7 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     return f"{begin} from {', '.join(names)}."
 
 
-def check_names(of: str, names: Iterable[str], allowed: Iterable[str]) -> None:
+def check_allowed(of: str, names: Iterable[str], allowed: Collection[str]) -> None:
     """Raise InputError, with the closest one, where one of the names is not allowed."""
     for name in names:
         if name not in allowed:

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from hfjax import __main__ as command
-from hfjax.errors import STOPPED, InputError, SaveError, check_names, one_line
+from hfjax.errors import STOPPED, InputError, SaveError, check_allowed, one_line
 from hfjax.files import local_path, write_atomically
 from hfjax.output import unbreakable_output
 
@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
         values = command.parsed(argv, {**command.WHAT_TO_RUN, **command.HOW_TO_RUN, **SWEEP})
         if values.fdl_help:
             return command.main(["hfjax", *_given(values)])
-        check_names("--launcher", [values.launcher], LAUNCHERS)
+        check_allowed("--launcher", [values.launcher], LAUNCHERS)
         _check_alone(values)
         points = expand(values)
         if values.print_config:

@@ -26,7 +26,7 @@ from hfjax.models import biohsic
 from hfjax.task import Axis, HostReadout, Metric, Readout, Scalars, Task, Whole, logged
 
 NUM_TRACED = 10  # windows whose outputs are kept for the figure
-Rate = Callable[[jax.Array], jax.Array | float]  # time steps of the run so far -> learning rate
+Rate = Callable[[jax.Array], jax.Array | float]  # time step in an epoch -> learning rate
 Noise = tuple[jax.Array | float, jax.Array | float]  # of r [unit] and of o [out]; 0.0 for none
 
 
@@ -387,8 +387,8 @@ def run_windows(
 ) -> Windows:
     """The first `count` windows (default: all) of an epoch with this order, one after the other.
 
-    order [sample]; rate: learning rate at each time step of the first runs; replay_steps: time
-    steps of the second run, see `Windows`.
+    order [sample]; rate: learning rate at each time step, without those of the second runs;
+    replay_steps: time steps of the second run, see `Windows`.
     """
     x = biohsic.pixels(batch.inputs).reshape(settings.num_samples, -1)
     samples = x, batch.targets.astype(x.dtype), state.z

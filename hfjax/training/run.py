@@ -25,7 +25,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from hfjax.errors import InputError, SaveError, TrainingFailed, check_names, one_line
+from hfjax.errors import InputError, SaveError, TrainingFailed, check_allowed, one_line
 from hfjax.missing import on_host
 from hfjax.output import DEFAULT_WRITERS, WANDB_MODES, WRITERS, unbreakable_output
 from hfjax.task import HostReadout, Task
@@ -118,9 +118,9 @@ def run(
         raise InputError(
             f"{workdir} cannot be trained on; name a --workdir, and it as --init_from."
         )
-    check_names("writers", writers, WRITERS)
-    check_names("wandb", wandb or {}, logs.WANDB_SETTINGS)
-    check_names("wandb['mode']", [(wandb or {}).get("mode", "auto")], WANDB_MODES)
+    check_allowed("writers", writers, WRITERS)
+    check_allowed("wandb", wandb or {}, logs.WANDB_SETTINGS)
+    check_allowed("wandb['mode']", [(wandb or {}).get("mode", "auto")], WANDB_MODES)
     workdir = wd.folder(workdir)
     config = complete(config)
     experiment = experiment or build(config)

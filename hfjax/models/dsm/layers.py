@@ -14,9 +14,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from hfjax import decoders, figures, ratemaps
-from hfjax.models.dsm.maps import mean_information
+from hfjax.models.dsm.maps import compared, mean_information
 from hfjax.models.dsm.task import Predictor
-from hfjax.task import HostReadout, Metric, Readout, Role, Scalars
+from hfjax.task import HostReadout, Metric, Readout, Scalars
 
 TUNED = 0.3  # mean vector length of a unit that is called tuned, as in the thesis
 HEADINGS = 20  # bins
@@ -28,13 +28,6 @@ class Decode(Protocol):
 
     def __call__(self, rates: jax.Array, /) -> jax.Array:
         """rates [sample, cell] -> [sample, 2] (m)."""
-
-
-def compared(
-    name: str, control: str, metric: Metric, label: str, role: Role = "control"
-) -> dict[str, Metric]:
-    """A scalar and its control, by their names."""
-    return {name: metric, control: Metric(label, metric.unit, role=role, of=name)}
 
 
 def layer_metrics() -> dict[str, Metric]:
@@ -225,11 +218,9 @@ def draw_heading(readout: HostReadout) -> Figure:
 
 def draw_by_layer(readout: HostReadout) -> Figure:
     """Decoding of place and future, tuning to heading, and spatial information, by code."""
-    names = ("place", "future", "information", "heading_share", "shuffled_heading_share")
-    place, future, information, heading, shuffled = (
-        readout[f"layer_{name}_r2" if name in ("place", "future") else f"layer_{name}"]
-        for name in names
-    )
+    place, future = readout["layer_place_r2"], readout["layer_future_r2"]
+    heading, shuffled = readout["layer_heading_share"], readout["layer_shuffled_heading_share"]
+    information = readout["layer_information"]
     figure = Figure(figsize=(12.5, 4.2), layout="constrained")
     figure.suptitle(
         "What each layer holds, from the place cells (the input, the control of the others) to the "
@@ -265,8 +256,7 @@ def draw_by_layer(readout: HostReadout) -> Figure:
 
 def hidden_maps(readout: HostReadout) -> list[np.ndarray]:
     """Maps of the first atom's units, of each hidden layer [unit, x, y]."""
-    names = sorted(n for n in readout if n.startswith("hidden_maps_"))
-    return [readout[name] for name in names]
+    return [maps for name, maps in readout.items() if name.startswith("hidden_maps_")]
 
 
 def draw_embedding(readout: HostReadout) -> Figure:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from hfjax import figures, missing, ratemaps
 from hfjax.missing import MISSING
 from hfjax.models.dsm.task import Predictor
-from hfjax.task import HostReadout, Readout
+from hfjax.task import HostReadout, Metric, Readout
 
 MOST_ATOMS = 10  # in a figure, as many as the thesis has
 NUM_SHOWN = 8  # units or cells in a row
@@ -121,6 +121,11 @@ def maps_over_plane(
         "noise_maps": as_maps(plane.coordinates(of_noise(model, lattice, noise_key))),
         **most_varying(hidden),
     }
+
+
+def compared(name: str, control: str, metric: Metric, label: str) -> dict[str, Metric]:
+    """What a scalar and its control mean, by their names; label: of the control."""
+    return {name: metric, control: Metric(label, metric.unit, role="control", of=name)}
 
 
 def mean_information(rates: jax.Array) -> jax.Array:

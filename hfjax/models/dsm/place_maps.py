@@ -19,12 +19,13 @@ from PIL import Image
 
 from hfjax import arena, cells, decoders, figures, missing, movies
 from hfjax.missing import MISSING
-from hfjax.models.dsm.layers import compared, draw_layers, evaluate_layers, layer_metrics
+from hfjax.models.dsm.layers import draw_layers, evaluate_layers, hidden_maps, layer_metrics
 from hfjax.models.dsm.maps import (
     MOST_ATOMS,
     Plane,
     as_maps,
     atom_columns,
+    compared,
     draw_hidden_atoms,
     draw_plane_maps,
     maps_over_plane,
@@ -935,11 +936,10 @@ def _draw_data(readout: HostReadout) -> Figure:
 
 def _draw_hidden(readout: HostReadout) -> Figure:
     """Rows: hidden layers of the first atom; columns: the eight units that vary most."""
-    layers = [n for n in readout if n.startswith("hidden_maps_")]
-    count = min(8, *(len(readout[n]) for n in layers))
+    layers = hidden_maps(readout)
+    count = min(8, *map(len, layers))
     rows = []
-    for number, name in enumerate(layers, 1):
-        maps = readout[name]
+    for number, maps in enumerate(layers, 1):
         maps = maps[np.argsort(-maps.std(axis=(1, 2)))[:count]]
         limits = float(maps.min()), float(maps.max())
         rows.append(figures.MapRow(maps, f"hidden layer {number}", "activity", limits))

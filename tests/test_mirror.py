@@ -100,6 +100,24 @@ def test_two_processes_without_a_common_disk_write_and_go_on(storage, complete_r
     np.testing.assert_allclose(ours["params"]["w"], theirs["params"]["w"], rtol=2e-5, atol=1e-7)
 
 
+def test_a_mark_that_goes_while_files_are_listed_is_left_out(tmp_path, monkeypatch):
+    """Figures are drawn beside the training, and take their mark away when they are done."""
+    (tmp_path / "there").mkdir()
+    made = mirror.Mirror(f"file://{tmp_path}/there")
+    for name in ("config.json", ".undrawn"):
+        (made.folder / name).write_text("{}")
+    state = mirror._state
+
+    def goes(path):
+        if path.name == ".undrawn":
+            path.unlink()
+        return state(path)
+
+    monkeypatch.setattr(mirror, "_state", goes)
+    made.push()
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["config.json"]
+
+
 def test_storage_that_fails_for_a_while_does_not_end_a_run(monkeypatch, storage):
     put, calls = type(storage)._put_file, []  # what put_file runs
 

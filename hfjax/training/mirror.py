@@ -9,6 +9,7 @@ processes of one run each has such a folder, and the first one sends.
 """
 
 import atexit
+import contextlib
 import os
 import pathlib
 import re
@@ -91,7 +92,12 @@ class Mirror:
         """{path in the folder: its state} of the complete files, in order."""
         paths = sorted(p for p in self.folder.rglob("*") if p.is_file() and not p.is_symlink())
         names = {str(path.relative_to(self.folder)): path for path in paths}
-        return {n: _state(path) for n, path in names.items() if not _UNFINISHED.search(n)}
+        states = {}
+        for name, path in names.items():
+            if not _UNFINISHED.search(name):
+                with contextlib.suppress(FileNotFoundError):  # a mark may be gone by now
+                    states[name] = _state(path)
+        return states
 
 
 def _state(path: pathlib.Path) -> tuple[int, int]:
